@@ -15,7 +15,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import Command, setup
+from setuptools import Command, find_packages, setup
 from setuptools.command.build_py import build_py
 from setuptools.command.editable_wheel import editable_wheel
 from setuptools.command.sdist import sdist
@@ -121,6 +121,8 @@ class BuildPy(build_py):
     def run(self) -> None:
         """Bundle, then copy."""
         build_frontend()
+        # build/ outlives a build: files of an older bundle would go into the wheel.
+        shutil.rmtree(Path(self.build_lib) / "tb_batchview" / "static", ignore_errors=True)
         super().run()
 
 
@@ -202,7 +204,7 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.10",
-    packages=["tb_batchview"],
+    packages=find_packages(include=["tb_batchview", "tb_batchview.*"]),
     package_data={"tb_batchview": ["py.typed", "static/**/*"]},
     include_package_data=False,
     zip_safe=False,
