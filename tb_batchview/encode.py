@@ -1,0 +1,612 @@
+"""Batch records to event bytes, and event bytes to slots: pure, no files.
+
+The writer encodes, the index decodes. Values are joined from constant
+prefixes and the arrays' own memory, so that a batch costs one copy of its
+bytes. Decoding is a walk of our own over the protobuf wire format: it skips
+the bulk without copying it, and takes nothing in an untrusted file for
+granted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
+
+from tb_batchview import metadata, tasks
+from tb_batchview.errors import ArgumentError, FormatError
+from tb_batchview.records import Array, BatchRecord, LayerSummary, OutputRecord, OutputSpec
+
+Payload = bytes | memoryview
+
+_DTYPES: dict[int, np.dtype[Any]] = {
+    types_pb2.DT_FLOAT: np.dtype("<f4"),
+    types_pb2.DT_DOUBLE: np.dtype("<f8"),
+    types_pb2.DT_HALF: np.dtype("<f2"),
+    types_pb2.DT_INT8: np.dtype("i1"),
+    types_pb2.DT_INT16: np.dtype("<i2"),
+    types_pb2.DT_INT32: np.dtype("<i4"),
+    types_pb2.DT_INT64: np.dtype("<i8"),
+    types_pb2.DT_UINT8: np.dtype("u1"),
+    types_pb2.DT_UINT16: np.dtype("<u2"),
+    types_pb2.DT_UINT32: np.dtype("<u4"),
+    types_pb2.DT_UINT64: np.dtype("<u8"),
+    types_pb2.DT_BOOL: np.dtype("?"),
+}
+_DTYPE_NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
+
+# Untrusted bytes: more than this is no event of ours.
+MAX_VALUES = 1 << 16
+MAX_RANK = 32
+_MAX_TEXT_BYTES = 1 << 16
+
+_DOUBLE = struct.Struct("<d")
+# Wire types.
+_VARINT, _FIXED64, _LEN, _FIXED32 = 0, 1, 2, 5
+
+
+# --- writing ---------------------------------------------------------------
+
+
+class EventEncoder:
+    """Turns the batches of one file into events.
+
+    What is said once in a file (metadata) is remembered, so that each file
+    needs an encoder of its own.
+    """
+
+    def __init__(self, run: Mapping[str, str]) -> None:
+        """Begin a file.
+
+        Args:
+            run: What is constant about the run: model, versions.
+        """
+        self._run = dict(run)
+        self._specs: dict[str, OutputSpec] = {}
+        self._prefixes: dict[tuple[str, np.dtype[Any], tuple[int, ...]], bytes] = {}
+        self._said: dict[str, bytes] = {}
+        self._contents: dict[tuple[str, ...], bytes] = {}
+
+    def encode(self, record: BatchRecord, specs: Mapping[str, OutputSpec], top_k: int | None = None) -> bytes:
+        """Return the event of a batch.
+
+        Args:
+            record: The batch; its step must be known.
+            specs: Of at least each output in the record.
+            top_k: Keep only so many of each sample's scores, where the
+                predictions are one row of class or label scores a sample.
+
+        Raises:
+            ArgumentError: An array is of a kind the format does not hold.
+        """
+        if record.step is None or not 0 <= record.step < 2**63:
+            raise ArgumentError(f"step must be a number from 0 to 2**63 - 1. Received: step={record.step!r}.")
+        self._use(specs)
+        phase = record.phase
+        derived = {name: tasks.derive(specs[name], output) for name, output in record.outputs.items()}
+        fronts = {name: _front(output, derived[name]) for name, output in record.outputs.items()}
+        bulks = {name: _bulk(output, specs[name], top_k) for name, output in record.outputs.items()}
+        said: dict[str, bytes] = {}
+        pieces: list[Any] = list(self._header(record, derived, said))
+        for kinds in (fronts, bulks):
+            for name, arrays in kinds.items():
+                for kind, array in arrays:
+                    tag = metadata.output_tag(phase, name, kind)
+                    pieces += self._value(tag, array, self._content(metadata.output_content, phase, name, kind), said)
+        for layer, summary in record.layers.items():
+            for kind, array in _layer_arrays(summary):
+                tag = metadata.layer_tag(phase, layer, kind)
+                pieces += self._value(tag, array, self._content(metadata.layer_content, phase, layer, kind), said)
+        event = _event(record.wall_time, record.step, pieces)
+        # Only now: an event that could not be encoded has said nothing.
+        self._said.update(said)
+        return event
+
+    def encode_status(self, status: metadata.Status, *, step: int, wall_time: float) -> bytes:
+        """Return the event of a status; `step` counts them in this file."""
+        said: dict[str, bytes] = {}
+        text = np.array([metadata.status_text(status)], object)
+        pieces = self._value(metadata.STATUS_TAG, text, self._content(metadata.status_content), said)
+        event = _event(wall_time, step, pieces)
+        self._said.update(said)
+        return event
+
+    def _use(self, specs: Mapping[str, OutputSpec]) -> None:
+        """Forget the contents made from other specs."""
+        if self._specs != specs:
+            self._specs = dict(specs)
+            self._contents = {key: content for key, content in self._contents.items() if key[0] != "header"}
+
+    def _content(self, make: Any, *names: str) -> bytes:
+        """Return the content of a tag's metadata, made once."""
+        content = self._contents.get(names)
+        if content is None:
+            content = self._contents[names] = make(*names)
+        return content
+
+    def _header(
+        self, record: BatchRecord, derived: Mapping[str, dict[str, Array]], said: dict[str, bytes]
+    ) -> Sequence[Any]:
+        """Return the pieces of the header's value."""
+        numbers = [record.epoch, record.index, record.size, record.loss, *record.metrics.values()]
+        for name in self._specs:
+            figures = derived.get(name, {})
+            numbers += [tasks.error_rate(figures), tasks.mean_confidence(figures)]
+        key = ("header", record.phase, *record.metrics)
+        content = self._contents.get(key)
+        if content is None:
+            fields = (
+                *metadata.HEADER_FIELDS,
+                *(metadata.metric_field(name) for name in record.metrics),
+                *(metadata.output_field(name, figure) for name in self._specs for figure in metadata.OUTPUT_FIGURES),
+            )
+            content = metadata.header_content(record.phase, fields, self._specs, self._run)
+            self._contents[key] = content
+        return self._value(metadata.header_tag(record.phase), np.array(numbers, np.float64), content, said)
+
+    def _value(self, tag: str, array: Array, content: bytes, said: dict[str, bytes]) -> Sequence[Any]:
+        """Return the pieces of a value; metadata if it is news."""
+        suffix = b""
+        if said.get(tag, self._said.get(tag)) != content:
+            said[tag] = content
+            suffix = summary_pb2.Summary.Value(metadata=metadata.summary_metadata(content)).SerializeToString()
+        if array.dtype.kind in "USO":
+            value = _string_value(tag, array) + suffix
+            return b"\n", _varint(len(value)), value
+        array = storable(array, tag)
+        key = (tag, array.dtype, array.shape)
+        prefix = self._prefixes.get(key)
+        if prefix is None:
+            if len(self._prefixes) > _MAX_PREFIXES:
+                self._prefixes.clear()
+            prefix = self._prefixes[key] = _value_prefix(tag, array)
+        return b"\n", _varint(len(prefix) + array.nbytes + len(suffix)), prefix, array, suffix
+
+
+# Shapes differ from batch to batch in ragged data: the cache must end somewhere.
+_MAX_PREFIXES = 4096
+
+
+def encode_file_version(wall_time: float) -> bytes:
+    """Return the event that every event file begins with."""
+    return event_pb2.Event(wall_time=wall_time, file_version="brain.Event:2").SerializeToString()
+
+
+def storable(array: Array, name: str) -> Array:
+    """Return an array as the format holds it: little endian, contiguous.
+
+    Raises:
+        ArgumentError: The dtype has no place in the format.
+    """
+    if array.dtype.name == "bfloat16" or array.dtype.name.startswith("float8"):
+        array = array.astype(np.float32)
+    little = array.dtype.newbyteorder("<")
+    if little not in _DTYPE_NUMBERS:
+        raise ArgumentError(
+            f"{name} must be of integers, booleans or floats of at most 64 bits. Received: dtype={array.dtype}."
+        )
+    # Not ascontiguousarray, which turns () into (1,).
+    return np.asarray(array, dtype=little, order="C")
+
+
+def _front(output: OutputRecord, derived: Mapping[str, Array]) -> list[tuple[str, Array]]:
+    """Return the arrays of one value per sample, in the format's order."""
+    arrays: dict[str, Array] = dict(derived)
+    if output.sample_loss is not None:
+        arrays["sample_loss"] = _per_sample(output.sample_loss)
+    if output.sample_weight is not None:
+        arrays["sample_weight"] = _per_sample(output.sample_weight)
+    if output.sample_ids is not None:
+        arrays["sample_ids"] = sample_ids(output.sample_ids)
+    return [(kind, arrays[kind]) for kind in metadata.FRONT_KINDS if kind in arrays]
+
+
+def _bulk(output: OutputRecord, spec: OutputSpec, top_k: int | None) -> list[tuple[str, Array]]:
+    """Return the arrays of many values per sample, in the format's order."""
+    arrays: list[tuple[str, Array]] = []
+    if output.targets is not None:
+        arrays.append(("targets", output.targets))
+    predictions = output.predictions
+    if predictions is None:
+        return arrays
+    if top_k and spec.task in ("multiclass", "multilabel") and predictions.ndim == 2 and predictions.shape[1] > top_k:
+        kept, classes = tasks.top_scores(predictions, top_k)
+        return [*arrays, ("top_scores", kept), ("top_classes", classes)]
+    return [*arrays, ("predictions", predictions)]
+
+
+def _layer_arrays(summary: LayerSummary) -> Iterator[tuple[str, Array]]:
+    figures = [getattr(summary, figure) for figure in metadata.LAYER_FIGURES]
+    with np.errstate(over="ignore"):
+        yield "layer_summary", np.array(figures, np.float64).astype(np.float32)
+    yield "layer_histogram", np.asarray(summary.histogram, np.float32)
+    if summary.unit_means is not None:
+        yield "layer_unit_means", np.asarray(summary.unit_means, np.float32)
+
+
+def _per_sample(values: Array) -> npt.NDArray[np.float32]:
+    """Return one float a sample: the mean of several (tokens, pixels)."""
+    values = np.asarray(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if values.ndim > 1:
+            values = values.reshape(len(values), math.prod(values.shape[1:]))
+            # Not mean(): it warns when there is nothing to average.
+            values = values.sum(axis=1, dtype=np.float64) / values.shape[1] if values.shape[1] else values.sum(axis=1)
+        return values.astype(np.float32)
+
+
+def sample_ids(ids: Array) -> Array:
+    """Return ids as the format holds them: int64, or strings.
+
+    Raises:
+        ArgumentError: They are neither.
+    """
+    if ids.ndim == 2 and ids.shape[1] == 1:
+        ids = ids[:, 0]
+    if ids.ndim == 1:
+        if ids.dtype.kind in "iu" and (ids.dtype != np.uint64 or not ids.size or int(ids.max()) < 2**63):
+            return ids.astype(np.int64, copy=False)
+        if ids.dtype.kind in "US" or (ids.dtype.kind == "O" and all(isinstance(i, (str, bytes)) for i in ids)):
+            return ids
+        if ids.dtype.kind == "T":
+            return ids.astype(object)
+    raise ArgumentError(
+        "sample_ids must be integers below 2**63 or strings, one per sample. "
+        f"Received: dtype={ids.dtype}, shape={ids.shape}."
+    )
+
+
+def _value_prefix(tag: str, array: Array) -> bytes:
+    """Return a value up to the array's bytes, which end it.
+
+    Made of real messages once; `tensor_content` is the last field of the
+    tensor and the tensor the last of the value.
+    """
+    tensor = tensor_pb2.TensorProto(dtype=_DTYPE_NUMBERS[array.dtype], tensor_shape=_shape(array)).SerializeToString()
+    if array.nbytes:
+        tensor += b"\x22" + _varint(array.nbytes)
+    return (
+        summary_pb2.Summary.Value(tag=tag).SerializeToString() + b"\x42" + _varint(len(tensor) + array.nbytes) + tensor
+    )
+
+
+def _string_value(tag: str, array: Array) -> bytes:
+    tensor = tensor_pb2.TensorProto(
+        dtype=types_pb2.DT_STRING,
+        tensor_shape=_shape(array),
+        string_val=[s if isinstance(s, bytes) else str(s).encode("utf-8", "backslashreplace") for s in array.ravel()],
+    )
+    return summary_pb2.Summary.Value(tag=tag, tensor=tensor).SerializeToString()
+
+
+def _shape(array: Array) -> tensor_shape_pb2.TensorShapeProto:
+    return tensor_shape_pb2.TensorShapeProto(
+        dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in array.shape]
+    )
+
+
+def _event(wall_time: float, step: int, values: Sequence[Any]) -> bytes:
+    """Return an event of the pieces of its values: the one copy."""
+    size = sum(piece.nbytes if isinstance(piece, np.ndarray) else len(piece) for piece in values)
+    head = b""
+    time = _DOUBLE.pack(wall_time)
+    # As protobuf does: zero is left out.
+    if any(time):
+        head += b"\x09" + time
+    if step:
+        head += b"\x10" + _varint(step)
+    # Arrays of no bytes have no buffer that join() takes.
+    return b"".join(
+        [head, b"\x2a", _varint(size), *(p for p in values if not isinstance(p, np.ndarray) or p.nbytes)]
+    )
+
+
+def _varint(number: int) -> bytes:
+    """Return a number as protobuf writes it."""
+    if number < 0x80:
+        return bytes((number,))
+    encoded = bytearray()
+    while number >= 0x80:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+# --- reading ---------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Slot:
+    """Where one value stands inside an event's payload.
+
+    Attributes:
+        tag: Of the value.
+        dtype: Of its array; None for strings.
+        shape: Of its array.
+        offset: Of the array's first byte in the payload (for strings: of the
+            first one's field).
+        nbytes: Of the array.
+        content: `plugin_data.content`, when this value carries our metadata.
+        plugin_name: In its metadata, "" when it carries none.
+    """
+
+    tag: str
+    dtype: np.dtype[Any] | None
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+    content: bytes | None = None
+    plugin_name: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DecodedEvent:
+    """One event; `slots` are its values that are tensors, in order."""
+
+    step: int
+    wall_time: float
+    slots: tuple[Slot, ...]
+
+
+def decode_event(payload: Payload) -> DecodedEvent:
+    """Find the values of an event without touching the bulk.
+
+    Takes what any protobuf writer produces, in any order. Values that are no
+    tensors (another plugin's) are skipped.
+
+    Args:
+        payload: Of one record: anything at all.
+
+    Raises:
+        FormatError: It is no event, or a tensor does not hold what it says.
+    """
+    step, wall_time = 0, 0.0
+    slots: list[Slot] = []
+    for field, kind, start, stop in _fields(payload, 0, len(payload)):
+        if field == 1:
+            _expect(kind, _FIXED64, "wall_time")
+            (wall_time,) = _DOUBLE.unpack_from(payload, start)
+        elif field == 2:
+            _expect(kind, _VARINT, "step")
+            step = _signed(start)
+            if step < 0:
+                raise FormatError(f"A step must be at least 0. Received: step={step}.")
+        elif field == 5:
+            _expect(kind, _LEN, "summary")
+            _decode_summary(payload, start, stop, slots)
+    return DecodedEvent(step, wall_time, tuple(slots))
+
+
+def slot_array(payload: Payload, slot: Slot) -> Array:
+    """Return the array of a slot, read-only, a view into the payload.
+
+    Strings are copied: an array of `str` objects.
+
+    Raises:
+        FormatError: There are fewer or more strings than the shape says.
+    """
+    if slot.dtype is None:
+        return _strings(payload, slot)
+    if not slot.nbytes:
+        array = np.zeros(slot.shape, slot.dtype)
+    else:
+        count = slot.nbytes // slot.dtype.itemsize
+        array = np.frombuffer(payload, slot.dtype, count, slot.offset).reshape(slot.shape)
+    array.flags.writeable = False
+    return array
+
+
+def _strings(payload: Payload, slot: Slot) -> Array:
+    count = math.prod(slot.shape)
+    texts: list[str] = []
+    for field, kind, start, stop in _fields(payload, slot.offset, slot.offset + slot.nbytes):
+        if field != 8:
+            continue
+        _expect(kind, _LEN, "string_val")
+        if len(texts) == count:
+            raise FormatError(f"String tensor {slot.tag!r} of shape {slot.shape} must not have more strings.")
+        texts.append(bytes(payload[start:stop]).decode("utf-8", "backslashreplace"))
+    if len(texts) != count:
+        raise FormatError(f"String tensor {slot.tag!r} of shape {slot.shape} has {len(texts)} strings.")
+    array = np.empty(count, object)
+    array[:] = texts
+    array = array.reshape(slot.shape)
+    array.flags.writeable = False
+    return array
+
+
+def _decode_summary(payload: Payload, start: int, stop: int, slots: list[Slot]) -> None:
+    for field, kind, start, stop in _fields(payload, start, stop):
+        if field != 1:
+            continue
+        _expect(kind, _LEN, "value")
+        slot = _decode_value(payload, start, stop)
+        if slot is not None:
+            if len(slots) == MAX_VALUES:
+                raise FormatError(f"An event must have at most {MAX_VALUES} values.")
+            slots.append(slot)
+
+
+def _decode_value(payload: Payload, start: int, stop: int) -> Slot | None:
+    """Return the slot of a value, None when it is no tensor."""
+    tag = ""
+    tensor: tuple[int, int] | None = None
+    plugin_name, content = "", None
+    described = False
+    for field, kind, first, last in _fields(payload, start, stop):
+        if field == 1:
+            _expect(kind, _LEN, "tag")
+            tag = _text(payload, first, last)
+        elif field == 8:
+            _expect(kind, _LEN, "tensor")
+            if tensor is not None:
+                raise FormatError("A value must have one tensor.")
+            tensor = (first, last)
+        elif field == 9:
+            _expect(kind, _LEN, "metadata")
+            if described:
+                raise FormatError("A value must have its metadata once.")
+            described = True
+            plugin_name, content = _decode_metadata(payload, first, last)
+    if tensor is None:
+        return None
+    dtype, shape, offset, nbytes = _decode_tensor(payload, *tensor)
+    ours = plugin_name == metadata.PLUGIN_NAME
+    return Slot(tag, dtype, shape, offset, nbytes, content if ours else None, plugin_name)
+
+
+def _decode_metadata(payload: Payload, start: int, stop: int) -> tuple[str, bytes]:
+    name, content = "", b""
+    seen = False
+    for field, kind, first, last in _fields(payload, start, stop):
+        if field != 1:
+            continue
+        _expect(kind, _LEN, "plugin_data")
+        if seen:
+            raise FormatError("Metadata must have its plugin_data once.")
+        seen = True
+        for inner, inner_kind, begin, end in _fields(payload, first, last):
+            if inner == 1:
+                _expect(inner_kind, _LEN, "plugin_name")
+                name = _text(payload, begin, end)
+            elif inner == 2:
+                _expect(inner_kind, _LEN, "content")
+                content = bytes(payload[begin:end])
+    return name, content
+
+
+def _decode_tensor(payload: Payload, start: int, stop: int) -> tuple[np.dtype[Any] | None, tuple[int, ...], int, int]:
+    """Return dtype, shape, offset and bytes of a tensor, all consistent."""
+    number = 0
+    shape: tuple[int, ...] | None = None
+    content = strings = (start, start)
+    position = start
+    for field, kind, first, last in _fields(payload, start, stop):
+        if field == 1:
+            _expect(kind, _VARINT, "dtype")
+            number = first
+        elif field == 2:
+            _expect(kind, _LEN, "tensor_shape")
+            if shape is not None:
+                raise FormatError("A tensor must have its shape once.")
+            shape = _decode_shape(payload, first, last)
+        elif field == 4:
+            _expect(kind, _LEN, "tensor_content")
+            content = (first, last)
+        elif field == 8:
+            # Thousands of them, each looked at when they are wanted. What
+            # else there is (dtype and shape come first from most writers) is
+            # read on.
+            _expect(kind, _LEN, "string_val")
+            if strings[0] == start:
+                strings = (position, stop)
+            if number == types_pb2.DT_STRING and shape is not None:
+                break
+        position = last
+    shape = shape or ()
+    if number == types_pb2.DT_STRING:
+        return None, shape, strings[0], strings[1] - strings[0]
+    dtype = _DTYPES.get(number)
+    if dtype is None:
+        raise FormatError(f"A tensor must be of integers, booleans, floats or strings. Received: dtype={number}.")
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes != content[1] - content[0]:
+        raise FormatError(
+            f"A tensor of shape {shape} and dtype {dtype} must have {nbytes} bytes. "
+            f"Received: tensor_content of {content[1] - content[0]} bytes."
+        )
+    return dtype, shape, content[0], nbytes
+
+
+def _decode_shape(payload: Payload, start: int, stop: int) -> tuple[int, ...]:
+    shape: list[int] = []
+    for field, kind, first, last in _fields(payload, start, stop):
+        if field == 2:
+            _expect(kind, _LEN, "dim")
+            size = 0
+            for inner, inner_kind, begin, _ in _fields(payload, first, last):
+                if inner == 1:
+                    _expect(inner_kind, _VARINT, "size")
+                    size = _signed(begin)
+            if size < 0 or len(shape) == MAX_RANK:
+                raise FormatError(
+                    f"A shape must have at most {MAX_RANK} sizes from 0. Received: size={size} after {len(shape)}."
+                )
+            shape.append(size)
+        elif field == 3 and first:
+            raise FormatError("The rank of a tensor must be known.")
+    # NumPy counts bytes in 63 bits, with sizes of zero left out.
+    if math.prod(size for size in shape if size) >= 2**56:
+        raise FormatError(f"A shape must be of fewer than 2**56 values. Received: shape={tuple(shape)}.")
+    return tuple(shape)
+
+
+def _fields(payload: Payload, position: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield field number, wire type and range of each field of a message.
+
+    For a varint the third is its value.
+    """
+    while position < stop:
+        key, position = _read_varint(payload, position, stop)
+        field, kind = key >> 3, key & 7
+        if not 0 < field < 2**29:
+            raise FormatError(f"A field's number must be from 1 to 2**29 - 1. Received: {field}.")
+        if kind == _VARINT:
+            number, position = _read_varint(payload, position, stop)
+            yield field, kind, number, position
+            continue
+        if kind == _LEN:
+            length, position = _read_varint(payload, position, stop)
+        elif kind == _FIXED64:
+            length = 8
+        elif kind == _FIXED32:
+            length = 4
+        else:
+            raise FormatError(f"A field must be of a wire type in use. Received: wire type {kind}.")
+        end = position + length
+        if end > stop:
+            raise FormatError(f"A field must end inside its message. Received: {end - stop} bytes too many.")
+        yield field, kind, position, end
+        position = end
+
+
+def _read_varint(payload: Payload, position: int, stop: int) -> tuple[int, int]:
+    """Return a number and where it ends."""
+    number = 0
+    for shift in range(0, 70, 7):
+        if position >= stop:
+            raise FormatError("A number must end inside its message.")
+        byte = payload[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if number >= 2**64:
+                break
+            return number, position
+    raise FormatError("A number must be of at most 64 bits.")
+
+
+def _signed(number: int) -> int:
+    """Return a varint as the int64 it stands for."""
+    return number - 2**64 if number >= 2**63 else number
+
+
+def _expect(kind: int, expected: int, name: str) -> None:
+    if kind != expected:
+        raise FormatError(f"{name} must be of wire type {expected}. Received: wire type {kind}.")
+
+
+def _text(payload: Payload, start: int, stop: int) -> str:
+    if stop - start > _MAX_TEXT_BYTES:
+        raise FormatError(f"A name must have at most {_MAX_TEXT_BYTES} bytes. Received: {stop - start}.")
+    try:
+        return str(payload[start:stop], "utf-8")
+    except UnicodeDecodeError as error:
+        raise FormatError("A name must be UTF-8.") from error
