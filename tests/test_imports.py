@@ -1,0 +1,177 @@
+"""Who may import whom: the two arms meet only in the event format."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "tb_batchview"
+
+FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
+READING = FACTS | {"analysis", "encode", "index", "log", "store", "tfrecord"}
+LIGHT_TENSORBOARD = {
+    "tensorboard.backend.http_util",
+    "tensorboard.context",
+    "tensorboard.data.provider",
+    "tensorboard.errors",
+    "tensorboard.plugin_util",
+    "tensorboard.plugins.base_plugin",
+    "tensorboard.util.tb_logging",
+}
+PROTO = {"tensorboard.compat.proto"}
+KERAS = {"keras", "tensorflow"}
+
+# module (or package): (which of ours, which of others) it may import, besides numpy and the standard library.
+TABLE: dict[str, tuple[set[str], set[str]]] = {
+    "version": (set(), set()),
+    "errors": (set(), set()),
+    "records": ({"errors"}, set()),
+    "tasks": ({"errors", "records"}, set()),
+    "metadata": (FACTS, PROTO),
+    "tfrecord": ({"errors"}, {"crc32c"}),
+    "encode": (FACTS, PROTO),
+    "analysis": (FACTS, set()),
+    "index": (FACTS | {"encode", "tfrecord"}, PROTO),
+    "store": (READING, PROTO),
+    "log": (READING, {"pandas"}),
+    "loader": ({"plugin", "metadata", "errors"}, LIGHT_TENSORBOARD),
+    "plugin": (READING, LIGHT_TENSORBOARD | {"werkzeug"}),
+    "cli": (READING, {"click", "tensorboard.version"}),
+    "capture": (FACTS, KERAS),
+    "writer": (FACTS | {"encode", "tfrecord"}, set()),
+    "callback": (FACTS | {"capture", "writer"}, KERAS),
+    "__init__": ({"callback", "log", "version", "writer"}, set()),
+    "__main__": ({"cli"}, set()),
+}
+
+
+class Import(NamedTuple):
+    name: str
+    lazy: bool  # inside a function: no part in a cycle at import time
+    typing: bool  # below `if TYPE_CHECKING`: not run at all
+
+
+def list_imports(path: Path) -> list[Import]:
+    def visit(node: ast.AST, lazy: bool, typing: bool) -> Iterator[Import]:
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, lazy, typing) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}:{node.lineno}: imports are absolute"
+            yield from (Import(f"{node.module}.{alias.name}", lazy, typing) for alias in node.names)
+        function = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        guard = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, lazy or function, typing or guard)
+
+    return list(visit(ast.parse(path.read_text(encoding="utf-8")), False, False))
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def resolve(name: str) -> str | None:
+    """Return our module that `name` (a module, or something in one) means."""
+    parts = name.split(".")
+    if parts[0] != "tb_batchview":
+        return None
+    for stop in range(len(parts), 1, -1):
+        if ".".join(parts[1:stop]) in MODULES:
+            return ".".join(parts[1:stop])
+    return "__init__"
+
+
+def starts_with_one_of(name: str, prefixes: set[str]) -> bool:
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_module_imports_only_what_the_table_allows(module: str) -> None:
+    group = module.split(".")[0]
+    assert group in TABLE, f"tb_batchview/{group} must stand in the table of this test"
+    ours, others = TABLE[group]
+    wrong = []
+    for item in list_imports(MODULES[module]):
+        target = resolve(item.name)
+        if target is not None:
+            if target.split(".")[0] not in ours | {group}:
+                wrong.append(item.name)
+        elif item.name.split(".")[0] not in sys.stdlib_module_names and not starts_with_one_of(
+            item.name, others | {"numpy"}
+        ):
+            wrong.append(item.name)
+
+    assert wrong == []
+
+
+def test_no_cycles_among_modules() -> None:
+    edges = {
+        module: sorted(
+            {
+                target
+                for item in list_imports(path)
+                if not item.lazy and not item.typing and (target := resolve(item.name)) not in (None, module)
+            }
+        )
+        for module, path in MODULES.items()
+    }
+    # A package's __init__ runs before its modules; an import of one of them from it is no cycle.
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " → ".join((*trail[trail.index(module) :], module))
+        if module not in done:
+            for target in edges[module]:
+                visit(target, (*trail, module))
+            done.add(module)
+
+    for module in edges:
+        visit(module, ())
+
+
+@pytest.mark.parametrize(
+    "module", ["tb_batchview", "tb_batchview.loader", "tb_batchview.plugin", "tb_batchview.log", "tb_batchview.writer"]
+)
+def test_importing_without_tensorflow_and_keras(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({{name.split('.')[0] for name in sys.modules}}))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    loaded = set(ast.literal_eval(printed))
+
+    assert "tb_batchview" in loaded
+    assert loaded & {"tensorflow", "keras", "tf_keras", "torch", "jax", "pandas"} == set()
+
+
+def test_importing_the_package_loads_no_dependency() -> None:
+    code = "import sys; before = set(sys.modules); import tb_batchview; print(sorted(set(sys.modules) - before))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    loaded = {name.split(".")[0] for name in ast.literal_eval(printed)}
+
+    assert loaded - set(sys.stdlib_module_names) == {"tb_batchview"}
+
+
+def test_public_names_resolve_and_are_listed() -> None:
+    import tb_batchview
+
+    resolved = {name: getattr(tb_batchview, name) for name in tb_batchview.__all__}
+
+    assert None not in resolved.values()
+    assert set(tb_batchview.__all__) <= set(dir(tb_batchview))
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    import tb_batchview
+
+    with pytest.raises(AttributeError, match="module 'tb_batchview' has no attribute 'nothing'"):
+        _ = tb_batchview.nothing
