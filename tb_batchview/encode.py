@@ -302,9 +302,7 @@ def _event(wall_time: float, step: int, values: Sequence[Any]) -> bytes:
     if step:
         head += b"\x10" + _varint(step)
     # Arrays of no bytes have no buffer that join() takes.
-    return b"".join(
-        [head, b"\x2a", _varint(size), *(p for p in values if not isinstance(p, np.ndarray) or p.nbytes)]
-    )
+    return b"".join([head, b"\x2a", _varint(size), *(p for p in values if not isinstance(p, np.ndarray) or p.nbytes)])
 
 
 def _varint(number: int) -> bytes:
@@ -384,6 +382,34 @@ def decode_event(payload: Payload) -> DecodedEvent:
     return DecodedEvent(step, wall_time, tuple(slots))
 
 
+def peek_event(front: Payload) -> tuple[int, str]:
+    """Return step and first tag from the first kilobytes of an event.
+
+    Raises:
+        FormatError: They are not to be found there.
+    """
+    step, position = 0, 0
+    # Down the messages event, summary, value: their first fields suffice.
+    for level in range(3):
+        while True:
+            key, position = _read_varint(front, position, len(front))
+            field, kind = key >> 3, key & 7
+            if kind == _FIXED64:
+                position += 8
+                continue
+            number, position = _read_varint(front, position, len(front))
+            if kind not in (_VARINT, _LEN):
+                raise FormatError(f"A field must be of a wire type in use. Received: wire type {kind}.")
+            if level == 0 and field == 2:
+                step = _signed(number)
+            if kind == _LEN and field == (5, 1, 1)[level]:
+                break
+            position += number if kind == _LEN else 0
+    if position + number > len(front):
+        raise FormatError("A tag must end inside its message.")
+    return step, _text(front, position, position + number)
+
+
 def slot_array(payload: Payload, slot: Slot) -> Array:
     """Return the array of a slot, read-only, a view into the payload.
 
@@ -423,11 +449,11 @@ def _strings(payload: Payload, slot: Slot) -> Array:
 
 
 def _decode_summary(payload: Payload, start: int, stop: int, slots: list[Slot]) -> None:
-    for field, kind, start, stop in _fields(payload, start, stop):
+    for field, kind, first, last in _fields(payload, start, stop):
         if field != 1:
             continue
         _expect(kind, _LEN, "value")
-        slot = _decode_value(payload, start, stop)
+        slot = _decode_value(payload, first, last)
         if slot is not None:
             if len(slots) == MAX_VALUES:
                 raise FormatError(f"An event must have at most {MAX_VALUES} values.")

@@ -294,11 +294,11 @@ def _parse_spec(name: str, spec: Any) -> OutputSpec:
     return OutputSpec(task=task, classes=classes, activation=activation, class_names=class_names)
 
 
-def _short(value: object) -> str:
+def _short(value: Any) -> str:
     """Return a value for a message, cut: it came from an untrusted file."""
     if isinstance(value, (str, bytes)):
-        value = value[:60]
-    elif isinstance(value, int) and abs(value) >= 2**64:
+        return repr(value[:60])
+    if isinstance(value, int) and abs(value) >= 2**64:
         # repr() of an absurdly long int raises.
         return "a number past 2**64"
     try:

@@ -362,9 +362,9 @@ def _target_classes(spec: OutputSpec, targets: Array, shape: tuple[int, ...] | N
         targets: Class numbers, or rows of one value per class.
         shape: Of the decisions; None without predictions.
     """
-    if spec.task == "multiclass" and spec.classes > 1 and targets.ndim > 1 and targets.shape[-1] == spec.classes:
-        if shape is None or targets.shape[:-1] == shape:
-            return _largest(targets)
+    one_hot = spec.task == "multiclass" and targets.ndim > 1 and targets.shape[-1] == spec.classes > 1
+    if one_hot and shape in (None, targets.shape[:-1]):
+        return _largest(targets)
     if shape is None:
         shape = targets.shape[:-1] if targets.ndim > 1 and targets.shape[-1] == 1 else targets.shape
     if targets.size != math.prod(shape):

@@ -1,0 +1,174 @@
+"""The event file on disk: opened late, only appended to, whole up to its end.
+
+`writer` uses it from its thread; the framing is `tfrecord`'s. Also finds the
+last steps of the files that earlier writers left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+
+from tb_batchview import encode, metadata, tfrecord
+from tb_batchview.errors import ArgumentError, FormatError
+from tb_batchview.records import PHASES
+
+# Written at once when so much has gathered; else about every second.
+_BUFFER_BYTES = 1 << 20
+# Holds step and the first tag of every event.
+_FRONT_BYTES = 4096
+# os.writev takes no more pieces (IOV_MAX on Linux and macOS).
+_PIECES = 1024
+
+_numbers = itertools.count()
+
+
+def check_log_dir(log_dir: str | os.PathLike[str]) -> str:
+    """Return the directory as an absolute path.
+
+    Raises:
+        ArgumentError: It is no path, or one of another machine.
+    """
+    if not isinstance(log_dir, (str, os.PathLike)) or not isinstance(os.fspath(log_dir), str):
+        raise ArgumentError(f"log_dir must be a str or os.PathLike. Received: log_dir={log_dir!r}.")
+    path = os.fspath(log_dir)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
+        raise ArgumentError(
+            f"log_dir must be a local path for now. Received: log_dir={path!r}. Write to a local directory and copy it."
+        )
+    if not path or "\0" in path:
+        raise ArgumentError(f"log_dir must name a directory. Received: log_dir={path!r}.")
+    return os.path.abspath(path)
+
+
+class EventFile:
+    """One event file that grows record by record.
+
+    Records are gathered and written together; what `flush` has written is
+    whole even if the process is killed.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._fd: int | None = None
+        self._written = 0
+        self._pieces: list[bytes] = []
+        self._pending = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the file exists."""
+        return self._fd is not None
+
+    def append(self, payload: bytes) -> None:
+        """Add a record.
+
+        Raises:
+            OSError: The file cannot be opened or written; records that were
+                waiting are lost, and the file still ends with a whole one.
+        """
+        if not self._written and not self._pieces:
+            self._gather(encode.encode_file_version(time.time()))
+        self._gather(payload)
+        if self._pending >= _BUFFER_BYTES:
+            self.flush()
+
+    def _gather(self, payload: bytes) -> None:
+        self._pieces += tfrecord.frame_pieces(payload)
+        self._pending += len(payload) + tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES
+
+    def flush(self) -> None:
+        """Hand everything to the operating system.
+
+        Raises:
+            OSError: As for `append`.
+        """
+        pieces, self._pieces, self._pending = self._pieces, [], 0
+        if not pieces:
+            return
+        if self._fd is None:
+            self._fd = _create(self._directory)
+        try:
+            written = sum(_write(self._fd, pieces[at : at + _PIECES]) for at in range(0, len(pieces), _PIECES))
+        except OSError:
+            # A full disk takes part of a record: nothing may follow it.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._written)
+            raise
+        self._written += written
+
+    def close(self) -> None:
+        """Write the rest and close; the file is done."""
+        try:
+            self.flush()
+        finally:
+            if self._fd is not None:
+                os.close(self._fd)
+                self._fd = None
+
+
+def _write(fd: int, pieces: list[bytes]) -> int:
+    """Write all pieces, however many calls that takes."""
+    total = sum(map(len, pieces))
+    done = os.writev(fd, pieces)
+    if done < total:
+        rest = memoryview(b"".join(pieces))[done:]
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+    return total
+
+
+def _create(directory: str) -> int:
+    """Create the next file of a directory, last in lexical order."""
+    os.makedirs(directory, exist_ok=True)
+    newest = max(event_files(directory), default="")
+    seconds = int(time.time())
+    while True:
+        name = metadata.file_name(seconds, socket.gethostname(), os.getpid(), next(_numbers))
+        if name > newest:
+            path = os.path.join(directory, name)
+            # Python makes descriptors that a child process does not inherit.
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        seconds = max(seconds, metadata.file_seconds(newest)) + 1
+
+
+def event_files(directory: str) -> list[str]:
+    """Return the names of the event files in a directory, oldest first."""
+    try:
+        return sorted(filter(metadata.is_event_file, os.listdir(directory)))
+    except FileNotFoundError:
+        return []
+
+
+def last_steps(directory: str) -> dict[str, int]:
+    """Return the last step of each phase in a directory's files.
+
+    Files that cannot be read are passed over.
+    """
+    steps: dict[str, int] = {}
+    for name in event_files(directory):
+        with contextlib.suppress(OSError):
+            for phase, step in _steps(os.path.join(directory, name)):
+                steps[phase] = max(step, steps.get(phase, -1))
+    return steps
+
+
+def _steps(path: str) -> Iterator[tuple[str, int]]:
+    """Yield phase and step of each batch in a file."""
+    phases = {metadata.header_tag(phase): phase for phase in PHASES}
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        for frame in tfrecord.scan(fd, 0, os.fstat(fd).st_size):
+            if frame.status == "ok":
+                with contextlib.suppress(FormatError):
+                    front = os.pread(fd, min(frame.length, _FRONT_BYTES), frame.payload_position)
+                    step, tag = encode.peek_event(front)
+                    if tag in phases:
+                        yield phases[tag], step
+    finally:
+        os.close(fd)

@@ -1,0 +1,709 @@
+"""`BatchWriter`: takes batches from any training loop and writes them.
+
+The Keras callback hands over thunks, other loops arrays. A thread of its own
+evaluates, encodes and writes; training only pays for putting it in a queue.
+Calls `tasks`, `encode`, `eventfile` and `handoff`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import collections
+import contextlib
+import dataclasses
+import math
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike, path
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+import numpy as np
+
+from tb_batchview import encode, metadata, tasks, tfrecord
+from tb_batchview.errors import ArgumentError, BatchViewError, BatchViewWarning
+from tb_batchview.eventfile import EventFile, check_log_dir, last_steps
+from tb_batchview.handoff import Handoff
+from tb_batchview.records import TASKS, Array, BatchRecord, LayerSummary, OutputRecord, OutputSpec
+from tb_batchview.tasks import TaskHint
+from tb_batchview.version import __version__
+
+# The name of the output when arrays are given without one.
+DEFAULT_OUTPUT = "output"
+# How often what was written is handed to the operating system.
+FLUSH_SECONDS = 1.0
+# Different messages counted; further ones are counted as one.
+_MAX_MESSAGES = 100
+_MB = 1 << 20
+
+
+class BatchWriter:
+    """Write batches to event files that the viewer reads while it grows.
+
+    For training loops of any library: arrays are NumPy's or what
+    `numpy.asarray` takes. TensorFlow is not needed.
+
+    The file is opened with the first batch, in `<log_dir>/batchview/`; steps
+    go on where earlier files of that directory ended. What cannot be written
+    (no permission, a full disk) is warned of once and counted; it never
+    raises. After `close` the writer can be used again: the next batch opens a
+    new file. A forked child process must make a writer of its own; what it
+    puts into its parent's is discarded.
+
+    Example:
+    ```python
+    with BatchWriter("logs/first", class_names=["cat", "dog"]) as writer:
+        for x, y in batches:
+            scores = step(x, y)
+            writer.add_batch(predictions=scores, targets=y, loss=0.3)
+    ```
+
+    Args:
+        log_dir: Local directory of the run: str or os.PathLike.
+        class_names: Names of the classes in the order of their numbers, or a
+            dict of them by output name.
+        task: "auto" (told from the hints, else from the first batch),
+            "multiclass", "binary", "multilabel" or "regression", or a dict by
+            output name.
+        update_freq: Arrays are kept of every n-th batch of each phase; loss
+            and metrics of every one.
+        top_k: Keep only the k largest scores of each sample.
+        max_pending_mb: How many megabytes may wait to be written.
+        on_full: What happens when they do: "wait", or "drop" the batch, which
+            is counted and shown.
+        run: What is constant about the run, for the viewer: model, versions.
+
+    Raises:
+        ArgumentError: (a `ValueError`) An argument is not what it must be.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | PathLike[str],
+        *,
+        class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        task: str | Mapping[str, str] = "auto",
+        update_freq: int = 1,
+        top_k: int | None = None,
+        max_pending_mb: float = 256,
+        on_full: str = "wait",
+        run: Mapping[str, str] | None = None,
+    ) -> None:
+        self._directory = path.join(check_log_dir(log_dir), metadata.DIRECTORY)
+        self._class_names = _check_class_names(class_names)
+        self._task = _check_task(task)
+        self._update_freq = _check_count("update_freq", update_freq)
+        self._top_k = None if top_k is None else _check_count("top_k", top_k)
+        if isinstance(max_pending_mb, bool) or not isinstance(max_pending_mb, (int, float)) or not max_pending_mb > 0:
+            raise ArgumentError(
+                f"max_pending_mb must be a number above 0. Received: max_pending_mb={max_pending_mb!r}."
+            )
+        if on_full not in ("wait", "drop"):
+            raise ArgumentError(f"on_full must be 'wait' or 'drop'. Received: on_full={on_full!r}.")
+        self._wait = on_full == "wait"
+        self._run = _check_run(run)
+        self._hints: Mapping[str, TaskHint] = MappingProxyType({})
+        # Guards specs and steps; held while older files are read.
+        self._lock = threading.RLock()
+        # Guards the counts, briefly.
+        self._counting = threading.RLock()
+        self._specs: dict[str, OutputSpec] = {}
+        # Of the arrays a spec was told from; other ones ask for another spec.
+        self._signatures: dict[str, tuple[Any, ...]] = {}
+        self._last: dict[str, int] | None = None
+        self._seen: collections.Counter[str] = collections.Counter()
+        self._counts: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._dropped = 0
+        self._skipped: dict[str, int] = {}
+        self._unwritable = False
+        # What the viewer was told of the counts, and what older files were.
+        self._told: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._file: EventFile | None = None
+        self._begin()
+        limit = math.inf if math.isinf(max_pending_mb) else max_pending_mb * _MB
+        self._handoff = Handoff(limit, idle=self._idle, finish=self._finish)
+        _open_writers.add(self)
+
+    @property
+    def hints(self) -> Mapping[str, TaskHint]:
+        """What losses say about each output, by output name."""
+        return self._hints
+
+    @hints.setter
+    def hints(self, hints: Mapping[str, TaskHint]) -> None:
+        with self._lock:
+            changed = {name for name in {*hints, *self._hints} if hints.get(name) != self._hints.get(name)}
+            self._hints = MappingProxyType(dict(hints))
+            for name in changed:
+                self._signatures.pop(name, None)
+
+    @property
+    def run(self) -> Mapping[str, str]:
+        """What is constant about the run, for the viewer."""
+        return self._run
+
+    @run.setter
+    def run(self, run: Mapping[str, str]) -> None:
+        checked = _check_run(run)
+        if checked != self._run:
+            self._run = checked
+            self._encoder = encode.EventEncoder(self._constants())
+
+    @property
+    def last_steps(self) -> Mapping[str, int]:
+        """The last step of each phase, earlier files included."""
+        with self._lock:
+            return MappingProxyType(dict(self._continue()))
+
+    @property
+    def seen(self) -> Mapping[str, int]:
+        """Batches taken so far, by phase, dropped ones included."""
+        with self._counting:
+            return MappingProxyType(dict(self._seen))
+
+    @property
+    def dropped(self) -> int:
+        """Batches that were not written."""
+        return self._dropped
+
+    @property
+    def warnings(self) -> tuple[metadata.Status, ...]:
+        """What went wrong so far, each with its count."""
+        with self._counting:
+            return tuple(metadata.Status(kind, message, count) for (kind, message), count in self._counts.items())
+
+    def add_batch(
+        self,
+        *,
+        step: int | None = None,
+        phase: str = "train",
+        epoch: int = 0,
+        index: int | None = None,
+        predictions: Any = None,
+        targets: Any = None,
+        loss: float = math.nan,
+        metrics: Mapping[str, float] | None = None,
+        sample_loss: Any = None,
+        sample_weight: Any = None,
+        sample_ids: Any = None,
+        histograms: Mapping[str, Any] | None = None,
+        wall_time: float | None = None,
+    ) -> None:
+        """Record one batch.
+
+        Arrays are copied; a loop may use its buffers again. A model with
+        several outputs gives dicts of arrays by output name.
+
+        Args:
+            step: Number of the batch in its phase since the run began,
+                greater than the last; None is the next one.
+            phase: "train", "validation" or "predict".
+            epoch: From 0.
+            index: Number of the batch within its epoch; None is the step.
+            predictions: What the loss saw, shape (samples, ...).
+            targets: What it was compared with, shape (samples, ...).
+            loss: The batch's own loss.
+            metrics: The batch's own metrics by name.
+            sample_loss: Loss of each sample, shape (samples,).
+            sample_weight: Weight of each sample, shape (samples,).
+            sample_ids: Integers or strings, shape (samples,).
+            histograms: By layer name: the layer's values, shape
+                (samples, ..., units), or a `LayerSummary`.
+            wall_time: End of the step in seconds since 1970; None is now.
+
+        Raises:
+            ArgumentError: (a `ValueError`) An argument is not what it must be.
+        """
+        outputs = _output_records(
+            predictions=predictions,
+            targets=targets,
+            sample_loss=sample_loss,
+            sample_weight=sample_weight,
+            sample_ids=sample_ids,
+        )
+        layers = {name: _layer_values(name, values) for name, values in (histograms or {}).items()}
+        sizes = {array.shape[0] for output in outputs.values() for array in _arrays(output)}
+        if len(sizes) > 1:
+            raise ArgumentError(f"All outputs must have the same number of samples. Received: {sorted(sizes)}.")
+        epoch = _check_count("epoch", epoch, least=0)
+        record = BatchRecord(
+            phase=phase,
+            step=None if step is None else _check_count("step", step, least=0),
+            epoch=epoch,
+            index=-1 if index is None else _check_count("index", index, least=0),
+            size=sizes.pop() if sizes else 0,
+            wall_time=time.time() if wall_time is None else _number("wall_time", wall_time),
+            loss=_number("loss", loss),
+            metrics={_check_name("metric", name): _number(name, value) for name, value in (metrics or {}).items()},
+            outputs=outputs,
+        )
+        with self._lock:
+            self._check_outputs(outputs)
+            for name, output in outputs.items():
+                self._resolve(name, output)
+            record = self._place(record)
+            specs = dict(self._specs)
+        held = [array for output in outputs.values() for array in _arrays(output)] + list(layers.values())
+        nbytes = sum(array.nbytes for array in held if isinstance(array, np.ndarray))
+        job = _Job(lambda: (_summarised(record, layers),), 1, phase, specs)
+        self._put(job, max(nbytes, 1))
+
+    def submit(
+        self,
+        make_records: Callable[[], Iterable[BatchRecord]],
+        *,
+        nbytes: int,
+        batches: int = 1,
+        phase: str | None = None,
+    ) -> bool:
+        """Hand over batches that the writer's thread will fetch.
+
+        Never raises; costs an append. Records without a step get the next.
+
+        Args:
+            make_records: Called in the thread, in order: copies from the
+                device and makes the records.
+            nbytes: What it holds in memory until then.
+            batches: How many records it makes.
+            phase: Of its batches. When known, the steps of batches that are
+                lost are left out, so that the gap shows.
+
+        Returns:
+            Whether it was taken; False when it was dropped.
+        """
+        return self._put(_Job(make_records, batches, phase), max(nbytes, 1))
+
+    def warn(self, kind: str, message: str) -> None:
+        """Count a problem, warn of it once, and tell the viewer.
+
+        Args:
+            kind: One of `metadata.STATUS_KINDS`.
+            message: One sentence.
+        """
+        self._count(kind, message)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until everything so far is written; False if it is not.
+
+        Args:
+            timeout: Seconds to wait at most; None waits as long as it takes.
+        """
+        if self._handoff.is_foreign():
+            return False
+        if self._handoff.is_idle():
+            return True
+        return self._handoff.put(self._flush, 0, wait=True) and self._handoff.drain(timeout) and not self._unwritable
+
+    def close(self) -> None:
+        """Write what waits, end the thread and close the file."""
+        if not self._handoff.is_foreign() and self._counts != self._told and self._handoff.is_idle():
+            # Warnings alone: they still are for the viewer to tell.
+            self._handoff.put(self._flush, 0, wait=True)
+        self._handoff.close()
+        self._unwritable = False
+
+    def __enter__(self) -> BatchWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- called by any thread, with the lock ---
+
+    def _continue(self) -> dict[str, int]:
+        """Return the last steps, of earlier files at first."""
+        if self._last is None:
+            self._last = last_steps(self._directory)
+        return self._last
+
+    def _place(self, record: BatchRecord) -> BatchRecord:
+        """Return a record with its step, which is then the last one."""
+        last = self._continue().get(record.phase, -1)
+        step = last + 1 if record.step is None else record.step
+        if step <= last:
+            raise ArgumentError(
+                f"step must be greater than {last}, the last one of phase {record.phase!r} in this log_dir. "
+                f"Received: step={step}. Leave it out to go on, or use another log_dir."
+            )
+        self._continue()[record.phase] = step
+        index = step if record.index < 0 else record.index
+        return dataclasses.replace(record, step=step, index=index)
+
+    def _check_outputs(self, outputs: Mapping[str, OutputRecord]) -> None:
+        """Raise for names or tasks of outputs that do not exist."""
+        for argument, given in (("class_names", self._class_names), ("task", self._task)):
+            unknown = sorted(set(given) - set(outputs)) if outputs and isinstance(given, Mapping) else []
+            if unknown:
+                raise ArgumentError(
+                    f"{argument} must be for outputs of the model. Received: {unknown}. "
+                    f"There are: {', '.join(sorted(outputs))}."
+                )
+
+    def _resolve(self, name: str, output: OutputRecord) -> None:
+        """Tell what an output means, when its arrays are of a new kind."""
+        predictions, targets = output.predictions, output.targets
+        if predictions is None and targets is None:
+            self._specs.setdefault(name, OutputSpec("regression", 0))
+            return
+        told = self._signatures.get(name)
+        signature = _signature(output)
+        # What was told with targets holds without them.
+        if told == signature or (told is not None and told[0] == signature[0] and told[1]):
+            return
+        hint = TaskHint(*self._hints.get(name, TaskHint()))
+        task = self._task.get(name, "auto") if isinstance(self._task, Mapping) else self._task
+        names = self._class_names.get(name) if isinstance(self._class_names, Mapping) else self._class_names
+        hint = TaskHint(hint.task if task == "auto" else task, hint.from_logits)
+        self._specs[name] = tasks.resolve_spec(hint, predictions, targets, names)
+        self._signatures[name] = signature
+
+    def _put(self, job: _Job, nbytes: int) -> bool:
+        """Hand a job over, or count its batches as dropped."""
+        if not self._unwritable:
+            # Those that were dropped just before it.
+            job.skipped, self._skipped = self._skipped, {}
+            if self._handoff.put(lambda: self._write(job), nbytes, wait=self._wait):
+                return True
+            self._skipped = job.skipped
+            if self._handoff.is_foreign():
+                return False
+            self._count("dropped", "Batches were dropped because writing could not keep up.", job.batches)
+        with self._counting:
+            self._dropped += job.batches
+            if job.phase is not None:
+                self._seen[job.phase] += job.batches
+        if job.phase is not None and job.specs is None:
+            self._skipped[job.phase] = self._skipped.get(job.phase, 0) + job.batches
+        return False
+
+    def _count(self, kind: str, message: str, count: int = 1) -> None:
+        """Count a problem; warn the first time."""
+        with self._counting:
+            if (kind, message) not in self._counts and len(self._counts) >= _MAX_MESSAGES:
+                message = "There were further problems."
+            first = (kind, message) not in self._counts
+            self._counts[kind, message] += count
+        if first:
+            # Where warnings are made errors training still goes on.
+            with contextlib.suppress(Warning):
+                warnings.warn(f"tb_batchview: {message}", BatchViewWarning, stacklevel=3)
+
+    # --- called by the writer's thread alone ---
+
+    def _write(self, job: _Job) -> None:
+        """Fetch and write the batches of a job; never raises."""
+        reached = written = 0
+        try:
+            with self._lock:
+                for phase, batches in job.skipped.items():
+                    self._skip(phase, batches)
+            if not self._unwritable:
+                for record in job.make_records():
+                    record, specs = self._prepare(record, job.specs)
+                    reached += 1
+                    written += self._write_batch(record, specs)
+        except BaseException as error:
+            self._count("capture", f"A batch could not be recorded: {_describe(error)}")
+        with self._counting:
+            self._dropped += max(job.batches, reached) - written
+        missing = job.batches - reached
+        if missing > 0 and job.phase is not None:
+            with self._counting:
+                self._seen[job.phase] += missing
+            if job.specs is None:
+                with self._lock:
+                    self._skip(job.phase, missing)
+
+    def _skip(self, phase: str, batches: int) -> None:
+        """Leave out steps."""
+        last = self._continue()
+        last[phase] = last.get(phase, -1) + batches
+
+    def _prepare(
+        self, record: BatchRecord, specs: Mapping[str, OutputSpec] | None
+    ) -> tuple[BatchRecord, Mapping[str, OutputSpec]]:
+        """Give a record its step and specs, where the caller did not."""
+        if specs is not None:
+            return record, specs
+        with self._lock:
+            for name, output in record.outputs.items():
+                self._resolve_anyhow(name, output)
+            return self._place(record), dict(self._specs)
+
+    def _write_batch(self, record: BatchRecord, specs: Mapping[str, OutputSpec]) -> bool:
+        """Encode a batch and append it; False if that failed."""
+        with self._counting:
+            number = self._seen[record.phase]
+            self._seen[record.phase] += 1
+        try:
+            if number % self._update_freq:
+                record = dataclasses.replace(record, outputs={})
+            event = self._encoder.encode(record, specs, self._top_k)
+            if len(event) > tfrecord.MAX_PAYLOAD_BYTES:
+                raise BatchViewError(f"A batch must have fewer than 2 GiB. Received: {len(event)} bytes.")
+            self._append(event)
+        except OSError as error:
+            self._fail(error)
+        except Exception as error:
+            self._count("write", f"A batch could not be written: {_describe(error)}")
+        else:
+            self._unflushed += 1
+            return True
+        return False
+
+    def _resolve_anyhow(self, name: str, output: OutputRecord) -> None:
+        """Tell what an output means, at worst without the user's word."""
+        try:
+            self._check_outputs({name: output})
+            self._resolve(name, output)
+        except ArgumentError as error:
+            self._count("capture", f"Output {name!r}: {error}")
+            predictions, targets = output.predictions, output.targets
+            try:
+                self._specs[name] = tasks.resolve_spec(TaskHint(), predictions, targets)
+            except ArgumentError:
+                self._specs[name] = OutputSpec("regression", 0)
+            self._signatures[name] = _signature(output)
+
+    def _append(self, event: bytes) -> None:
+        if self._file is None:
+            self._file = EventFile(self._directory)
+        self._file.append(event)
+
+    def _idle(self) -> None:
+        """Flush about every second."""
+        if time.monotonic() - self._flushed >= FLUSH_SECONDS:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Hand everything to the operating system; never raises."""
+        self._flushed = time.monotonic()
+        if self._unwritable:
+            return
+        try:
+            self._write_statuses()
+            if self._file is not None:
+                self._file.flush()
+            self._unflushed = 0
+        except OSError as error:
+            self._fail(error)
+
+    def _write_statuses(self) -> None:
+        """Append a status for each count that has changed."""
+        with self._counting:
+            news = {key: count for key, count in self._counts.items() if self._told[key] != count}
+            self._told.update({key: count - self._told[key] for key, count in news.items()})
+            statuses = [
+                metadata.Status(kind, message, count - self._before[kind, message], self._seen_here())
+                for (kind, message), count in news.items()
+            ]
+        for status in statuses:
+            self._write_status(status)
+
+    def _write_status(self, status: metadata.Status) -> None:
+        self._append(self._encoder.encode_status(status, step=self._statuses, wall_time=time.time()))
+        self._statuses += 1
+
+    def _seen_here(self) -> dict[str, int]:
+        """Return the batches of each phase since this file began."""
+        return {phase: count - self._seen_before[phase] for phase, count in self._seen.items()}
+
+    def _fail(self, error: OSError) -> None:
+        """Count a failure of the disk; give up a directory never opened."""
+        file = self._file
+        if file is None or not file.is_open:
+            self._unwritable = True
+            message = f"Nothing is recorded: {self._directory} cannot be written ({_describe(error)})."
+        else:
+            message = f"Batches could not be written to {self._directory} ({_describe(error)})."
+        self._count("write", message)
+        with self._counting:
+            self._dropped += self._unflushed
+        self._unflushed = 0
+        # The metadata may have been in what was lost: say it again.
+        self._encoder = encode.EventEncoder(self._constants())
+
+    def _finish(self) -> None:
+        """Close the file in order, so that the next batch opens another."""
+        self._flush()
+        file, self._file = self._file, None
+        try:
+            if file is not None and not self._unwritable:
+                self._file = file
+                self._write_status(metadata.Status("closed", "", 1, self._seen_here()))
+                file.close()
+        except OSError as error:
+            self._fail(error)
+        finally:
+            self._file = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start with nothing said, for the next file."""
+        self._file = None
+        self._encoder = encode.EventEncoder(self._constants())
+        self._statuses = 0
+        self._unflushed = 0
+        self._flushed = 0.0
+        with self._counting:
+            self._before = self._told.copy()
+            self._seen_before = self._seen.copy()
+
+    def _constants(self) -> dict[str, str]:
+        return {**self._run, "writer": f"tb_batchview {__version__}"}
+
+
+@dataclasses.dataclass
+class _Job:
+    """Batches on their way to the thread.
+
+    Attributes:
+        make_records: Makes them.
+        batches: How many.
+        phase: Of all of them, where known.
+        specs: Of their outputs, where the caller told them; then the steps
+            are given too.
+        skipped: Batches lost just before, by phase.
+    """
+
+    make_records: Callable[[], Iterable[BatchRecord]]
+    batches: int
+    phase: str | None
+    specs: Mapping[str, OutputSpec] | None = None
+    skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+_open_writers: weakref.WeakSet[BatchWriter] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_writers() -> None:
+    """Write what an interrupted training left."""
+    for writer in list(_open_writers):
+        writer.close()
+
+
+def _signature(output: OutputRecord) -> tuple[Any, ...]:
+    """Return what a spec depends on besides values."""
+    predictions = output.predictions
+    kind = None if predictions is None else (predictions.ndim, predictions.shape[-1] if predictions.ndim > 1 else 1)
+    return kind, output.targets is not None
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+def _arrays(output: OutputRecord) -> list[Array]:
+    arrays = [getattr(output, field.name) for field in dataclasses.fields(output)]
+    return [array for array in arrays if array is not None]
+
+
+def _summarised(record: BatchRecord, layers: Mapping[str, Array | LayerSummary]) -> BatchRecord:
+    """Return a record with the summaries of its layers."""
+    if not layers:
+        return record
+    summaries = {
+        name: values if isinstance(values, LayerSummary) else LayerSummary.of(values) for name, values in layers.items()
+    }
+    return dataclasses.replace(record, layers=summaries)
+
+
+def _output_records(**arguments: Any) -> dict[str, OutputRecord]:
+    """Return the arrays of each output, copied and checked.
+
+    Args:
+        **arguments: Arrays, dicts of them by output name, or None.
+    """
+    given = {argument: value for argument, value in arguments.items() if value is not None}
+    named = {argument: value for argument, value in given.items() if isinstance(value, Mapping)}
+    names = list(dict.fromkeys(name for value in named.values() for name in value))
+    if not names:
+        names = [DEFAULT_OUTPUT] if given else []
+    for name in names:
+        _check_name("output", name)
+    arrays: dict[str, dict[str, Array]] = {name: {} for name in names}
+    for argument, value in given.items():
+        if argument not in named:
+            if len(names) > 1 and argument not in ("sample_ids", "sample_weight"):
+                raise ArgumentError(
+                    f"{argument} must be a dict by output name, since there are outputs {', '.join(names)}. "
+                    f"Received: a value of type {type(value).__name__}."
+                )
+            value = dict.fromkeys(names, value)
+        for name, array in value.items():
+            arrays[name][argument] = _copy(argument, array)
+    return {name: OutputRecord(**fields) for name, fields in arrays.items()}
+
+
+def _copy(name: str, value: Any) -> Array:
+    """Return a copy of an array as the format holds it."""
+    try:
+        array = np.array(value)
+    except Exception as error:  # Whatever a foreign tensor's __array__ raises.
+        raise ArgumentError(
+            f"{name} must be an array, or what numpy.asarray takes. Received: {type(value).__name__} ({error})."
+        ) from error
+    return encode.sample_ids(array) if name == "sample_ids" else encode.storable(array, name)
+
+
+def _layer_values(name: str, values: Any) -> Array | LayerSummary:
+    _check_name("layer", name)
+    return values if isinstance(values, LayerSummary) else _copy(f"histograms[{name!r}]", values)
+
+
+def _check_name(thing: str, name: Any) -> str:
+    if not isinstance(name, str) or not 0 < len(name) <= 1000 or not name.isprintable():
+        raise ArgumentError(f"The name of a {thing} must be a printable str of 1 to 1000. Received: name={name!r}.")
+    return name
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except Exception as error:  # Whatever a foreign tensor raises.
+        raise ArgumentError(f"{name} must be a number. Received: {name}={value!r}.") from error
+
+
+def _check_count(name: str, value: Any, *, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**63:
+        raise ArgumentError(f"{name} must be a whole number of at least {least}. Received: {name}={value!r}.")
+    return int(value)
+
+
+def _check_run(run: Mapping[str, str] | None) -> Mapping[str, str]:
+    if run is None:
+        return MappingProxyType({})
+    if not isinstance(run, Mapping) or not all(isinstance(text, str) for pair in run.items() for text in pair):
+        raise ArgumentError(f"run must be a dict of str to str. Received: run={run!r}.")
+    return MappingProxyType(dict(run))
+
+
+def _check_task(task: Any) -> str | Mapping[str, str]:
+    for value in task.values() if isinstance(task, Mapping) else (task,):
+        if value not in ("auto", *TASKS):
+            raise ArgumentError(
+                f"task must be 'auto' or one of {', '.join(TASKS)}, or a dict of them by output. "
+                f"Received: task={task!r}."
+            )
+    return dict(task) if isinstance(task, Mapping) else task
+
+
+def _check_class_names(names: Any) -> tuple[str, ...] | Mapping[str, tuple[str, ...]] | None:
+    if isinstance(names, Mapping):
+        return {output: _check_names(of_output) for output, of_output in names.items()}
+    return None if names is None else _check_names(names)
+
+
+def _check_names(names: Any) -> tuple[str, ...]:
+    listed = tuple(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes, Mapping)) else ()
+    if not listed or not all(isinstance(name, str) for name in listed):
+        raise ArgumentError(
+            f"class_names must be a sequence of str, or a dict of them by output. Received: class_names={names!r}."
+        )
+    return listed
