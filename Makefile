@@ -1,5 +1,6 @@
 # Every target sets up what it needs; what is in place already is not done again.
 
+SHELL := bash
 PYTHON ?= python3
 VENV ?= .venv
 LOGS ?= logs

@@ -94,6 +94,7 @@ def train(
         validation_data=validation,
         validation_batch_size=BATCH_SIZE,
         callbacks=[keras.callbacks.TensorBoard(log_dir), BatchViewCallback(log_dir, class_names=CLASS_NAMES)],
+        shuffle=False,  # the pipeline shuffles
         verbose=0,
     )
 
