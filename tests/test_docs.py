@@ -1,0 +1,187 @@
+"""The prose is true: links, commands, code blocks, messages, versions."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tb_batchview.version import __version__
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted(page for folder in (".", "docs", "tb_batchview_frontend") for page in (ROOT / folder).glob("*.md"))
+MODULES = sorted((ROOT / "tb_batchview").rglob("*.py"))
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WARNING_CALLS = {"complain", "warn", "warn_once", "_warn", "_warn_once"}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def read_blocks(page: Path, language: str) -> list[str]:
+    return [body for name, body in FENCE.findall(page.read_text(encoding="utf-8")) if name == language]
+
+
+def read_anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_resolve(page: Path) -> None:
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if re.match(r"https?://|mailto:", link):
+            continue
+        target, _, anchor = link.partition("#")
+        file = (page.parent / target).resolve() if target else page
+        if not file.exists() or (anchor and anchor not in read_anchors(file)):
+            broken.append(link)
+
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_make_targets_in_prose_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+
+    # In code only: prose may say "make sure".
+    mentioned = set(re.findall(r"(?:`|^)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert mentioned - targets == set()
+
+
+def test_readme_names_files_that_exist() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `([\w./-]+)`", readme, re.MULTILINE)
+
+    assert len(named) >= 5, "the map of the folders is missing"
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_readme_is_about_five_hundred_words() -> None:
+    words = FENCE.sub("", (ROOT / "README.md").read_text(encoding="utf-8")).split()
+
+    assert 300 <= len(words) <= 700
+
+
+def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All blocks, one after the other, with a model and samples at hand."""
+    import keras
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(96, 4)).astype("float32"), rng.integers(0, 3, 96)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, activation="softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    names: dict[str, Any] = {"x": x, "y": y, "model": model}
+
+    blocks = read_blocks(ROOT / "README.md", "python")
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+
+    assert len(blocks) >= 2
+    assert "log" in names, "README.md must show load()"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_and_json_of_the_docs_are_well_formed(page: Path) -> None:
+    for block in read_blocks(page, "python"):
+        compile(block, page.name, "exec")
+    for block in read_blocks(page, "json"):
+        decoder, rest = json.JSONDecoder(), block.strip()
+        while rest:  # a block may hold several values
+            _, end = decoder.raw_decode(rest)
+            rest = rest[end:].strip()
+
+
+def test_changelog_has_the_version_and_room_for_the_next() -> None:
+    headings = re.findall(r"^## \[?([\w.]+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert headings[0] == "Unreleased"
+    assert __version__ in headings
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+def render(node: ast.expr) -> str | None:
+    """Return a message as written in the source, with … for what is filled in."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(render(part) or "…" for part in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return (render(node.left) or "…") + (render(node.right) or "…")
+    return None
+
+
+def list_messages(path: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        call = node.exc if isinstance(node, ast.Raise) else node
+        if not isinstance(call, ast.Call):
+            continue
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        if isinstance(node, ast.Raise) or name in WARNING_CALLS:
+            for argument in (*call.args, *(keyword.value for keyword in call.keywords)):
+                text = render(argument)
+                # One word is a kind or a name, not a sentence.
+                if text and len(re.findall(r"\w+", text.replace("…", " "))) > 2:
+                    yield node.lineno, " ".join(text.split())
+
+
+def test_every_message_is_listed() -> None:
+    listed = " ".join((ROOT / "docs" / "messages.md").read_text(encoding="utf-8").replace("\\|", "|").split())
+
+    missing = [
+        f"{path.relative_to(ROOT)}:{line}: {text}"
+        for path in MODULES
+        for line, text in list_messages(path)
+        if text not in listed
+    ]
+
+    assert missing == []
+
+
+# -- the source --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_docstrings_begin_with_a_short_line(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    first_lines = [
+        docstring.splitlines()[0]
+        for node in ast.walk(tree)
+        if isinstance(node, kinds) and (docstring := ast.get_docstring(node))
+    ]
+
+    assert ast.get_docstring(tree), "a module says its job"
+    assert [line for line in first_lines[1:] if len(line) > 72] == []
+
+
+def test_no_path_of_a_machine_is_mentioned() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    pattern = re.compile(r"/(?:work|root|Users|tmp/\w+)/|/home/(?!ada/)")
+    texts = {".py", ".md", ".ts", ".mjs", ".json", ".toml", ".in", ".css", ""}
+    found = [
+        f"{name}: {match.group()}"
+        for name in listed.stdout.split()
+        if Path(name).suffix in texts and name != "tests/test_docs.py" and (ROOT / name).is_file()
+        for match in [pattern.search((ROOT / name).read_text(encoding="utf-8"))]
+        if match
+    ]
+
+    assert found == []
