@@ -1,0 +1,591 @@
+"""Count, rank and summarise recorded batches.
+
+Called by `log` and `plugin` with the columns of `store`. Calls NumPy and
+nothing else: no function here reads a file or keeps anything.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+Array = npt.NDArray[Any]
+
+NO_CLASS = -1  # stands in columns of class numbers where a sample has none
+CONFIDENT = 0.8  # a confidence of at least this counts as confident
+Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+
+SPIKE_RATIO = 3.0  # times the median of the batches before
+SPIKE_DEVIATIONS = 6.0  # robust standard deviations above that median
+SPIKE_WINDOW = 50  # batches before, at most
+SPIKE_MINIMUM = 8  # batches before, at least
+_CHUNK = 16_384  # rows a step of windowed work: bounds its memory to a few MB
+
+
+# Classes
+
+
+def count_confusion(target: Array, predicted: Array, classes: int) -> Array:
+    """Count how often each class was taken for each other.
+
+    Args:
+        target: Class numbers, shape (samples,).
+        predicted: Class numbers, shape (samples,).
+        classes: Number of classes.
+
+    Returns:
+        int64, shape (classes, classes); rows are targets. Samples with a
+        number outside 0 … classes - 1 (such as -1, none) are left out.
+    """
+    known = (target >= 0) & (target < classes) & (predicted >= 0) & (predicted < classes)
+    pairs = target[known].astype(np.int64) * classes + predicted[known]
+    counts = np.bincount(pairs, minlength=classes * classes)
+    return counts.astype(np.int64, copy=False).reshape(classes, classes)
+
+
+def wilson_interval(successes: Array, total: Array) -> tuple[Array, Array]:
+    """Bound a share by the Wilson score interval at 95 %.
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and
+    statistical inference", J. Am. Stat. Assoc. 22 (1927) 209-212.
+
+    Returns:
+        Lower and upper bounds, float64; NaN where total is 0.
+    """
+    total = np.asarray(total, np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = successes / total
+        spread = Z_95 * np.sqrt(share * (1 - share) / total + Z_95**2 / (4 * total**2))
+        middle = share + Z_95**2 / (2 * total)
+        scale = 1 + Z_95**2 / total
+        low, high = (middle - spread) / scale, (middle + spread) / scale
+    # At 0 and 1 the bound is the share itself but for the last bits.
+    return np.clip(low, 0.0, share), np.clip(high, share, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassRow:
+    """One class of a `ClassReport`; NaN where a figure is not defined."""
+
+    class_number: int
+    class_name: str | None
+    support: int
+    predicted: int
+    precision: float
+    recall: float
+    recall_low: float
+    recall_high: float
+    f1: float
+    most_confused: int | None
+    most_confused_count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassReport:
+    """Figures per class: as arrays of shape (classes,), or row by row.
+
+    `report.recall` is an array, `report[3].recall` a number, and iterating
+    gives a `ClassRow` per class.
+
+    Attributes:
+        support: int64, samples (for labels: positive ones) of the class.
+        predicted: int64, samples predicted to be of the class.
+        precision: float64, NaN for a class never predicted.
+        recall: float64, NaN for a class without support.
+        recall_low, recall_high: float64, Wilson interval at 95 %.
+        f1: float64, NaN for a class neither predicted nor present.
+        most_confused: int64, what this class is most often taken for,
+            -1 where nothing was (always for labels).
+        most_confused_count: int64, how often.
+        accuracy: Share of right samples; of right labels for labels.
+        macro_f1: Mean F1 of the classes that occur.
+        samples: Samples counted.
+        class_names: One name per class, or None.
+    """
+
+    support: Array
+    predicted: Array
+    precision: Array
+    recall: Array
+    recall_low: Array
+    recall_high: Array
+    f1: Array
+    most_confused: Array
+    most_confused_count: Array
+    accuracy: float
+    macro_f1: float
+    samples: int
+    class_names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.support)
+
+    def __getitem__(self, number: int) -> ClassRow:
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"class must be below {len(self)}. Received: class={number!r}.")
+        number %= len(self)
+        names = self.class_names
+        confused = int(self.most_confused[number])
+        return ClassRow(
+            class_number=number,
+            class_name=names[number] if names is not None and number < len(names) else None,
+            support=int(self.support[number]),
+            predicted=int(self.predicted[number]),
+            precision=float(self.precision[number]),
+            recall=float(self.recall[number]),
+            recall_low=float(self.recall_low[number]),
+            recall_high=float(self.recall_high[number]),
+            f1=float(self.f1[number]),
+            most_confused=None if confused == NO_CLASS else confused,
+            most_confused_count=int(self.most_confused_count[number]),
+        )
+
+    def __iter__(self) -> Iterator[ClassRow]:
+        return (self[number] for number in range(len(self)))
+
+
+def report_classes(confusion: Array, class_names: tuple[str, ...] | None = None) -> ClassReport:
+    """Summarise a confusion matrix (rows are targets) per class."""
+    samples = int(confusion.sum())
+    off_diagonal = confusion.copy()
+    np.fill_diagonal(off_diagonal, 0)
+    most = off_diagonal.argmax(axis=1) if len(confusion) else np.zeros(0, np.int64)
+    most_count = off_diagonal.max(axis=1, initial=0)
+    return _report(
+        hits=confusion.diagonal(),
+        support=confusion.sum(axis=1),
+        predicted=confusion.sum(axis=0),
+        most_confused=np.where(most_count > 0, most, NO_CLASS),
+        most_confused_count=most_count,
+        accuracy=float(confusion.trace() / samples) if samples else math.nan,
+        samples=samples,
+        class_names=class_names,
+    )
+
+
+def count_labels(targets: Array, scores: Array) -> Array:
+    """Count the labels of a multilabel batch.
+
+    Args:
+        targets: Shape (samples, labels); a label is set from 0.5 on.
+        scores: Probabilities, same shape; predicted from 0.5 on.
+
+    Returns:
+        int64, shape (4, labels): set and predicted, set, predicted, wrong.
+    """
+    is_set, is_predicted = targets >= 0.5, scores >= 0.5
+    rows = (is_set & is_predicted, is_set, is_predicted, is_set != is_predicted)
+    return np.stack([np.count_nonzero(row, axis=0) for row in rows]).astype(np.int64)
+
+
+def report_labels(counts: Array, samples: int, class_names: tuple[str, ...] | None = None) -> ClassReport:
+    """Summarise the sum of `count_labels` over batches per label."""
+    hits, support, predicted, wrong = counts
+    labels = len(hits)
+    decisions = samples * labels
+    return _report(
+        hits=hits,
+        support=support,
+        predicted=predicted,
+        most_confused=np.full(labels, NO_CLASS, np.int64),
+        most_confused_count=np.zeros(labels, np.int64),
+        accuracy=float(1 - wrong.sum() / decisions) if decisions else math.nan,
+        samples=samples,
+        class_names=class_names,
+    )
+
+
+def _report(
+    *,
+    hits: Array,
+    support: Array,
+    predicted: Array,
+    most_confused: Array,
+    most_confused_count: Array,
+    accuracy: float,
+    samples: int,
+    class_names: tuple[str, ...] | None,
+) -> ClassReport:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision, recall = hits / predicted, hits / support
+        f1 = 2 * hits / (support + predicted)
+    low, high = wilson_interval(hits, support)
+    occurring = f1[~np.isnan(f1)]
+    return ClassReport(
+        support=support,
+        predicted=predicted,
+        precision=precision,
+        recall=recall,
+        recall_low=low,
+        recall_high=high,
+        f1=f1,
+        most_confused=most_confused,
+        most_confused_count=most_confused_count,
+        accuracy=accuracy,
+        macro_f1=float(occurring.mean()) if len(occurring) else math.nan,
+        samples=samples,
+        class_names=class_names,
+    )
+
+
+def pick_classes(confusion: Array, limit: int) -> Array:
+    """Pick the classes with most errors, as target or as predicted.
+
+    Returns:
+        At most `limit` class numbers, ascending, int32.
+    """
+    errors = confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * confusion.diagonal()
+    chosen = np.argsort(-errors, kind="stable")[:limit]
+    return np.sort(chosen).astype(np.int32)
+
+
+def find_worst_confusions(target: Array, predicted: Array, starts: Array) -> tuple[Array, Array, Array]:
+    """Find the most frequent confusion of each of several batches.
+
+    Args:
+        target: Class numbers of the samples of all batches, one after another.
+        predicted: The same for the predicted classes.
+        starts: int64, shape (batches + 1,): the samples of batch i are
+            `starts[i]` to `starts[i + 1]`.
+
+    Returns:
+        Target, predicted and count per batch, int64; a count of 0 (and -1,
+        -1) for a batch without error. The smaller pair wins a tie.
+    """
+    batches = len(starts) - 1
+    worst = np.full((2, batches), NO_CLASS, np.int64)
+    worst_count = np.zeros(batches, np.int64)
+    batch = np.repeat(np.arange(batches), np.diff(starts))
+    wrong = (target != predicted) & (target >= 0) & (predicted >= 0)
+    if wrong.any():
+        rows = np.stack([batch[wrong], target[wrong], predicted[wrong]]).astype(np.int64)
+        pairs, count = np.unique(rows, axis=1, return_counts=True)
+        # Last write wins: the largest count of a batch comes last, of these the smallest pair.
+        order = np.lexsort((-np.arange(len(count)), count))
+        where = pairs[0, order]
+        worst[:, where] = pairs[1:, order]
+        worst_count[where] = count[order]
+    return worst[0], worst[1], worst_count
+
+
+def mix_classes(target: Array, predicted: Array, limit: int) -> list[tuple[int, int, int]]:
+    """Count the classes of a batch, as target and as predicted.
+
+    Returns:
+        (class, times target, times predicted), most frequent first, at most
+        `limit`.
+    """
+    seen = np.unique(np.concatenate([target, predicted]))
+    seen = seen[seen >= 0]
+    as_target = np.searchsorted(np.sort(target), np.stack([seen, seen + 1]))
+    as_predicted = np.searchsorted(np.sort(predicted), np.stack([seen, seen + 1]))
+    counts = np.stack([seen, as_target[1] - as_target[0], as_predicted[1] - as_predicted[0]], axis=1)
+    order = np.argsort(-(counts[:, 1] + counts[:, 2]), kind="stable")[:limit]
+    return [(int(number), int(first), int(second)) for number, first, second in counts[order]]
+
+
+# Samples
+
+
+def mark_wrong(target: Array, predicted: Array) -> Array:
+    """Mark the samples that have both classes, and different ones."""
+    return (target != predicted) & (target >= 0) & (predicted >= 0)
+
+
+def mark_correct(target: Array, predicted: Array) -> Array:
+    """Mark the samples that have both classes, and the same."""
+    return (target == predicted) & (target >= 0)
+
+
+def count_outcomes(target: Array, predicted: Array, confidence: Array) -> dict[str, int]:
+    """Count samples by correct or wrong and confident or unsure.
+
+    Samples without a target or predicted class are in none of the four. A
+    confidence that is not a number counts as unsure.
+    """
+    correct, wrong = mark_correct(target, predicted), mark_wrong(target, predicted)
+    confident = confidence >= CONFIDENT
+    return {
+        "correct_confident": int(np.count_nonzero(correct & confident)),
+        "correct_unsure": int(np.count_nonzero(correct & ~confident)),
+        "wrong_unsure": int(np.count_nonzero(wrong & ~confident)),
+        "wrong_confident": int(np.count_nonzero(wrong & confident)),
+    }
+
+
+def sort_order(values: Array, *, descending: bool = False, missing: Array | None = None) -> Array:
+    """Order rows by a column, missing values last in both directions.
+
+    Args:
+        values: Numbers, shape (rows,). NaN is missing.
+        descending: Largest first.
+        missing: bool, shape (rows,): what else is missing.
+
+    Returns:
+        Row numbers, int64; equal values keep their order.
+    """
+    keys = np.asarray(values, np.float64)
+    absent = np.isnan(keys) if missing is None else np.isnan(keys) | missing
+    keys = np.where(absent, 0.0, -keys if descending else keys)
+    return np.lexsort((keys, absent))
+
+
+# Timelines
+
+
+@dataclasses.dataclass(frozen=True)
+class Buckets:
+    """Figures of the finite values of each bucket; NaN where there is none."""
+
+    mean: Array
+    min: Array
+    max: Array
+    nonfinite: Array
+    sum: Array
+    count: Array
+
+
+def bucket_size(rows: int, points: int) -> int:
+    """Return how many consecutive rows a bucket holds."""
+    return max(1, -(-rows // points))
+
+
+def cut_buckets(values: Array, size: int) -> Buckets:
+    """Cut a series into buckets of `size` values, the last one shorter.
+
+    The least and greatest finite value of every bucket are kept, and values
+    that are not finite are counted, so that no spike is lost.
+    """
+    values = np.asarray(values, np.float64)
+    if not len(values):
+        empty, none = np.zeros(0), np.zeros(0, np.uint32)
+        return Buckets(empty, empty, empty, none, empty, none)
+    starts = np.arange(0, len(values), size)
+    finite = np.isfinite(values)
+    count = np.add.reduceat(finite, starts, dtype=np.int64)
+    total = np.add.reduceat(np.where(finite, values, 0.0), starts)
+    least = np.minimum.reduceat(np.where(finite, values, np.inf), starts)
+    greatest = np.maximum.reduceat(np.where(finite, values, -np.inf), starts)
+    length = np.diff(np.append(starts, len(values)))
+    some = count > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = total / count
+    return Buckets(
+        # Rounding of the sum must not put a mean outside its own bucket.
+        mean=np.where(some, np.clip(mean, least, greatest), np.nan),
+        min=np.where(some, least, np.nan),
+        max=np.where(some, greatest, np.nan),
+        nonfinite=(length - count).astype(np.uint32),
+        sum=total,
+        count=count,
+    )
+
+
+def smooth_buckets(buckets: Buckets, window: int) -> Array:
+    """Average each bucket with its neighbours, `window` buckets in all.
+
+    The window is centred, shorter at the ends, and weighs every finite value
+    alike. Sums are taken window by window: a running sum would not recover
+    from a single loss of 1e30.
+    """
+    half = max(0, (window - 1) // 2)
+    if not len(buckets.sum):
+        return np.zeros(0)
+    total = sliding_window_view(np.pad(buckets.sum, half), 2 * half + 1).sum(axis=1)
+    count = sliding_window_view(np.pad(buckets.count, half), 2 * half + 1).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(count > 0, total / count, np.nan)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spike:
+    """A batch that stands out; `ratio` is None where the loss is not finite."""
+
+    row: int
+    loss: float
+    ratio: float | None
+
+
+def find_spikes(losses: Array, limit: int = 50) -> list[Spike]:
+    """Find batches whose loss is far above that of the batches before.
+
+    A spike is at least `SPIKE_RATIO` times the median of the finite ones among
+    the up to `SPIKE_WINDOW` batches before it, and `SPIKE_DEVIATIONS` robust
+    standard deviations (1.4826 times the median absolute deviation) above it.
+    Where that median is not positive a ratio says nothing, and none is found.
+
+    Returns:
+        At most `limit`: first the batches where the loss stops being finite
+        (the first of each streak), then by ratio, largest first.
+    """
+    losses = np.asarray(losses, np.float64)
+    bad = ~np.isfinite(losses)
+    starts = np.flatnonzero(bad & ~np.concatenate([[False], bad[:-1]])) if len(losses) else []
+    broken = [Spike(int(row), float(losses[row]), None) for row in starts[:limit]]
+    rows, ratios = _find_finite_spikes(np.where(bad, np.nan, losses))
+    order = np.argsort(-ratios, kind="stable")[: limit - len(broken)]
+    return broken + [Spike(int(rows[i]), float(losses[rows[i]]), float(ratios[i])) for i in order]
+
+
+def _find_finite_spikes(losses: Array) -> tuple[Array, Array]:
+    rows: list[Array] = [np.zeros(0, np.int64)]
+    ratios: list[Array] = [np.zeros(0)]
+    padded = np.concatenate([np.full(SPIKE_WINDOW, np.nan), losses])
+    for first in range(0, len(losses), _CHUNK):
+        now = losses[first : first + _CHUNK]
+        before = sliding_window_view(padded[first : first + len(now) + SPIKE_WINDOW - 1], SPIKE_WINDOW)
+        # A value below SPIKE_RATIO times the least one before it needs no median.
+        least = np.fmin.reduce(before, axis=1)
+        candidates = np.flatnonzero(now > SPIKE_RATIO * least)
+        candidates = candidates[np.count_nonzero(~np.isnan(before[candidates]), axis=1) >= SPIKE_MINIMUM]
+        if not len(candidates):
+            continue
+        window = before[candidates]
+        median = np.nanmedian(window, axis=1)
+        deviation = 1.4826 * np.nanmedian(np.abs(window - median[:, None]), axis=1)
+        value = now[candidates]
+        stands_out = (median > 0) & (value >= SPIKE_RATIO * median) & (value > median + SPIKE_DEVIATIONS * deviation)
+        rows.append(first + candidates[stands_out])
+        ratios.append(value[stands_out] / median[stands_out])
+    return np.concatenate(rows), np.concatenate(ratios)
+
+
+def find_epochs(epochs: Array, steps: Array, limit: int) -> list[tuple[int, int]]:
+    """Find where epochs begin: (epoch, first step), at most `limit`.
+
+    With more epochs than `limit`, every n-th is kept.
+    """
+    if not len(epochs):
+        return []
+    begins = np.flatnonzero(np.concatenate([[True], epochs[1:] != epochs[:-1]]))
+    begins = begins[:: bucket_size(len(begins), limit)]
+    return [(int(epochs[row]), int(steps[row])) for row in begins]
+
+
+def finite_mean(values: Array) -> float | None:
+    """Average the finite values; None where there is none."""
+    finite = values[np.isfinite(values)]
+    return float(finite.mean(dtype=np.float64)) if len(finite) else None
+
+
+# Layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Figures of layers, float64, one row a window."""
+
+    count: Array
+    mean: Array
+    std: Array
+    min: Array
+    max: Array
+    zero_fraction: Array
+    nonfinite: Array
+
+
+def merge_moments(summaries: Array, size: int) -> Moments:
+    """Merge the summaries of every `size` consecutive batches into one.
+
+    Mean, variance and zero fraction are those of all the values together:
+    each batch weighs as many values as it had.
+
+    Args:
+        summaries: Shape (batches, 7): count, mean, std, min, max,
+            zero_fraction, nonfinite.
+        size: Batches a window.
+    """
+    rows = np.asarray(summaries, np.float64).reshape(-1, 7)
+    if not len(rows):
+        return Moments(*np.zeros((7, 0)))
+    starts = np.arange(0, len(rows), size)
+    finite = np.maximum(rows[:, 0] - rows[:, 6], 0)
+    # A batch without a finite value has no figures: NaN there must not spread.
+    weight = np.where(np.isfinite(rows[:, 1]), finite, 0.0)
+    values = np.where(weight[:, None] > 0, rows, 0.0)
+    total = np.add.reduceat(weight, starts)
+    least = np.minimum.reduceat(np.where(weight > 0, rows[:, 3], np.inf), starts)
+    greatest = np.maximum.reduceat(np.where(weight > 0, rows[:, 4], -np.inf), starts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.add.reduceat(weight * values[:, 1], starts) / total
+        # Around the window's own mean: the plain sum of squares cancels.
+        shift = values[:, 1] - np.repeat(mean, np.diff(np.append(starts, len(rows))))
+        variance = np.add.reduceat(weight * (values[:, 2] ** 2 + np.where(weight > 0, shift, 0.0) ** 2), starts) / total
+        zero = np.add.reduceat(weight * values[:, 5], starts) / total
+    some = total > 0
+    return Moments(
+        count=np.add.reduceat(rows[:, 0], starts),
+        mean=mean,
+        std=np.sqrt(variance),
+        min=np.where(some, least, np.nan),
+        max=np.where(some, greatest, np.nan),
+        zero_fraction=zero,
+        nonfinite=np.add.reduceat(rows[:, 6], starts),
+    )
+
+
+def rebin(low: Array, high: Array, counts: Array, edges: Array) -> Array:
+    """Put histograms with axes of their own onto one common axis.
+
+    Values are taken to lie evenly within a bin. Where the axis spans all of a
+    histogram its sum is kept; what lies outside the axis is lost.
+
+    Args:
+        low: Least value of each histogram, shape (rows,).
+        high: Greatest value, same shape. Equal to `low`: a single value.
+        counts: Shape (rows, bins), in equal bins from `low` to `high`. Where
+            one of these is not finite the histogram counts as empty.
+        edges: Ascending edges of the new bins, equal widths, shape (new + 1,).
+
+    Returns:
+        float64, shape (rows, new).
+    """
+    low, high = np.asarray(low, np.float64)[:, None], np.asarray(high, np.float64)[:, None]
+    usable = np.isfinite(low) & np.isfinite(high)
+    low, high = np.where(usable, low, 0.0), np.where(usable, high, 0.0)
+    counts = np.where(usable, counts, 0.0)
+    rows, bins = counts.shape
+    below = np.zeros((rows, bins + 1))
+    np.cumsum(counts, axis=1, out=below[:, 1:])
+    width = high - low
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        place = np.clip((edges[None, :] - low) / width * bins, 0.0, bins)
+    # No width: all of it lies at `low`, in the bin that begins there or the last one.
+    inner = np.where(edges[None, :] > low, float(bins), 0.0)
+    inner[:, -1:] = np.where(edges[-1] >= low, float(bins), 0.0)
+    place = np.where(width > 0, place, inner)
+    whole = np.minimum(place.astype(np.int64), bins - 1)
+    left = np.take_along_axis(below, whole, axis=1)
+    right = np.take_along_axis(below, whole + 1, axis=1)
+    return np.diff(left + (right - left) * (place - whole), axis=1)
+
+
+def common_edges(low: Array, high: Array, bins: int) -> Array:
+    """Return edges of equal bins that span all finite histograms."""
+    finite = np.isfinite(low) & np.isfinite(high)
+    if not finite.any():
+        return np.linspace(0.0, 1.0, bins + 1)
+    first, last = float(np.min(low[finite])), float(np.max(high[finite]))
+    if not last > first:
+        pad = max(abs(first), 1.0) * 0.5
+        first, last = first - pad, last + pad
+    return np.linspace(first, last, bins + 1)
+
+
+def sum_windows(rows: Array, size: int) -> Array:
+    """Add up every `size` consecutive rows of a matrix."""
+    if not len(rows):
+        return np.zeros_like(rows, dtype=np.float64)
+    return np.add.reduceat(np.asarray(rows, np.float64), np.arange(0, len(rows), size), axis=0)
+
+
+def normalise_rows(rows: Array) -> Array:
+    """Scale each row so that it sums to 1; a row of zeros stays one."""
+    total = rows.sum(axis=1, keepdims=True)
+    return np.divide(rows, total, out=np.zeros_like(rows, dtype=np.float64), where=total > 0)

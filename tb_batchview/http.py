@@ -1,0 +1,186 @@
+"""What all routes share: reading parameters, writing JSON and array answers.
+
+Called by `plugin`. docs/http-api.md, section "Common to all routes", in code.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import re
+import struct
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tensorboard import errors
+from tensorboard.backend import http_util
+from werkzeug import wrappers
+from werkzeug.datastructures import MultiDict
+
+Array = npt.NDArray[Any]
+
+ARRAY_MAGIC = b"BVA1"
+ARRAY_DTYPES = ("float32", "float64", "int32", "uint32", "uint8")
+MAX_TEXT = 4096  # characters of a parameter
+_WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)  # up to 2**49: exact in a browser's numbers
+_GZIP_FROM = 1024  # bytes below which compressing costs more than it saves
+
+
+class MethodNotAllowedError(errors.PublicError):
+    """A method other than GET and HEAD was asked for."""
+
+    http_code = 405
+
+    def __init__(self, method: str) -> None:
+        super().__init__(f"Method not allowed: the method must be GET. Received: {method!r}.")
+        self.headers = [("Allow", "GET, HEAD")]
+
+
+class Parameters:
+    """The parameters of a request, each at most once and known by name."""
+
+    def __init__(self, arguments: Mapping[str, str] | MultiDict[str, str], known: Collection[str]) -> None:
+        """Check the names.
+
+        Args:
+            arguments: As werkzeug parsed them, or a plain mapping.
+            known: What the route takes.
+
+        Raises:
+            errors.InvalidArgumentError: One is unknown, twice or too long.
+        """
+        self._texts: dict[str, str] = {}
+        items = arguments.items(multi=True) if isinstance(arguments, MultiDict) else arguments.items()
+        for name, text in items:
+            if name not in known:
+                raise wrong(f"parameters must be of {', '.join(known)}. Received: {name[:80]!r}.")
+            if name in self._texts:
+                raise wrong(f"{name} must be given once. Received: it is there twice.")
+            if len(text) > MAX_TEXT:
+                raise wrong(f"{name} must have at most {MAX_TEXT} characters. Received: {len(text)}.")
+            self._texts[name] = text
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self._texts.get(name))
+
+    def text(self, name: str) -> str:
+        """Return a text that must be there."""
+        if name not in self:
+            raise wrong(f"{name} must be given. Received: none.")
+        return self._texts[name]
+
+    def optional_text(self, name: str) -> str | None:
+        """Return a text, None when it is left out or empty."""
+        return self._texts.get(name) or None
+
+    def choice(self, name: str, choices: Collection[str], default: str) -> str:
+        """Return one of several words."""
+        text = self._texts.get(name) or default
+        if text not in choices:
+            raise wrong(f"{name} must be one of {', '.join(choices)}. Received: {name}={text[:80]!r}.")
+        return text
+
+    def whole(self, name: str, *, default: int | None = None, low: int = 0, high: int = 10**15) -> int:
+        """Return a number from `low` to `high`; without default it must be there."""
+        if name not in self and default is not None:
+            return default
+        value = self.optional_whole(name, low=low, high=high)
+        if value is None:
+            raise wrong(f"{name} must be given. Received: none.")
+        return value
+
+    def optional_whole(self, name: str, *, low: int = 0, high: int = 10**15) -> int | None:
+        """Return a number from `low` to `high`, None when it is left out."""
+        if name not in self:
+            return None
+        text = self._texts[name]
+        if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
+            raise wrong(f"{name} must be a whole number from {low} to {high}. Received: {name}={text[:80]!r}.")
+        return int(text)
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Return whether a flag is 1; it must be 0 or 1."""
+        return self.choice(name, ("0", "1"), "1" if default else "0") == "1"
+
+
+def wrong(sentence: str) -> errors.InvalidArgumentError:
+    """Return the error for a parameter that is missing or wrong: 400."""
+    return errors.InvalidArgumentError(sentence)
+
+
+def missing(sentence: str) -> errors.NotFoundError:
+    """Return the error for something that is not there: 404."""
+    return errors.NotFoundError(sentence)
+
+
+def to_json(answer: Mapping[str, Any]) -> str:
+    """Return an answer as JSON; what is not finite as a string."""
+    try:
+        return json.dumps(answer, allow_nan=False)
+    except ValueError:
+        # A walk through every value: only where it must be.
+        return json.dumps(_name_nonfinite(answer), allow_nan=False)
+
+
+def _name_nonfinite(value: Any) -> Any:
+    """Return an answer with names for the numbers that JSON has not."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {name: _name_nonfinite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_name_nonfinite(item) for item in value]
+    return value
+
+
+def pack_arrays(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
+    """Return an array answer: header and arrays in one block of bytes."""
+    described, blocks, offset = [], [], 0
+    for name, array in arrays.items():
+        if array.dtype.name not in ARRAY_DTYPES:
+            raise TypeError(f"{name} must be of {', '.join(ARRAY_DTYPES)}. Received: dtype={array.dtype}.")
+        described.append({"name": name, "dtype": array.dtype.name, "shape": list(array.shape), "offset": offset})
+        block = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        blocks.append(block + bytes(-len(block) % 8))
+        offset += len(blocks[-1])
+    text = to_json({**header, "arrays": described}).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    return b"".join([ARRAY_MAGIC, struct.pack("<I", len(text)), text, *blocks])
+
+
+def unpack_arrays(block: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return header and arrays of an array answer."""
+    magic, length = block[:4], struct.unpack_from("<I", block, 4)[0]
+    if magic != ARRAY_MAGIC:
+        raise ValueError(f"An array answer must begin with {ARRAY_MAGIC!r}. Received: {magic!r}.")
+    header = json.loads(block[8 : 8 + length])
+    arrays = {}
+    for item in header.pop("arrays"):
+        dtype = np.dtype(item["dtype"]).newbyteorder("<")
+        count = int(np.prod(item["shape"], dtype=np.int64))
+        arrays[item["name"]] = np.frombuffer(block, dtype, count, 8 + length + item["offset"]).reshape(item["shape"])
+    return header, arrays
+
+
+def respond(request: wrappers.Request, answer: Mapping[str, Any] | bytes) -> wrappers.Response:
+    """Send JSON, or an array answer, gzipped if the client takes that."""
+    if not isinstance(answer, bytes):
+        return _respond(request, to_json(answer), "application/json")
+    if len(answer) >= _GZIP_FROM and request.accept_encodings.quality("gzip") > 0:
+        # The time is left out, so that the same answer is the same bytes.
+        packed = gzip.compress(answer, compresslevel=3, mtime=0)
+        return _respond(request, packed, "application/octet-stream", content_encoding="gzip")
+    return _respond(request, answer, "application/octet-stream")
+
+
+def respond_file(request: wrappers.Request, content: bytes, content_type: str) -> wrappers.Response:
+    """Send a file of the frontend; the browser asks again each time."""
+    return _respond(request, content, content_type)
+
+
+def _respond(request: wrappers.Request, content: str | bytes, content_type: str, **more: Any) -> wrappers.Response:
+    response: wrappers.Response = http_util.Respond(request, content, content_type, **more)
+    return response

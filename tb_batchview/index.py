@@ -1,0 +1,464 @@
+"""Follow the event files of one run: which records are complete, and where.
+
+Called by `store`. Calls `tfrecord` for the framing, `encode` for the walk
+through an event and `metadata` for what its values are. Files are read with
+`os.pread`; only the front of a large record is read, never its bulk.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tb_batchview import encode, metadata, tfrecord
+from tb_batchview.errors import FormatError, VersionError
+from tb_batchview.metadata import Content, Status
+
+# Records up to this length are read whole: one read costs less than several.
+_WHOLE_BYTES = 1 << 16
+# Different lengths, and layouts of one length, to remember per file. Ids that
+# are strings make every record another length: there nothing is remembered.
+_KNOWN_LENGTHS = 256
+_KNOWN_PER_LENGTH = 8
+# Layouts a run may keep for its batches; past this they are walked again when read.
+MAX_LAYOUTS = 1024
+# A file whose first bytes changed was written anew, even if it has not shrunk.
+_HEAD_BYTES = 64
+
+_DOUBLE = struct.Struct("<d")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Layout:
+    """Where the values are in every record of one form.
+
+    Attributes:
+        phase: Of the batches.
+        content: The header's metadata.
+        header: The numbers of the batch, float64.
+        arrays: By output and kind.
+        layers: By layer and kind.
+        samples: Number of samples by output, where there are any.
+    """
+
+    phase: str
+    content: Content
+    header: encode.Slot
+    arrays: Mapping[tuple[str, str], encode.Slot]
+    layers: Mapping[tuple[str, str], encode.Slot]
+    samples: Mapping[str, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One complete batch in a file.
+
+    Attributes:
+        layout: Where its values are, counted from `position`.
+        file: Number of the file in `RunIndex.files`.
+        position: Of the payload in the file.
+        length: Of the payload, bytes.
+        front: The payload's first bytes, at least up to its bulk.
+        summaries: The raw `layer_summary` of each layer.
+    """
+
+    layout: Layout
+    file: int
+    position: int
+    length: int
+    step: int
+    wall_time: float
+    front: bytes
+    summaries: Mapping[str, bytes]
+
+
+@dataclasses.dataclass(frozen=True)
+class StatusEntry:
+    """A status in a file."""
+
+    file: int
+    status: Status
+
+
+class EventFile:
+    """One event file, read as far as it is complete.
+
+    Attributes:
+        path: Of the file.
+        number: In the order in which the files of the run were found.
+        identity: Device and inode, to notice a replaced file.
+        position: Where the next record begins.
+        size: Bytes, when looked at last.
+        corrupt: Records skipped so far.
+        refused: Why this file is not read, or "".
+    """
+
+    def __init__(self, path: Path, number: int) -> None:
+        self.path = path
+        self.number = number
+        self.identity = (0, 0)
+        self.position = 0
+        self.size = 0
+        self.corrupt = 0
+        self.refused = ""
+        self._head = b""
+        self._looked_at = (-1, -1)
+        self._lost_until = -1
+        # What was said last for each tag holds from that record on: (position, contents).
+        self._contents: list[tuple[int, dict[str, Content]]] = [(0, {})]
+        self._known: dict[int, list[_KnownLayout]] = {}
+
+    @property
+    def torn(self) -> bool:
+        """Tell whether the file ends within a record."""
+        return not self.refused and self.position < self.size
+
+    def was_replaced(self, found: os.stat_result) -> bool:
+        """Tell whether what was read before is no longer in the file."""
+        if not self.position and not self._head:
+            return False
+        if (found.st_dev, found.st_ino) != self.identity or found.st_size < self.size:
+            return True
+        if (found.st_size, found.st_mtime_ns) == self._looked_at:
+            return False
+        with _opened(self.path) as fd:
+            return os.pread(fd, len(self._head), 0) != self._head
+
+    def read(self) -> Iterator[Entry | StatusEntry]:
+        """Yield the batches and statuses that are complete since last time."""
+        if self.refused:
+            return
+        with _opened(self.path) as fd:
+            found = os.fstat(fd)
+            if (found.st_size, found.st_mtime_ns) == self._looked_at:
+                return
+            self.identity = (found.st_dev, found.st_ino)
+            self.size = found.st_size
+            # Only whole: a longer head next time would look like another file.
+            if len(self._head) < _HEAD_BYTES:
+                self._head = os.pread(fd, min(_HEAD_BYTES, self.size), 0)
+            for frame in tfrecord.scan(fd, self.position, self.size):
+                try:
+                    entry = self._read_frame(fd, frame)
+                except VersionError as error:
+                    self.refused = str(error)
+                    return
+                except FormatError:
+                    self.corrupt += 1
+                    entry = None
+                self.position = frame.end
+                if entry is not None:
+                    yield entry
+            self._looked_at = (found.st_size, found.st_mtime_ns)
+
+    def contents_at(self, position: int) -> Mapping[str, Content]:
+        """Return what holds for each tag at a position of the file."""
+        return next(contents for start, contents in reversed(self._contents) if start <= position)
+
+    def _read_frame(self, fd: int, frame: tfrecord.Frame) -> Entry | StatusEntry | None:
+        if frame.status != "ok":
+            # A lost stretch may be reported in pieces as the file grows.
+            self.corrupt += frame.position != self._lost_until
+            self._lost_until = frame.end if frame.status == "lost" else -1
+            return None
+        known = self._known.get(frame.length, ())
+        if known:
+            ahead = max(item.read_ahead for item in known)
+            front = os.pread(fd, ahead, frame.payload_position)
+            for item in known:
+                if (entry := item.match(fd, frame, front, self.number)) is not None:
+                    return entry
+        return self._walk(os.pread(fd, frame.length, frame.payload_position), frame)
+
+    def _walk(self, payload: bytes, frame: tfrecord.Frame) -> Entry | StatusEntry | None:
+        event = encode.decode_event(payload)
+        contents = self._learn(event, frame.payload_position)
+        status = next((slot for slot in event.slots if _kind(contents, slot) == "status"), None)
+        if status is not None:
+            return StatusEntry(self.number, _read_status(payload, status))
+        layout = make_layout(event, contents)
+        if layout is None:
+            return None
+        if event.step < 0:
+            raise FormatError(f"Step of a batch must not be negative. Received: step={event.step}.")
+        known = _KnownLayout.of(layout, event, payload)
+        if known is not None and (len(self._known) < _KNOWN_LENGTHS or frame.length in self._known):
+            same_length = self._known.setdefault(frame.length, [])
+            same_length.insert(0, known)
+            del same_length[_KNOWN_PER_LENGTH:]
+        return Entry(
+            layout=layout,
+            file=self.number,
+            position=frame.payload_position,
+            length=frame.length,
+            step=event.step,
+            wall_time=event.wall_time,
+            front=payload,
+            summaries={
+                layer: payload[slot.offset : slot.offset + slot.nbytes]
+                for (layer, kind), slot in layout.layers.items()
+                if kind == "layer_summary"
+            },
+        )
+
+    def _learn(self, event: encode.DecodedEvent, position: int) -> dict[str, Content]:
+        """Take in the metadata that this event carries."""
+        contents = self._contents[-1][1]
+        said = {}
+        for slot in event.slots:
+            if slot.content and slot.plugin_name == metadata.PLUGIN_NAME:
+                content = metadata.parse_content(slot.content)
+                if contents.get(slot.tag) != content:
+                    said[slot.tag] = content
+        if said:
+            contents = {**contents, **said}
+            self._contents.append((position, contents))
+            self._known.clear()
+        return contents
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _KnownLayout:
+    """A layout with the bytes that must stand between its values."""
+
+    layout: Layout
+    step_stop: int
+    read_ahead: int
+    near: tuple[tuple[int, int, bytes], ...]
+    far: tuple[tuple[int, int, bytes], ...]
+    summaries: tuple[tuple[str, int, int], ...]
+
+    @classmethod
+    def of(cls, layout: Layout, event: encode.DecodedEvent, payload: bytes) -> _KnownLayout | None:
+        """Remember a record; None if its step and time are not in their usual place."""
+        # Event.wall_time (field 1, double) then Event.step (field 2, varint).
+        if len(payload) < 11 or payload[0] != 0x09 or payload[9] != 0x10:
+            return None
+        step_stop = 10
+        while payload[step_stop] & 0x80:
+            step_stop += 1
+        step_stop += 1
+        spans, begin = [(0, 1), (9, 10)], step_stop
+        for slot in sorted(event.slots, key=lambda slot: slot.offset):
+            spans.append((begin, slot.offset))
+            begin = slot.offset + slot.nbytes
+        spans.append((begin, len(payload)))
+        constants = [(start, stop, payload[start:stop]) for start, stop in spans if stop > start]
+        front = [slot for (_, kind), slot in layout.arrays.items() if kind in metadata.FRONT_KINDS]
+        front_stop = max(slot.offset + slot.nbytes for slot in [layout.header, *front])
+        read_ahead = len(payload) if len(payload) <= _WHOLE_BYTES else front_stop
+        return cls(
+            layout=layout,
+            step_stop=step_stop,
+            read_ahead=read_ahead,
+            near=tuple(item for item in constants if item[1] <= read_ahead),
+            far=tuple(item for item in constants if item[1] > read_ahead),
+            summaries=tuple(
+                (layer, slot.offset, slot.nbytes)
+                for (layer, kind), slot in layout.layers.items()
+                if kind == "layer_summary"
+            ),
+        )
+
+    def match(self, fd: int, frame: tfrecord.Frame, front: bytes, file: int) -> Entry | None:
+        """Return the entry of a record if it is of this layout."""
+        position = frame.payload_position
+        if len(front) < self.read_ahead:
+            return None
+        if any(front[start:stop] != constant for start, stop, constant in self.near):
+            return None
+        if any(os.pread(fd, stop - start, position + start) != constant for start, stop, constant in self.far):
+            return None
+        step, stop = _read_varint(front, 10)
+        if stop != self.step_stop or step >= 2**63:
+            return None
+        return Entry(
+            layout=self.layout,
+            file=file,
+            position=position,
+            length=frame.length,
+            step=step,
+            wall_time=_DOUBLE.unpack_from(front, 1)[0],
+            front=front,
+            summaries={
+                layer: front[start : start + count]
+                if start + count <= len(front)
+                else os.pread(fd, count, position + start)
+                for layer, start, count in self.summaries
+            },
+        )
+
+
+class RunIndex:
+    """The event files of one run, in the order of their names.
+
+    Not thread-safe: the store that owns it has the lock.
+
+    Attributes:
+        directory: The `batchview` directory of the run.
+        files: By number; numbers are given in the order of finding.
+        unreadable: What could not be opened: message by file name.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.files: list[EventFile] = []
+        self.unreadable: dict[str, str] = {}
+
+    def look(self) -> bool:
+        """Look for new files.
+
+        Returns:
+            True if a file was deleted, truncated or replaced: then all
+            files are read from the start again, and what was read before
+            no longer holds.
+        """
+        found = self._find()
+        known = {file.path.name: file for file in self.files}
+        gone = any(name not in found for name in known)
+        if gone or any(self._is_other(file, found[name]) for name, file in known.items()):
+            self.files = []
+            known = {}
+            reset = True
+        else:
+            reset = False
+        for name in sorted(found):
+            if name not in known:
+                self.files.append(EventFile(self.directory / name, len(self.files)))
+        return reset
+
+    def read(self) -> Iterator[Entry | StatusEntry]:
+        """Yield what is new in the files, one file after the other."""
+        for file in sorted(self.files, key=lambda file: file.path.name):
+            try:
+                yield from file.read()
+            except OSError as error:
+                self.unreadable[file.path.name] = f"{file.path.name} cannot be read: {error.strerror or error}."
+
+    def _is_other(self, file: EventFile, found: os.stat_result) -> bool:
+        try:
+            return file.was_replaced(found)
+        except OSError:
+            return True
+
+    def _find(self) -> dict[str, os.stat_result]:
+        """Return the event files that are there, by name."""
+        found = {}
+        self.unreadable = {}
+        try:
+            names = os.listdir(self.directory)
+        except OSError:
+            return {}
+        for name in names:
+            if not is_ours(name):
+                continue
+            try:
+                status = os.stat(self.directory / name)
+            except OSError as error:
+                self.unreadable[name] = f"{name} cannot be read: {error.strerror or error}."
+                continue
+            # Opening a pipe of that name would wait for ever.
+            if stat.S_ISREG(status.st_mode):
+                found[name] = status
+        return found
+
+
+def is_ours(name: str) -> bool:
+    """Tell by its name whether a file is read; users rename and copy them."""
+    return "tfevents" in name and name.endswith(metadata.FILE_SUFFIX)
+
+
+def make_layout(event: encode.DecodedEvent, contents: Mapping[str, Content]) -> Layout | None:
+    """Sort the values of an event by what they are.
+
+    Returns:
+        None if the event holds no value of ours.
+
+    Raises:
+        FormatError: It is not a batch as docs/data-format.md says.
+    """
+    header: encode.Slot | None = None
+    arrays: dict[tuple[str, str], encode.Slot] = {}
+    layers: dict[tuple[str, str], encode.Slot] = {}
+    samples: dict[str, int] = {}
+    content = None
+    nameless = False
+    for slot in event.slots:
+        what = contents.get(slot.tag)
+        if what is None:
+            # After its first record a value need not say whose it is.
+            nameless = nameless or slot.plugin_name in ("", metadata.PLUGIN_NAME)
+            continue
+        if what.kind == "header":
+            header, content = slot, what
+        elif what.kind in metadata.LAYER_KINDS:
+            _check(slot, 1, "layer figure")
+            layers[what.layer, what.kind] = slot
+        elif what.kind in metadata.FRONT_KINDS or what.kind in metadata.BULK_KINDS:
+            _check(slot, None if what.kind in metadata.BULK_KINDS else 1, what.kind)
+            arrays[what.output, what.kind] = slot
+            if samples.setdefault(what.output, slot.shape[0]) != slot.shape[0]:
+                raise FormatError(f"Arrays of a batch must have the same number of samples. Received: {slot.tag!r}.")
+    if header is None or content is None:
+        if arrays or layers or nameless:
+            raise FormatError("A batch must have a header whose metadata was sent before it.")
+        return None
+    if header.dtype != np.float64 or header.shape != (len(content.fields),):
+        raise FormatError(f"The header of a batch must be float64 and as long as its fields. Received: {header.shape}.")
+    summaries = [slot for (_, kind), slot in layers.items() if kind == "layer_summary"]
+    if any(slot.shape != (len(metadata.LAYER_FIGURES),) or slot.dtype != np.float32 for slot in summaries):
+        raise FormatError(f"A layer summary must be {len(metadata.LAYER_FIGURES)} float32.")
+    return Layout(content.phase, content, header, arrays, layers, samples)
+
+
+def _check(slot: encode.Slot, rank: int | None, thing: str) -> None:
+    """Refuse an array of a shape or type that the kind cannot have."""
+    if not slot.shape or (rank is not None and len(slot.shape) != rank):
+        raise FormatError(f"The {thing} of a batch must have one row per sample. Received: shape={slot.shape}.")
+    if thing in ("target", "predicted"):
+        if slot.dtype is None or slot.dtype.kind not in "iu":
+            raise FormatError(f"The {thing} of a batch must be integers. Received: dtype={slot.dtype}.")
+    elif slot.dtype is None and thing not in ("sample_ids", *metadata.BULK_KINDS):
+        raise FormatError(f"The {thing} of a batch must be numbers. Received: strings.")
+
+
+def _kind(contents: Mapping[str, Content], slot: encode.Slot) -> str:
+    content = contents.get(slot.tag)
+    return content.kind if content is not None else ""
+
+
+def _read_status(payload: bytes, slot: encode.Slot) -> Status:
+    texts = np.atleast_1d(encode.slot_array(payload, slot))
+    if not len(texts):
+        raise FormatError("A status must hold one text.")
+    return metadata.parse_status(texts[0])
+
+
+def _read_varint(content: bytes, position: int) -> tuple[int, int]:
+    """Return a protobuf varint and where it ends; it has at most 10 bytes."""
+    value = 0
+    for place, byte in enumerate(content[position : position + 10]):
+        value |= (byte & 0x7F) << (7 * place)
+        if not byte & 0x80:
+            return value, position + place + 1
+    return value, -1
+
+
+class _opened:
+    """Open a file for reading, and close it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> int:
+        self._fd = os.open(self._path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)

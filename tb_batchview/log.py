@@ -1,0 +1,801 @@
+"""Read recorded runs from Python: `load(log_dir)`.
+
+Called by the user, `plugin` and `export`. Calls `store` for what is recorded
+and `analysis` for what is counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import math
+import mmap
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from tb_batchview import analysis, encode, index, metadata, store, tasks
+from tb_batchview.analysis import ClassReport
+from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
+from tb_batchview.records import LayerSummary, OutputSpec
+from tb_batchview.store import Health, PhaseView, Place, RunStore, RunView
+
+Array = npt.NDArray[Any]
+Reader = Callable[[Place, encode.Slot], Array]
+
+# A logdir may hold anything: stop looking for runs in it at some point.
+MAX_DIRECTORIES = 100_000
+MAX_DEPTH = 32
+
+
+def load(log_dir: str | os.PathLike[str]) -> Log:
+    """Open everything recorded below a directory.
+
+    Reading works while training still writes: `Log.refresh` takes in what
+    came since.
+
+    Args:
+        log_dir: The directory given to `BatchViewCallback`, or any above it.
+
+    Returns:
+        The runs by name. Empty when nothing is recorded there yet.
+
+    Raises:
+        NotFoundError: There is no such directory.
+    """
+    path = Path(log_dir).expanduser()
+    if not path.is_dir():
+        raise NotFoundError(f"log_dir must be a directory that exists. Received: log_dir={str(log_dir)!r}.")
+    log = Log({"": path}, reader=_Maps().read)
+    log.refresh()
+    return log
+
+
+class Log(Mapping[str, "Run"]):
+    """The runs below a directory, by name.
+
+    A run is named by the path, below that directory, of what was given to
+    `BatchViewCallback` as `log_dir`; the directory itself is ".". Symbolic
+    links are followed.
+    """
+
+    def __init__(self, roots: Mapping[str, Path], *, reader: Reader = store.read_array) -> None:
+        """Use `load` instead.
+
+        Args:
+            roots: Directories to search, by what their runs' names begin with.
+            reader: How the arrays of a batch are read.
+        """
+        self._roots = dict(roots)
+        self._reader = reader
+        self._runs: dict[str, Run] = {}
+        self._refreshing = threading.Lock()
+
+    def refresh(self) -> None:
+        """Look for new runs and take in what was written since last time."""
+        with self._refreshing:
+            found = {}
+            for prefix, root in self._roots.items():
+                for name, directory in _find_runs(root):
+                    found[_join(prefix, name)] = directory
+            known = self._runs
+            runs = {}
+            for name in sorted(found):
+                run = known.get(name) or Run(name, RunStore(found[name]), self._reader)
+                if run.refresh():
+                    runs[name] = run
+            # One assignment: a reader sees the runs of before or of after.
+            self._runs = runs
+
+    def __getitem__(self, name: str) -> Run:
+        runs = self._runs
+        if name not in runs:
+            raise NotFoundError(_unknown("run", name, runs))
+        return runs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._runs)
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __repr__(self) -> str:
+        return f"Log({', '.join(self._runs)})"
+
+
+class Run:
+    """One run: its batches, and what can be counted in them.
+
+    Steps are batch numbers within a phase, from 0; ranges of steps leave out
+    their `stop`.
+    """
+
+    def __init__(self, name: str, source: RunStore | RunView, reader: Reader) -> None:
+        """Use `load` instead."""
+        self.name = name
+        self._source = source
+        self._reader = reader
+
+    def refresh(self) -> bool:
+        """Take in what is new; return whether the run has any files."""
+        return (self._source.refresh() if isinstance(self._source, RunStore) else self._source).exists
+
+    def snapshot(self) -> Run:
+        """Return this run as it is now, untouched by a later refresh."""
+        return Run(self.name, self.view, self._reader)
+
+    @property
+    def view(self) -> RunView:
+        """Return the columns as of the last refresh."""
+        return self._source.view if isinstance(self._source, RunStore) else self._source
+
+    def read(self, place: Place, slot: encode.Slot) -> Array:
+        """Read one array of a batch."""
+        return self._reader(place, slot)
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Return the phases: of train, validation, predict."""
+        return tuple(self.view.phases)
+
+    @property
+    def outputs(self) -> Mapping[str, OutputSpec]:
+        """Return what is constant about each output of the model, by name."""
+        return self.view.outputs
+
+    @property
+    def class_names(self) -> Any:
+        """Return the names of the classes, None when none were given.
+
+        A tuple when the model has one output, {output: tuple} when more.
+        """
+        return _single({name: spec.class_names for name, spec in self.outputs.items()})
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Return the names of the layers that were summarised."""
+        return tuple(dict.fromkeys(layer for phase in self.view.phases.values() for layer in phase.layers))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Return the names of the metrics, by Keras' names."""
+        return tuple(dict.fromkeys(metric for phase in self.view.phases.values() for metric in phase.metrics))
+
+    @property
+    def health(self) -> Health:
+        """Return the state of the run's files."""
+        return self.view.health
+
+    def batches(self, phase: str) -> Batches:
+        """Return the batches of a phase, by ascending step.
+
+        Raises:
+            NotFoundError: Nothing is recorded of that phase.
+        """
+        view = self.view
+        columns = find_phase(view, phase, self.name)
+        return Batches(view, columns, range(len(columns)), self._reader)
+
+    def confusion(
+        self, phase: str, start: int | None = None, stop: int | None = None, output: str | None = None
+    ) -> Array:
+        """Count which class was taken for which, over a range of steps.
+
+        Returns:
+            int64, shape (classes, classes); rows are targets.
+
+        Raises:
+            NotFoundError: There is no such phase or output.
+            ArgumentError: The output's task has no single class per sample.
+        """
+        view = self.view
+        columns = find_phase(view, phase, self.name)
+        name, spec = find_output(view, output, self.name)
+        if spec.task not in ("multiclass", "binary"):
+            raise ArgumentError(
+                f"A confusion matrix needs one class per sample. Received: output={name!r} of task {spec.task!r}."
+            )
+        first, last = columns.rows(start, stop)
+        samples = columns.outputs.get(name)
+        if samples is None:
+            return np.zeros((spec.classes, spec.classes), np.int64)
+        target, predicted = (samples.column(kind, first, last) for kind in ("target", "predicted"))
+        return analysis.count_confusion(target, predicted, spec.classes)
+
+    def class_report(
+        self, phase: str, start: int | None = None, stop: int | None = None, output: str | None = None
+    ) -> ClassReport:
+        """Report precision, recall and F1 per class over a range of steps.
+
+        For a multilabel output each label is a class.
+
+        Raises:
+            NotFoundError: There is no such phase or output.
+            ArgumentError: The output's task has no classes.
+        """
+        view = self.view
+        name, spec = find_output(view, output, self.name)
+        if spec.task != "multilabel":
+            return analysis.report_classes(self.confusion(phase, start, stop, name), spec.class_names)
+        columns = find_phase(view, phase, self.name)
+        counts, samples = np.zeros((4, spec.classes), np.int64), 0
+        for row in range(*columns.rows(start, stop)):
+            place = view.place(columns, row)
+            targets, predictions = (place.layout.arrays.get((name, kind)) for kind in metadata.BULK_KINDS[:2])
+            if targets is None or predictions is None:
+                continue
+            truth = self._reader(place, targets)
+            scores = tasks.scores(spec, self._reader(place, predictions))
+            if truth.shape != (len(truth), spec.classes) or scores.shape != truth.shape:
+                continue
+            counts += analysis.count_labels(truth, scores)
+            samples += len(truth)
+        return analysis.report_labels(counts, samples, spec.class_names)
+
+    def layer(self, name: str, phase: str = "train") -> LayerLog:
+        """Return the summaries of a layer by batch.
+
+        Raises:
+            NotFoundError: There is no such phase, or no such layer in it.
+        """
+        view = self.view
+        columns = find_phase(view, phase, self.name)
+        if name not in columns.layers:
+            raise NotFoundError(_unknown("layer", name, columns.layers, f"phase {phase!r} of run {self.name!r}"))
+        return LayerLog(name, view, columns, self._reader)
+
+    def to_pandas(self, phase: str) -> Any:
+        """Return a table of one row per sample.
+
+        Columns: step, epoch, index, sample (place in the batch), and target,
+        predicted, confidence, target_score, sample_loss, error, sample_weight
+        and sample_id as far as recorded; with several outputs as
+        "<output>/target" and so on.
+
+        Returns:
+            A `pandas.DataFrame`.
+
+        Raises:
+            NotFoundError: Nothing is recorded of that phase.
+            BatchViewError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise BatchViewError("to_pandas needs pandas. Install it: pip install pandas.") from error
+        view = self.view
+        columns = find_phase(view, phase, self.name)
+        return pandas.DataFrame(_sample_table(view, columns, self._reader))
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, phases={self.phases}, outputs={tuple(self.outputs)})"
+
+
+class Batches(Sequence["Batch"]):
+    """The batches of a phase, by ascending step; read when they are used.
+
+    A slice is another such sequence.
+    """
+
+    def __init__(self, view: RunView, columns: PhaseView, rows: range, reader: Reader) -> None:
+        """Use `Run.batches` instead."""
+        self._view = view
+        self._columns = columns
+        self._rows = rows
+        self._reader = reader
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, number: int) -> Batch: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Batches: ...
+
+    def __getitem__(self, number: int | slice) -> Batch | Batches:
+        if isinstance(number, slice):
+            return Batches(self._view, self._columns, self._rows[number], self._reader)
+        try:
+            row = self._rows[number]
+        except IndexError:
+            raise IndexError(f"batch must be below {len(self)}. Received: batch={number!r}.") from None
+        return Batch(self._view, self._columns, row, self._reader)
+
+    def at_step(self, step: int) -> Batch:
+        """Return the batch of a step.
+
+        Raises:
+            NotFoundError: No batch of that step was kept.
+        """
+        row = self._columns.row_of(step)
+        if row is None or row not in self._rows:
+            raise NotFoundError(unknown_step(self._columns, step))
+        return Batch(self._view, self._columns, row, self._reader)
+
+    def __repr__(self) -> str:
+        return f"Batches({self._columns.name!r}, {len(self)})"
+
+
+class Batch:
+    """One batch, as the loss saw it.
+
+    Arrays are read-only views into the mapped file: no copy is made, and they
+    stay valid as long as they are held. They are None where nothing was kept.
+    With several outputs each is a {name: array} dict.
+    """
+
+    def __init__(self, view: RunView, columns: PhaseView, row: int, reader: Reader) -> None:
+        """Use `Run.batches` instead."""
+        self._view = view
+        self._columns = columns
+        self._row = row
+        self._reader = reader
+
+    @property
+    def phase(self) -> str:
+        """Return train, validation or predict."""
+        return self._columns.name
+
+    @property
+    def step(self) -> int:
+        """Return the number of the batch in its phase, from 0."""
+        return int(self._columns.step[self._row])
+
+    @property
+    def epoch(self) -> int:
+        """Return the epoch, from 0."""
+        return int(self._columns.epoch[self._row])
+
+    @property
+    def index(self) -> int:
+        """Return the number of the batch within its epoch, from 0."""
+        return int(self._columns.index[self._row])
+
+    @property
+    def size(self) -> int:
+        """Return the number of samples."""
+        return int(self._columns.size[self._row])
+
+    @property
+    def wall_time(self) -> float:
+        """Return the end of the step, seconds since 1970."""
+        return float(self._columns.wall_time[self._row])
+
+    @property
+    def loss(self) -> float:
+        """Return the batch's own loss, NaN where there is none."""
+        return float(self._columns.field("loss")[self._row])
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return the batch's own metrics that it has, by name."""
+        names = self._columns.metrics
+        fields = {name: metadata.metric_field(name) for name in names}
+        return {
+            name: float(self._columns.field(field)[self._row])
+            for name, field in fields.items()
+            if self._columns.has(field)[self._row]
+        }
+
+    @property
+    def error_rate(self) -> Any:
+        """Return the share of wrong samples, or the mean error; NaN: none."""
+        return self._figure("error_rate")
+
+    @property
+    def confidence(self) -> Any:
+        """Return the mean confidence, NaN where there is none."""
+        return self._figure("confidence")
+
+    @property
+    def predictions(self) -> Any:
+        """Return what the loss saw, shape (samples, ...)."""
+        return self._array("predictions")
+
+    @property
+    def targets(self) -> Any:
+        """Return what the loss compared with, shape (samples, ...)."""
+        return self._array("targets")
+
+    @property
+    def target(self) -> Any:
+        """Return the class numbers of the targets, int32; -1 for none."""
+        return self._array("target")
+
+    @property
+    def predicted(self) -> Any:
+        """Return the class numbers predicted, int32; -1 for none."""
+        return self._array("predicted")
+
+    @property
+    def sample_loss(self) -> Any:
+        """Return the loss of each sample, float32, before weighting."""
+        return self._array("sample_loss")
+
+    @property
+    def sample_weight(self) -> Any:
+        """Return the weight of each sample that the loss was given."""
+        return self._array("sample_weight")
+
+    @property
+    def sample_ids(self) -> Any:
+        """Return the user's ids, int64 or `str` objects (these copied)."""
+        return self._array("sample_ids")
+
+    @property
+    def top_scores(self) -> Any:
+        """Return the largest scores (samples, k) if only they were kept."""
+        return self._array("top_scores")
+
+    @property
+    def top_classes(self) -> Any:
+        """Return the classes of `top_scores`, int32, (samples, k)."""
+        return self._array("top_classes")
+
+    @property
+    def layers(self) -> dict[str, LayerSummary]:
+        """Return the summaries of the layers in this batch, by name."""
+        slots = self._place.layout.layers
+        return {
+            layer: _read_summary(self._place, layer, self._reader) for layer, kind in slots if kind == "layer_summary"
+        }
+
+    @functools.cached_property
+    def _place(self) -> Place:
+        return self._view.place(self._columns, self._row)
+
+    def _array(self, kind: str) -> Any:
+        arrays = self._place.layout.arrays
+        return _single(
+            {
+                output: self._reader(self._place, arrays[output, kind]) if (output, kind) in arrays else None
+                for output in self._view.outputs
+            }
+        )
+
+    def _figure(self, figure: str) -> Any:
+        columns = self._columns
+        return _single(
+            {
+                output: float(columns.field(metadata.output_field(output, figure))[self._row])
+                for output in self._view.outputs
+            }
+        )
+
+    def __repr__(self) -> str:
+        return f"Batch({self.phase!r}, step={self.step}, epoch={self.epoch}, size={self.size}, loss={self.loss:.4g})"
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerAverage:
+    """A layer over a range of batches, all their values together.
+
+    Attributes:
+        batches: Summarised batches in the range.
+        mean, std, min, max, zero_fraction: NaN when there are none.
+        unit_means: float64, shape (units,): means of each unit, None if not
+            recorded.
+        histogram: float64, shape (bins,): counts in bins between `edges`.
+        edges: float64, shape (bins + 1,).
+    """
+
+    batches: int
+    mean: float
+    std: float
+    min: float
+    max: float
+    zero_fraction: float
+    unit_means: Array | None
+    histogram: Array
+    edges: Array
+
+
+class LayerLog:
+    """The summaries of one layer in one phase, by batch."""
+
+    def __init__(self, name: str, view: RunView, columns: PhaseView, reader: Reader) -> None:
+        """Use `Run.layer` instead."""
+        self.name = name
+        self._view = view
+        self._columns = columns
+        self._layer = columns.layers[name]
+        self._reader = reader
+
+    @property
+    def steps(self) -> Array:
+        """Return the steps of the summarised batches, int64."""
+        return np.asarray(self._columns.step[self._layer.rows])
+
+    @property
+    def mean(self) -> Array:
+        """Return the mean of the values of each batch, float32."""
+        return self._figure("mean")
+
+    @property
+    def std(self) -> Array:
+        """Return the standard deviation of each batch, float32."""
+        return self._figure("std")
+
+    @property
+    def min(self) -> Array:
+        """Return the least value of each batch, float32."""
+        return self._figure("min")
+
+    @property
+    def max(self) -> Array:
+        """Return the greatest value of each batch, float32."""
+        return self._figure("max")
+
+    @property
+    def zero_fraction(self) -> Array:
+        """Return the share of zeros of each batch, float32."""
+        return self._figure("zero_fraction")
+
+    @property
+    def nonfinite(self) -> Array:
+        """Return how many values of each batch were NaN or infinite."""
+        return self._figure("nonfinite")
+
+    @property
+    def histograms(self) -> Array:
+        """Return the counts of each batch, float32, shape (batches, bins).
+
+        The bins of batch i lie between `edges[i]`.
+        """
+        return self.read_histograms(0, len(self._layer.rows))
+
+    @property
+    def edges(self) -> Array:
+        """Return the edges of the bins, float64, (batches, bins + 1)."""
+        bins = self.histograms.shape[1]
+        share = np.linspace(0.0, 1.0, bins + 1)
+        low, high = self.min.astype(np.float64)[:, None], self.max.astype(np.float64)[:, None]
+        return low + (high - low) * share
+
+    @property
+    def unit_means(self) -> Array:
+        """Return the mean of each unit, float32, (batches, units).
+
+        NaN where a batch has another number of units than the last one.
+        """
+        return self.read_unit_means(0, len(self._layer.rows))
+
+    def average(self, start: int | None = None, stop: int | None = None) -> LayerAverage:
+        """Merge the batches of a range of steps into one."""
+        first, last = self.range(start, stop)
+        figures = self._layer.figures[first:last]
+        merged = self.merge(first, last, max(1, last - first))
+        one = [getattr(merged, field) for field in ("mean", "std", "min", "max", "zero_fraction")]
+        units = self.read_unit_means(first, last)
+        counts = self.read_histograms(first, last)
+        low, high = figures[:, 3].astype(np.float64), figures[:, 4].astype(np.float64)
+        edges = analysis.common_edges(low, high, counts.shape[1] or 1)
+        known = units[~np.isnan(units).all(axis=1)] if units.size else units
+        return LayerAverage(
+            last - first,
+            *(float(values[0]) if len(values) else math.nan for values in one),
+            unit_means=known.mean(axis=0, dtype=np.float64) if known.size else None,
+            histogram=analysis.rebin(low, high, counts, edges).sum(axis=0) if counts.size else np.zeros(len(edges) - 1),
+            edges=edges,
+        )
+
+    def merge(self, first: int, last: int, size: int) -> analysis.Moments:
+        """Merge every `size` consecutive batches into one."""
+        return analysis.merge_moments(self._layer.figures[first:last], size)
+
+    def range(self, start: int | None, stop: int | None) -> tuple[int, int]:
+        """Return the places of the summaries in a range of steps."""
+        steps = self.steps
+        first = 0 if start is None else int(np.searchsorted(steps, start))
+        last = len(steps) if stop is None else int(np.searchsorted(steps, stop))
+        return first, max(first, last)
+
+    def read_histograms(self, first: int, last: int) -> Array:
+        """Read the histograms of some of the batches, (last - first, bins)."""
+        return self._read_rows("layer_histogram", first, last, 0.0)
+
+    def read_unit_means(self, first: int, last: int) -> Array:
+        """Read the unit means of some of the batches, (last - first, units)."""
+        return self._read_rows("layer_unit_means", first, last, np.nan)
+
+    def _read_rows(self, kind: str, first: int, last: int, fill: float) -> Array:
+        rows: list[Array | None] = []
+        for row in self._layer.rows[first:last]:
+            place = self._view.place(self._columns, int(row))
+            slot = place.layout.layers.get((self.name, kind))
+            rows.append(None if slot is None else self._reader(place, slot))
+        width = next((len(row) for row in reversed(rows) if row is not None), 0)
+        matrix = np.full((last - first, width), fill, np.float32)
+        for number, values in enumerate(rows):
+            if values is not None and len(values) == width:
+                matrix[number] = values
+        return matrix
+
+    def _figure(self, name: str) -> Array:
+        return self._layer.figures[:, metadata.LAYER_FIGURES.index(name)]
+
+    def __repr__(self) -> str:
+        return f"LayerLog({self.name!r}, {len(self._layer.rows)} batches)"
+
+
+def find_phase(view: RunView, phase: str, run: str) -> PhaseView:
+    """Return a phase of a run.
+
+    Raises:
+        NotFoundError: Nothing is recorded of it.
+    """
+    if phase not in view.phases:
+        raise NotFoundError(_unknown("phase", phase, view.phases, f"run {run!r}"))
+    return view.phases[phase]
+
+
+def find_output(view: RunView, output: str | None, run: str) -> tuple[str, OutputSpec]:
+    """Return an output of a run; it need not be named if there is one.
+
+    Raises:
+        NotFoundError: There is no such output, or no output at all.
+        ArgumentError: There are several and none is named.
+    """
+    if output is None:
+        if len(view.outputs) > 1:
+            raise ArgumentError(f"output must be named. Received: none. Run {run!r} has {_names(view.outputs)}.")
+        output = next(iter(view.outputs), None)
+        if output is None:
+            raise NotFoundError(f"Run {run!r} has no output recorded yet.")
+    if output not in view.outputs:
+        raise NotFoundError(_unknown("output", output, view.outputs, f"run {run!r}"))
+    return output, view.outputs[output]
+
+
+def unknown_step(columns: PhaseView, step: int) -> str:
+    """Say that a step was not kept."""
+    span = f"Kept are {len(columns)} from {columns.step[0]} to {columns.step[-1]}." if len(columns) else "None is kept."
+    return f"step must be a batch that was kept. Received: step={step!r}. {span}"
+
+
+def _single(values: dict[str, Any]) -> Any:
+    """Return the only value, or all by name; None if there are none."""
+    if len(values) > 1:
+        return values
+    return next(iter(values.values()), None)
+
+
+def _unknown(thing: str, name: object, known: Mapping[str, Any], where: str = "") -> str:
+    place = f" of {where}" if where else ""
+    return f"{thing} must be one of those recorded{place}. Received: {thing}={name!r}. There is {_names(known)}."
+
+
+def _names(known: Mapping[str, Any]) -> str:
+    names = [repr(name) for name in known]
+    if len(names) > 20:
+        names = [*names[:20], f"and {len(names) - 20} more"]
+    return ", ".join(names) or "none"
+
+
+def _join(prefix: str, name: str) -> str:
+    if not prefix:
+        return name
+    return prefix if name == "." else f"{prefix}/{name}"
+
+
+def has_runs(root: Path) -> bool:
+    """Tell whether anything is recorded below a directory."""
+    for _, directory in _find_runs(root):
+        with contextlib.suppress(OSError), os.scandir(directory) as entries:
+            if any(index.is_ours(entry.name) for entry in entries):
+                return True
+    return False
+
+
+def _find_runs(root: Path) -> Iterator[tuple[str, Path]]:
+    """Yield the runs below a directory: name and `batchview` directory."""
+    # Directories on the way down, by device and inode: a link back to one of them is a loop.
+    stack: list[tuple[str, str, frozenset[tuple[int, int]]]] = [(os.fspath(root), ".", frozenset())]
+    visited = 0
+    while stack:
+        path, name, above = stack.pop()
+        visited += 1
+        try:
+            status = os.stat(path)
+            identity = (status.st_dev, status.st_ino)
+            if identity in above or len(above) > MAX_DEPTH or visited > MAX_DIRECTORIES:
+                continue
+            with os.scandir(path) as entries:
+                names = sorted(entry.name for entry in entries if entry.is_dir())
+        except OSError:
+            continue  # gone meanwhile, or not ours to read
+        for child in reversed(names):
+            if child == metadata.DIRECTORY:
+                yield name, Path(path, child)
+            else:
+                stack.append((os.path.join(path, child), _join("" if name == "." else name, child), above | {identity}))
+
+
+def _read_summary(place: Place, layer: str, reader: Reader) -> LayerSummary:
+    slots = place.layout.layers
+    figures = reader(place, slots[layer, "layer_summary"]).tolist()
+    histogram = slots.get((layer, "layer_histogram"))
+    units = slots.get((layer, "layer_unit_means"))
+    return LayerSummary(
+        *figures,
+        histogram=np.zeros(0, np.float32) if histogram is None else reader(place, histogram),
+        unit_means=None if units is None else reader(place, units),
+    )
+
+
+def _sample_table(view: RunView, columns: PhaseView, reader: Reader) -> dict[str, Array]:
+    """Return the columns of `Run.to_pandas`."""
+    outputs = {name: columns.outputs[name] for name in view.outputs if name in columns.outputs}
+    # With several outputs all have the same samples; the longest tells how many.
+    counts = np.max([np.diff(samples.starts) for samples in outputs.values()] or [np.zeros(len(columns), int)], axis=0)
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    table: dict[str, Array] = {
+        "step": np.repeat(columns.step, counts),
+        "epoch": np.repeat(columns.epoch, counts),
+        "index": np.repeat(columns.index, counts),
+        "sample": np.arange(starts[-1]) - np.repeat(starts[:-1], counts),
+    }
+    for name, samples in outputs.items():
+        prefix = f"{name}/" if len(outputs) > 1 else ""
+        own = np.diff(samples.starts)
+        # Where this output's samples are among all rows.
+        rows = np.arange(samples.starts[-1]) + np.repeat(starts[:-1] - samples.starts[:-1], own)
+        for kind, values in samples.columns.items():
+            fill = -1 if values.dtype.kind == "i" else np.nan
+            column = table[prefix + kind] = np.full(starts[-1], fill, values.dtype)
+            column[rows] = values
+        for kind, label in (("sample_weight", "sample_weight"), ("sample_ids", "sample_id")):
+            read = _read_column(view, columns, name, kind, starts, reader)
+            if read is not None:
+                table[prefix + label] = read
+    return table
+
+
+def _read_column(
+    view: RunView, columns: PhaseView, output: str, kind: str, starts: Array, reader: Reader
+) -> Array | None:
+    """Read one array of every batch; None if no batch has it."""
+    column: Array | None = None
+    for row in range(len(columns)):
+        place = view.place(columns, row)
+        slot = place.layout.arrays.get((output, kind))
+        if slot is None:
+            continue
+        values = reader(place, slot)
+        if column is None:
+            column = np.full(starts[-1], np.nan, np.float32) if kind == "sample_weight" else np.full(starts[-1], None)
+        column[starts[row] : starts[row] + len(values)] = values
+    return column
+
+
+class _Maps:
+    """Mapped files; arrays handed out keep their map alive."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._maps: dict[tuple[Path, tuple[int, int]], mmap.mmap] = {}
+
+    def read(self, place: Place, slot: encode.Slot) -> Array:
+        """Return an array of a batch: a view into the mapped file.
+
+        Raises:
+            NotFoundError: The file was deleted, replaced or truncated.
+        """
+        stop = place.position + place.length
+        with self._lock:
+            mapped = self._maps.get((place.path, place.identity))
+            if mapped is None or len(mapped) < stop:
+                with store.open_place(place) as fd:
+                    mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
+                self._maps[place.path, place.identity] = mapped
+        # Past the end of a truncated file a map is a bus error, which nothing can catch.
+        if mapped.size() < stop:
+            raise store.gone(place)
+        return encode.slot_array(memoryview(mapped)[place.position : stop], slot)

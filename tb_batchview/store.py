@@ -1,0 +1,655 @@
+"""Hold the small columns of one run, and read its large arrays on demand.
+
+Called by `log`, which `plugin` and the user call. Calls `index`. Readers take
+`RunStore.view`: an immutable snapshot whose columns are all of one moment,
+whatever a refresh does meanwhile. Memory: 80 bytes and 8 per metric a batch,
+at most 24 bytes a sample; predictions stay in the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tb_batchview import encode, index, metadata
+from tb_batchview.errors import FormatError, NotFoundError
+from tb_batchview.records import PHASES, OutputSpec
+
+Array = npt.NDArray[Any]
+
+# What is held per sample: dtype and what stands where there is none.
+_SAMPLE_COLUMNS: dict[str, tuple[Any, float]] = {
+    "target": (np.int32, -1),
+    "predicted": (np.int32, -1),
+    "confidence": (np.float32, np.nan),
+    "target_score": (np.float32, np.nan),
+    "sample_loss": (np.float32, np.nan),
+    "error": (np.float32, np.nan),
+}
+_FIGURES = len(metadata.LAYER_FIGURES)
+
+
+class Column:
+    """A column that grows; what was handed out never changes."""
+
+    def __init__(self, dtype: Any, fill: float, width: int = 0) -> None:
+        self._shape = (width,) if width else ()
+        self._values: Array = np.empty((0, *self._shape), dtype)
+        self._stored = 0
+        self._pending: list[Any] = []
+        self._fill = fill
+        self.count = 0
+
+    def append(self, row: Any) -> None:
+        """Add one row."""
+        self._pending.append(row)
+        self.count += 1
+        if len(self._pending) >= 4096:
+            self._flush()
+
+    def extend(self, rows: Array) -> None:
+        """Add rows."""
+        self._flush()
+        self._store(rows)
+        self.count += len(rows)
+
+    def pad(self, count: int, fill: float | None = None) -> None:
+        """Fill up to `count` rows with what stands for none."""
+        if count > self.count:
+            value = self._fill if fill is None else fill
+            self.extend(np.full((count - self.count, *self._shape), value, self._values.dtype))
+
+    def replace(self, rows: Array) -> None:
+        """Put other rows in place of all; earlier views stay as they are."""
+        self._values = np.ascontiguousarray(rows, self._values.dtype)
+        self._stored = self.count = len(rows)
+        self._pending = []
+
+    def view(self) -> Array:
+        """Return the rows so far, read-only."""
+        self._flush()
+        rows = self._values[: self._stored]
+        rows.flags.writeable = False
+        return rows
+
+    def _flush(self) -> None:
+        if self._pending:
+            rows = np.array(self._pending, self._values.dtype)
+            self._pending = []
+            self._store(rows)
+
+    def _store(self, rows: Array) -> None:
+        needed = self._stored + len(rows)
+        if needed > len(self._values):
+            grown = np.empty((max(needed, 2 * len(self._values), 256), *self._shape), self._values.dtype)
+            grown[: self._stored] = self._values[: self._stored]
+            self._values = grown
+        self._values[self._stored : needed] = rows
+        self._stored = needed
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleView:
+    """The samples of one output in one phase.
+
+    Attributes:
+        starts: int64, shape (batches + 1,): batch i has the samples
+            `starts[i]` to `starts[i + 1]`; none if only its header was kept.
+        columns: By name: target, predicted (int32, -1 for none), confidence,
+            target_score, sample_loss, error (float32, NaN for none).
+    """
+
+    starts: Array
+    columns: Mapping[str, Array]
+
+    def column(self, name: str, first: int = 0, last: int | None = None) -> Array:
+        """Return a column of the samples of batches `first` to `last`."""
+        start = int(self.starts[first])
+        stop = int(self.starts[-1] if last is None else self.starts[last])
+        if name in self.columns:
+            return self.columns[name][start:stop]
+        dtype, fill = _SAMPLE_COLUMNS[name]
+        return np.full(stop - start, fill, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerView:
+    """The summaries of one layer in one phase.
+
+    Attributes:
+        rows: int64, the batches that have one.
+        figures: float32, shape (rows, 7): see `metadata.LAYER_FIGURES`.
+    """
+
+    rows: Array
+    figures: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseView:
+    """The batches of one phase, by ascending step: columns of equal length.
+
+    Attributes:
+        step, epoch, index, size: int64.
+        wall_time: float64, seconds since 1970.
+        fields: By name in the header (`loss`, `metrics/…`, `outputs/…`):
+            float64, NaN where `has` is false.
+        seen: Batches that the training had.
+    """
+
+    name: str
+    step: Array
+    epoch: Array
+    index: Array
+    size: Array
+    wall_time: Array
+    fields: Mapping[str, Array]
+    outputs: Mapping[str, SampleView]
+    layers: Mapping[str, LayerView]
+    seen: int
+    _file: Array
+    _position: Array
+    _length: Array
+    _layout: Array
+    _fieldset: Array
+    _fieldsets: tuple[frozenset[str], ...]
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def field(self, name: str) -> Array:
+        """Return a column of the header; NaN where it has none."""
+        return self.fields[name] if name in self.fields else np.full(len(self), np.nan)
+
+    def has(self, name: str) -> Array:
+        """Tell which batches have a field in their header at all."""
+        by_set = np.array([name in fields for fields in self._fieldsets], bool)
+        return by_set[self._fieldset] if len(self._fieldsets) else np.zeros(len(self), bool)
+
+    def has_in(self, name: str, row: int) -> bool:
+        """Tell whether one batch has a field in its header."""
+        return name in self._fieldsets[int(self._fieldset[row])]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Return the names of the metrics, in order of appearance."""
+        return tuple(name.removeprefix("metrics/") for name in self.fields if name.startswith("metrics/"))
+
+    def rows(self, start: int | None, stop: int | None) -> tuple[int, int]:
+        """Return the rows of the steps from `start` up to before `stop`."""
+        first = 0 if start is None else int(np.searchsorted(self.step, start))
+        last = len(self) if stop is None else int(np.searchsorted(self.step, stop))
+        return first, max(first, last)
+
+    def row_of(self, step: int) -> int | None:
+        """Return the row of a step, None if it was not kept."""
+        row = int(np.searchsorted(self.step, step))
+        return row if row < len(self) and self.step[row] == step else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """What is known of the state of a run's files.
+
+    Attributes:
+        files: Event files.
+        bytes: Their size together.
+        corrupt_records: Records that were skipped.
+        torn_files: Files that end within a record: being written, or killed.
+        refused_files: Files of a newer format.
+        dropped_batches: Batches the writers dropped.
+        warnings: (kind, message, count) of what went wrong, by the writers'
+            own account and by reading.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    corrupt_records: int = 0
+    torn_files: int = 0
+    refused_files: int = 0
+    dropped_batches: int = 0
+    warnings: tuple[tuple[str, str, int], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where the record of a batch is."""
+
+    path: Path
+    identity: tuple[int, int]
+    position: int
+    length: int
+    layout: index.Layout
+
+
+@dataclasses.dataclass(frozen=True)
+class RunView:
+    """A snapshot of a run: everything in it is of one moment."""
+
+    phases: Mapping[str, PhaseView]
+    outputs: Mapping[str, OutputSpec]
+    health: Health
+    info: Mapping[str, str]
+    _files: tuple[index.EventFile, ...] = ()
+    _layouts: tuple[index.Layout, ...] = ()
+
+    @property
+    def exists(self) -> bool:
+        """Tell whether there is any file of the run."""
+        return self.health.files > 0
+
+    @property
+    def updated(self) -> float | None:
+        """Return the wall time of the newest batch, None without one."""
+        times = [float(phase.wall_time[-1]) for phase in self.phases.values() if len(phase)]
+        return max(times, default=None)
+
+    def place(self, phase: PhaseView, row: int) -> Place:
+        """Return where a batch is in the files.
+
+        Raises:
+            FormatError: The record is no longer what it was.
+        """
+        file = self._files[int(phase._file[row])]
+        position, length = int(phase._position[row]), int(phase._length[row])
+        number = int(phase._layout[row])
+        layout = self._layouts[number] if number >= 0 else _walk_again(file, position, length)
+        return Place(file.path, file.identity, position, length, layout)
+
+
+class RunStore:
+    """The columns of one run, fed by its index.
+
+    Attributes:
+        view: The latest snapshot.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Follow a run.
+
+        Args:
+            directory: The `batchview` directory of the run.
+        """
+        self._index = index.RunIndex(directory)
+        self._refreshing = threading.Lock()
+        self._clear()
+        self.view = RunView({}, {}, Health(), {})
+
+    def refresh(self) -> RunView:
+        """Take in what is new in the files and return the snapshot."""
+        with self._refreshing:
+            if self._index.look():
+                self._clear()
+            for entry in self._index.read():
+                if isinstance(entry, index.StatusEntry):
+                    self._add_status(entry)
+                else:
+                    self._add(entry)
+            for phase in self._phases.values():
+                self._superseded += phase.put_in_order(self._ranks())
+            self.view = self._snapshot()
+            return self.view
+
+    def _clear(self) -> None:
+        self._phases: dict[str, _PhaseColumns] = {}
+        self._outputs: dict[str, OutputSpec] = {}
+        self._info: dict[str, str] = {}
+        self._layouts: list[index.Layout] = []
+        self._layout_numbers: dict[int, int] = {}
+        self._contents: list[metadata.Content] = []
+        self._statuses: dict[tuple[int, str, str], int] = {}
+        self._seen: dict[str, int] = {}
+        self._invalid = 0
+        self._superseded = 0
+
+    def _add(self, entry: index.Entry) -> None:
+        layout = entry.layout
+        content = layout.content
+        # Contents are few and the same object for all batches of a layout.
+        if not any(known is content for known in self._contents):
+            self._contents.append(content)
+            self._outputs.update(content.outputs)
+            self._info.update(content.run)
+        phase = self._phases.get(layout.phase)
+        if phase is None:
+            phase = self._phases[layout.phase] = _PhaseColumns(layout.phase)
+        try:
+            phase.add(entry, self._layout_number(layout))
+        except (ValueError, OverflowError):
+            # The numbers of the header are floats: one may be NaN or out of range.
+            self._invalid += 1
+
+    def _layout_number(self, layout: index.Layout) -> int:
+        number = self._layout_numbers.get(id(layout))
+        if number is None:
+            if len(self._layouts) >= index.MAX_LAYOUTS:
+                return -1
+            number = self._layout_numbers[id(layout)] = len(self._layouts)
+            self._layouts.append(layout)
+        return number
+
+    def _add_status(self, entry: index.StatusEntry) -> None:
+        status = entry.status
+        for phase, seen in status.seen.items():
+            self._seen[phase] = max(seen, self._seen.get(phase, 0))
+        if status.kind != "closed":
+            self._statuses[entry.file, status.kind, status.message] = status.count
+
+    def _ranks(self) -> Array:
+        """Return the rank by name of each file, by number."""
+        names = [file.path.name for file in self._index.files]
+        return np.argsort(np.argsort(np.array(names, str), kind="stable"), kind="stable")
+
+    def _snapshot(self) -> RunView:
+        order = [*(name for name in PHASES if name in self._phases)]
+        return RunView(
+            phases={name: self._phases[name].view(self._seen.get(name, 0)) for name in order},
+            outputs=dict(self._outputs),
+            health=self._health(),
+            info=dict(self._info),
+            _files=tuple(self._index.files),
+            _layouts=tuple(self._layouts),
+        )
+
+    def _health(self) -> Health:
+        files = self._index.files
+        warnings: dict[tuple[str, str], int] = {}
+        for (_, kind, message), count in self._statuses.items():
+            warnings[kind, message] = warnings.get((kind, message), 0) + count
+        for file in files:
+            if file.refused:
+                warnings["refused", f"{file.path.name}: {file.refused}"] = 1
+        for message in self._index.unreadable.values():
+            warnings["read", message] = 1
+        if self._superseded:
+            message = "Batches that were recorded twice: the later file counts."
+            warnings["read", message] = self._superseded
+        return Health(
+            files=len(files),
+            bytes=sum(file.size for file in files),
+            corrupt_records=sum(file.corrupt for file in files) + self._invalid,
+            torn_files=sum(file.torn for file in files),
+            refused_files=sum(bool(file.refused) for file in files),
+            dropped_batches=sum(count for (_, kind, _), count in self._statuses.items() if kind == "dropped"),
+            warnings=tuple((kind, message, count) for (kind, message), count in warnings.items()),
+        )
+
+
+class _OutputColumns:
+    """Growing columns of the samples of one output."""
+
+    def __init__(self) -> None:
+        self.starts = Column(np.int64, 0)
+        self.columns: dict[str, Column] = {}
+        self.total = 0
+
+    def add(self, row: int, samples: int, arrays: Mapping[str, Array]) -> None:
+        self.starts.pad(row, self.total)
+        self.starts.append(self.total)
+        for kind, rows in arrays.items():
+            column = self.columns.get(kind)
+            if column is None:
+                column = self.columns[kind] = Column(*_SAMPLE_COLUMNS[kind])
+            column.pad(self.total)
+            column.extend(rows)
+        self.total += samples
+
+    def view(self, batches: int) -> SampleView:
+        self.starts.pad(batches, self.total)
+        for column in self.columns.values():
+            column.pad(self.total)
+        starts = np.append(self.starts.view(), self.total)
+        starts.flags.writeable = False
+        return SampleView(starts, {name: column.view() for name, column in self.columns.items()})
+
+    def keep(self, batches: int, order: Array) -> None:
+        """Keep the samples of some batches, in another order."""
+        before = self.view(batches)
+        counts = np.diff(before.starts)[order]
+        starts = np.concatenate([[0], np.cumsum(counts)])
+        # Row numbers of the samples kept: a run of consecutive ones per batch.
+        rows = np.arange(starts[-1]) + np.repeat(before.starts[order] - starts[:-1], counts)
+        for name, column in self.columns.items():
+            column.replace(before.columns[name][rows])
+        self.starts.replace(starts[:-1])
+        self.total = int(starts[-1])
+
+
+class _PhaseColumns:
+    """Growing columns of one phase."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.count = 0
+        self.step = Column(np.int64, 0)
+        self.wall_time = Column(np.float64, np.nan)
+        self.numbers = {field: Column(np.int64, 0) for field in ("epoch", "index", "size")}
+        self.fields: dict[str, Column] = {}
+        self.file = Column(np.int32, 0)
+        self.position = Column(np.int64, 0)
+        self.length = Column(np.int64, 0)
+        self.layout = Column(np.int32, -1)
+        self.fieldset = Column(np.int32, 0)
+        self.fieldsets: dict[frozenset[str], int] = {}
+        self.outputs: dict[str, _OutputColumns] = {}
+        self.layers: dict[str, tuple[Column, Column]] = {}
+        self._last_step = -1
+        self._in_order = True
+        self._plans: dict[int, tuple[index.Layout, _Plan]] = {}
+
+    def add(self, entry: index.Entry, layout: int) -> None:
+        """Add a batch.
+
+        Raises:
+            ValueError, OverflowError: A number of the header cannot be.
+        """
+        plan = self._plan(entry.layout)
+        header = np.frombuffer(entry.front, "<f8", len(plan.fields), plan.header_offset).tolist()
+        whole = {field: _whole(header[place]) for field, place in plan.whole}
+        row = self.count
+        self.step.append(entry.step)
+        self.wall_time.append(entry.wall_time)
+        for field, column in self.numbers.items():
+            column.append(whole.get(field, 0))
+        for field, place in plan.floats:
+            column = self.fields[field]
+            column.pad(row)
+            column.append(header[place])
+        self.file.append(entry.file)
+        self.position.append(entry.position)
+        self.length.append(entry.length)
+        self.layout.append(layout)
+        self.fieldset.append(plan.fieldset)
+        for output, samples, slots in plan.outputs:
+            arrays = {kind: encode.slot_array(entry.front, slot) for kind, slot in slots}
+            self.outputs[output].add(row, samples, arrays)
+        for layer, raw in entry.summaries.items():
+            rows, figures = self.layers.setdefault(layer, (Column(np.int64, 0), Column(np.float32, np.nan, _FIGURES)))
+            rows.append(row)
+            figures.append(np.frombuffer(raw, "<f4"))
+        self.count += 1
+        self._in_order = self._in_order and entry.step > self._last_step
+        self._last_step = entry.step
+
+    def put_in_order(self, ranks: Array) -> int:
+        """Sort the batches by step; of one step the later file's counts.
+
+        Returns:
+            How many batches another one stands for.
+        """
+        if self._in_order:
+            return 0
+        step = self.step.view()
+        order = np.lexsort((np.arange(len(step)), ranks[self.file.view()], step))
+        last = np.append(step[order][1:] != step[order][:-1], True)
+        order = order[last]
+        self._keep(order)
+        self._in_order = True
+        self._last_step = int(self.step.view()[-1])
+        return len(step) - len(order)
+
+    def view(self, seen: int) -> PhaseView:
+        """Return a snapshot."""
+        for column in self.fields.values():
+            column.pad(self.count)
+        step = self.step.view()
+        return PhaseView(
+            name=self.name,
+            step=step,
+            epoch=self.numbers["epoch"].view(),
+            index=self.numbers["index"].view(),
+            size=self.numbers["size"].view(),
+            wall_time=self.wall_time.view(),
+            fields={name: column.view() for name, column in self.fields.items()},
+            outputs={name: output.view(self.count) for name, output in self.outputs.items()},
+            layers={name: LayerView(rows.view(), figures.view()) for name, (rows, figures) in self.layers.items()},
+            seen=max(seen, int(step[-1]) + 1 if len(step) else 0),
+            _file=self.file.view(),
+            _position=self.position.view(),
+            _length=self.length.view(),
+            _layout=self.layout.view(),
+            _fieldset=self.fieldset.view(),
+            _fieldsets=tuple(self.fieldsets),
+        )
+
+    def _keep(self, order: Array) -> None:
+        for output in self.outputs.values():
+            output.keep(self.count, order)
+        for field in self.fields.values():
+            field.pad(self.count)
+        for column in self._columns():
+            column.replace(column.view()[order])
+        place = np.full(self.count, -1, np.int64)
+        place[order] = np.arange(len(order))
+        for rows, figures in self.layers.values():
+            now = place[rows.view()]
+            sequence = np.argsort(now, kind="stable")
+            sequence = sequence[now[sequence] >= 0]
+            figures.replace(figures.view()[sequence])
+            rows.replace(now[sequence])
+        self.count = len(order)
+
+    def _columns(self) -> Iterator[Column]:
+        yield from (self.step, self.wall_time, self.file, self.position, self.length, self.layout, self.fieldset)
+        yield from self.numbers.values()
+        yield from self.fields.values()
+
+    def _plan(self, layout: index.Layout) -> _Plan:
+        """Return what to do with the values of a layout, made once."""
+        known = self._plans.get(id(layout))
+        if known is not None:
+            return known[1]
+        if len(self._plans) > index.MAX_LAYOUTS:
+            self._plans.clear()
+        fields = layout.content.fields
+        places = dict(zip(fields, range(len(fields)), strict=True))
+        for field in places:
+            if field not in self.numbers and field not in self.fields:
+                self.fields[field] = Column(np.float64, np.nan)
+        front: dict[str, list[tuple[str, encode.Slot]]] = {output: [] for output in layout.samples}
+        for (output, kind), slot in layout.arrays.items():
+            if kind in _SAMPLE_COLUMNS:
+                front[output].append((kind, slot))
+        for output in front:
+            self.outputs.setdefault(output, _OutputColumns())
+        plan = _Plan(
+            fields=fields,
+            fieldset=self.fieldsets.setdefault(frozenset(fields), len(self.fieldsets)),
+            header_offset=layout.header.offset,
+            whole=tuple((field, place) for field, place in places.items() if field in self.numbers),
+            floats=tuple((field, place) for field, place in places.items() if field not in self.numbers),
+            outputs=tuple((output, layout.samples[output], tuple(slots)) for output, slots in front.items()),
+        )
+        # The layout is kept with it, so that no other one gets the same id.
+        self._plans[id(layout)] = (layout, plan)
+        return plan
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Which bytes of a layout go into which columns."""
+
+    fields: tuple[str, ...]
+    fieldset: int
+    header_offset: int
+    whole: tuple[tuple[str, int], ...]
+    floats: tuple[tuple[str, int], ...]
+    outputs: tuple[tuple[str, int, tuple[tuple[str, encode.Slot], ...]], ...]
+
+
+def _whole(number: float) -> int:
+    """Return a count from the header, where all numbers are floats."""
+    value = int(number)
+    if not 0 <= value < 2**62:
+        raise ValueError(f"A count must be from 0 to 2**62. Received: {number!r}.")
+    return value
+
+
+def read_array(place: Place, slot: encode.Slot) -> Array:
+    """Read one array of a batch from its file.
+
+    Returns:
+        A copy, read-only.
+
+    Raises:
+        NotFoundError: The file was deleted, replaced or truncated.
+        FormatError: The array is not what its record says.
+    """
+    # Strings are walked through, and positions in a slot count from the payload.
+    begin, count = (0, place.length) if slot.dtype is None else (slot.offset, slot.nbytes)
+    with open_place(place) as fd:
+        content = os.pread(fd, count, place.position + begin)
+    if len(content) < count:
+        raise gone(place)
+    return encode.slot_array(content, dataclasses.replace(slot, offset=slot.offset - begin))
+
+
+class open_place:
+    """Open the file of a batch, if it is still the one that was indexed."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def __enter__(self) -> int:
+        try:
+            self._fd = os.open(self._place.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise gone(self._place) from error
+        found = os.fstat(self._fd)
+        place = self._place
+        if (found.st_dev, found.st_ino) != place.identity or found.st_size < place.position + place.length:
+            os.close(self._fd)
+            raise gone(place)
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+def gone(place: Place) -> NotFoundError:
+    """Return the error for a record that is no longer in its file."""
+    return NotFoundError(
+        f"{place.path.name} must still hold the batch that was found in it. "
+        "The file was deleted, replaced or truncated. Refresh, and ask again."
+    )
+
+
+def _walk_again(file: index.EventFile, position: int, length: int) -> index.Layout:
+    """Return the layout of a record that was not remembered."""
+    unknown: Any = None
+    place = Place(file.path, file.identity, position, length, unknown)
+    with open_place(place) as fd:
+        payload = os.pread(fd, length, position)
+    if len(payload) < length:
+        raise gone(place)
+    layout = index.make_layout(encode.decode_event(payload), file.contents_at(position))
+    if layout is None:
+        raise FormatError(f"{file.path.name} no longer has a batch at byte {position}.")
+    return layout
