@@ -1,0 +1,64 @@
+// Colours of the pictures. The ramps start at the page's own ground, so that "nothing" looks like nothing.
+
+import { interpolateRgb, interpolateRgbBasis } from "d3-interpolate";
+import { interpolateOranges } from "d3-scale-chromatic";
+
+export type Ramp = (share: number) => string;
+
+const DARK = interpolateRgbBasis(["#383838", "#6b3d12", "#b85c00", "#ff9800", "#ffe0b2"]);
+const LIGHT: Ramp = (share) => (share <= 0 ? "#fcfaf8" : interpolateOranges(0.06 + 0.8 * share));
+
+/** From the ground (0) to the strongest orange (1). */
+export const ramp = (dark: boolean): Ramp => (dark ? DARK : LIGHT);
+
+/** The same for what is right: the diagonal of a confusion matrix. */
+export const rightRamp = (dark: boolean): Ramp =>
+  dark ? interpolateRgb("#383838", "#3f7d43") : interpolateRgb("#f3f8f3", "#a3cfa6");
+
+/** Red, green and blue of an `rgb(…)` or `#rrggbb` colour. */
+export function channels(colour: string): [number, number, number] {
+  const hex = /^#(..)(..)(..)$/.exec(colour);
+  const parts = hex
+    ? hex.slice(1).map((part) => Number.parseInt(part, 16))
+    : (colour.match(/\d+(\.\d+)?/g) ?? []).map(Number);
+  return [parts[0] ?? 0, parts[1] ?? 0, parts[2] ?? 0];
+}
+
+/** 256 steps of a ramp as packed pixels of an ImageData. */
+export function pixels(colours: Ramp): Uint32Array {
+  return Uint32Array.from({ length: 256 }, (_, index) => {
+    const [red, green, blue] = channels(colours(index / 255)).map(Math.round) as [number, number, number];
+    return ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+  });
+}
+
+/** Black or white, whichever is the better to read on `colour` (relative luminance, WCAG 2). */
+export function inkOn(colour: string): string {
+  const [red, green, blue] = channels(colour).map((value) => {
+    const part = value / 255;
+    return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  }) as [number, number, number];
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#212121" : "#ffffff";
+}
+
+/** TensorBoard's run colours, for the few places where classes stand side by side. All carry white text. */
+export const CLASS_COLOURS = [
+  "#425066",
+  "#0b7d8e",
+  "#c2186f",
+  "#9a6a00",
+  "#7b2cc9",
+  "#4f7a1d",
+  "#b8560b",
+  "#4a5bb5",
+  "#00796b",
+  "#7d5a4f",
+] as const;
+
+export const classColour = (index: number): string =>
+  CLASS_COLOURS[index % CLASS_COLOURS.length] ?? "#425066";
+
+/** The value of one of the page's colour variables. */
+export function themeColour(element: Element, name: string): string {
+  return getComputedStyle(element).getPropertyValue(name).trim() || "#888888";
+}

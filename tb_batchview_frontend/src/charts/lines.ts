@@ -1,0 +1,344 @@
+// Line charts over batches: uPlot with epoch marks, a shaded range, spikes and the chosen batch drawn on it.
+
+import { html, LitElement, type PropertyValues, type TemplateResult } from "lit";
+import { customElement, property } from "lit/decorators.js";
+import uPlot from "uplot";
+import { count, exact, figure, tick } from "../format.js";
+import { themeColour } from "./colour.js";
+
+export interface Line {
+  label: string;
+  values: ArrayLike<number>;
+  /** One of the page's colour variables. */
+  colour: string;
+  width?: number;
+  faint?: boolean;
+  /** Fill from this line down to the next one. */
+  band?: boolean;
+  /** Drawn, but not read out on hover. */
+  silent?: boolean;
+  /** Read out on hover, but not drawn: it would press the others flat. */
+  hidden?: boolean;
+}
+
+export interface Mark {
+  step: number;
+  label: string;
+}
+
+/** uPlot draws gaps at `null`; NaN would break its scales, and what is not positive has no logarithm. */
+export function gapped(values: ArrayLike<number>, log = false): (number | null)[] {
+  return Array.from(values, (value) => (Number.isFinite(value) && (!log || value > 0) ? value : null));
+}
+
+/** Step under a click: that of a spike within `reach`, else of the nearest point. */
+export function snap(
+  step: number,
+  steps: ArrayLike<number>,
+  spikes: readonly number[],
+  reach: number,
+): number | null {
+  const nearest = (candidates: ArrayLike<number>): number | null => {
+    let best: number | null = null;
+    for (let index = 0; index < candidates.length; index += 1) {
+      const candidate = candidates[index] as number;
+      if (best === null || Math.abs(candidate - step) < Math.abs(best - step)) best = candidate;
+    }
+    return best;
+  };
+  const spike = nearest(spikes);
+  return spike !== null && Math.abs(spike - step) <= reach ? spike : nearest(steps);
+}
+
+/** Every n-th mark, so that their names do not overlap. */
+export function thin<Item>(items: readonly Item[], most: number): Item[] {
+  const every = Math.max(1, Math.ceil(items.length / Math.max(1, most)));
+  return items.filter((_, index) => index % every === 0);
+}
+
+const AXIS_FONT = "11px Roboto, system-ui, sans-serif";
+
+@customElement("bv-lines")
+export class LinesElement extends LitElement {
+  @property({ attribute: false }) steps: ArrayLike<number> = [];
+  @property({ attribute: false }) lines: readonly Line[] = [];
+  @property({ attribute: false }) epochs: readonly Mark[] = [];
+  @property({ attribute: false }) spikes: readonly Mark[] = [];
+  /** The chosen range of steps, `stop` exclusive. */
+  @property({ attribute: false }) range: readonly [number, number] | null = null;
+  @property({ attribute: false }) marker: number | null = null;
+  @property({ attribute: false }) onRange: ((start: number, stop: number) => void) | null = null;
+  @property({ attribute: false }) onStep: ((step: number) => void) | null = null;
+  @property({ attribute: false }) values: (value: number | null) => string = figure;
+  @property({ attribute: false }) ticks: (value: number | null) => string = tick;
+  @property({ type: Number }) height = 150;
+  @property({ type: Boolean }) dark = false;
+  /** The axis of values begins at 0. */
+  @property({ type: Boolean }) zero = false;
+  @property({ type: Boolean }) log = false;
+  /** Leave out the axis of batches: another chart stands right below. */
+  @property({ type: Boolean }) bare = false;
+  /** Charts of the same group share the cursor. */
+  @property() group = "";
+  @property() label = "";
+  @property() yLabel = "";
+  @property() heading = "";
+  /** Stands where the hover values appear. */
+  @property() hint = "";
+
+  private plot: uPlot | null = null;
+  private observer: ResizeObserver | null = null;
+  private shape = "";
+
+  override createRenderRoot(): HTMLElement {
+    return this;
+  }
+
+  override connectedCallback(): void {
+    super.connectedCallback();
+    this.observer = new ResizeObserver(() => {
+      const width = this.clientWidth;
+      if (width > 0 && this.plot?.width !== width) this.plot?.setSize({ width, height: this.height });
+    });
+    this.observer.observe(this);
+  }
+
+  override disconnectedCallback(): void {
+    super.disconnectedCallback();
+    this.observer?.disconnect();
+    this.plot?.destroy();
+    this.plot = null;
+  }
+
+  protected override updated(changed: PropertyValues<this>): void {
+    const shape = JSON.stringify([
+      this.lines.map(({ label, colour }) => [label, colour]),
+      this.dark,
+      this.height,
+      this.yLabel,
+      this.log,
+    ]);
+    if (this.plot === null || shape !== this.shape) {
+      this.shape = shape;
+      this.build();
+    } else if (changed.has("steps") || changed.has("lines")) {
+      this.plot.setData(this.table());
+    } else {
+      this.plot.redraw(false);
+    }
+    if (this.plot !== null) this.readOut(this.plot);
+  }
+
+  private table(): uPlot.AlignedData {
+    return [
+      Array.from(this.steps),
+      ...this.lines.map(({ values }) => gapped(values, this.log)),
+    ] as uPlot.AlignedData;
+  }
+
+  private build(): void {
+    this.plot?.destroy();
+    const room = this.querySelector<HTMLElement>(".plot");
+    if (room === null) return;
+    const colour = (name: string): string => themeColour(this, name);
+    const axis = { font: AXIS_FONT, stroke: colour("--quiet"), ticks: { show: false } };
+    const bands: uPlot.Band[] = this.lines.flatMap((line, index) =>
+      line.band
+        ? [
+            {
+              series: [index + 1, index + 2],
+              fill: `color-mix(in srgb, ${colour(line.colour)} 20%, transparent)`,
+            },
+          ]
+        : [],
+    );
+    const options: uPlot.Options = {
+      width: Math.max(200, this.clientWidth),
+      height: this.height,
+      padding: [8, 10, 0, 0],
+      legend: { show: false },
+      bands,
+      cursor: {
+        y: false,
+        points: { size: 6 },
+        drag: { x: this.onRange !== null, y: false, setScale: false },
+        ...(this.group === "" ? {} : { sync: { key: this.group, setSeries: false } }),
+      },
+      scales: {
+        x: { time: false },
+        y: this.log
+          ? { distr: 3, range: (_, low, high) => this.logLimits(low, high) }
+          : { range: (_, low, high) => this.limits(low, high) },
+      },
+      axes: [
+        {
+          ...axis,
+          show: !this.bare,
+          size: 22,
+          gap: 3,
+          grid: { show: false },
+          values: (_, at) => at.map((step) => (Number.isInteger(step) ? count(step) : "")),
+        },
+        {
+          ...axis,
+          size: 58,
+          grid: { stroke: colour("--line"), width: 1 },
+          values: (_, at) => at.map((value) => (value === null ? "" : this.ticks(value))),
+          ...(this.yLabel === ""
+            ? {}
+            : { label: this.yLabel, labelFont: AXIS_FONT, labelSize: 18, labelGap: 0 }),
+        },
+      ],
+      series: [
+        {},
+        ...this.lines.map(
+          (line): uPlot.Series => ({
+            label: line.label,
+            stroke: `color-mix(in srgb, ${colour(line.colour)} ${line.faint ? 45 : 100}%, transparent)`,
+            width: line.width ?? 1.5,
+            show: line.hidden !== true,
+            points: { show: this.steps.length < 3 },
+          }),
+        ),
+      ],
+      hooks: {
+        drawClear: [(plot) => this.drawRange(plot)],
+        draw: [(plot) => this.drawMarks(plot)],
+        setCursor: [(plot) => this.readOut(plot)],
+        setSelect: [(plot) => this.brushed(plot)],
+      },
+    };
+    this.plot = new uPlot(options, this.table(), room);
+    this.plot.over.addEventListener("mousedown", (event) => {
+      this.pressed = { x: event.clientX };
+    });
+    this.plot.over.addEventListener("mouseup", (event) => {
+      const still = this.pressed !== null && Math.abs(event.clientX - this.pressed.x) < 4;
+      this.pressed = null;
+      if (still) this.clicked(event);
+    });
+  }
+
+  private pressed: { x: number } | null = null;
+
+  private limits(low: number | null, high: number | null): [number, number] {
+    if (low === null || high === null) return [0, 1];
+    const bottom = this.zero ? Math.min(0, low) : low;
+    const room = (high - bottom) * 0.06 || Math.abs(high) * 0.1 || 1;
+    return [this.zero && low >= 0 ? 0 : bottom - room, high + room];
+  }
+
+  private logLimits(low: number | null, high: number | null): [number, number] {
+    if (low === null || high === null || high <= 0) return [0.1, 1];
+    return [Math.max(low, high * 1e-9) * 0.85, high * 1.2];
+  }
+
+  private clicked(event: MouseEvent): void {
+    const { plot } = this;
+    if (plot === null || this.onStep === null) return;
+    const left = event.clientX - plot.over.getBoundingClientRect().left;
+    const reach = Math.abs(plot.posToVal(left + 7, "x") - plot.posToVal(left, "x"));
+    const spikes = this.spikes.map(({ step }) => step);
+    const step = snap(plot.posToVal(left, "x"), this.steps, spikes, reach);
+    if (step !== null) this.onStep(step);
+  }
+
+  private brushed(plot: uPlot): void {
+    const { left, width } = plot.select;
+    if (width < 4 || this.onRange === null) return;
+    const start = Math.max(0, Math.ceil(plot.posToVal(left, "x")));
+    const stop = Math.floor(plot.posToVal(left + width, "x")) + 1;
+    plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
+    if (stop > start) this.onRange(start, stop);
+  }
+
+  private readOut(plot: uPlot): void {
+    const output = this.querySelector(".readout");
+    if (output === null) return;
+    const index = plot.cursor.idx;
+    if (index === null || index === undefined) {
+      output.textContent = this.hint;
+      output.classList.add("quiet");
+      return;
+    }
+    output.classList.remove("quiet");
+    const step = this.steps[index] ?? 0;
+    const parts = this.lines
+      .filter(({ silent }) => !silent)
+      .map(({ label, values }) => `${label} ${this.values(values[index] ?? null)}`);
+    const spike = this.spikes.find((mark) => mark.step === step);
+    output.textContent = [`batch ${count(step)}`, ...parts, ...(spike ? [spike.label] : [])].join(" · ");
+    output.setAttribute(
+      "title",
+      this.lines.map(({ label, values }) => `${label} ${exact(values[index])}`).join("\n"),
+    );
+  }
+
+  private drawRange(plot: uPlot): void {
+    if (this.range === null) return;
+    const { ctx, bbox } = plot;
+    const low = Math.max(bbox.left, plot.valToPos(this.range[0], "x", true));
+    const high = Math.min(bbox.left + bbox.width, plot.valToPos(this.range[1] - 1, "x", true));
+    ctx.save();
+    ctx.fillStyle = themeColour(this, "--accent-soft");
+    ctx.fillRect(low, bbox.top, Math.max(1, high - low), bbox.height);
+    ctx.restore();
+  }
+
+  private drawMarks(plot: uPlot): void {
+    const { ctx, bbox } = plot;
+    const ratio = devicePixelRatio || 1;
+    const inside = (step: number): number | null => {
+      const x = plot.valToPos(step, "x", true);
+      return x < bbox.left - 1 || x > bbox.left + bbox.width + 1 ? null : Math.round(x);
+    };
+    ctx.save();
+    ctx.font = `${10 * ratio}px Roboto, system-ui, sans-serif`;
+    ctx.lineWidth = ratio;
+    ctx.textAlign = "left";
+    ctx.textBaseline = "alphabetic";
+    for (const { step, label } of thin(this.epochs, bbox.width / (64 * ratio))) {
+      const x = inside(step);
+      if (x === null) continue;
+      ctx.strokeStyle = themeColour(this, "--rule");
+      ctx.setLineDash([2 * ratio, 3 * ratio]);
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+      ctx.fillStyle = themeColour(this, "--quiet");
+      if (x + 50 * ratio < bbox.left + bbox.width) ctx.fillText(label, x + 3 * ratio, bbox.top + 10 * ratio);
+    }
+    ctx.setLineDash([]);
+    ctx.fillStyle = themeColour(this, "--wrong-confident");
+    for (const { step } of this.spikes) {
+      const x = inside(step);
+      if (x === null) continue;
+      ctx.beginPath();
+      ctx.moveTo(x - 4 * ratio, bbox.top + 14 * ratio);
+      ctx.lineTo(x + 4 * ratio, bbox.top + 14 * ratio);
+      ctx.lineTo(x, bbox.top + 21 * ratio);
+      ctx.fill();
+    }
+    const x = this.marker === null ? null : inside(this.marker);
+    if (x !== null) {
+      ctx.strokeStyle = themeColour(this, "--text");
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+    }
+    ctx.restore();
+  }
+
+  protected override render(): TemplateResult {
+    return html`<div class="head"><h2>${this.heading}</h2><div class="readout quiet"></div></div>
+      <div class="plot" role="img" aria-label=${this.label}></div>`;
+  }
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "bv-lines": LinesElement;
+  }
+}

@@ -1,0 +1,164 @@
+// Where the cells of a confusion matrix stand and how strongly they are coloured. Pure.
+
+import type { Cells, Order } from "../selection.js";
+
+export interface Counts {
+  /** Class number of each row and column. */
+  labels: ArrayLike<number>;
+  /** Row after row; rows are targets. */
+  counts: ArrayLike<number>;
+}
+
+/** The cells in view: the first row and column (fractions are allowed) and how many along an edge. */
+export interface MatrixView {
+  row: number;
+  column: number;
+  size: number;
+}
+
+export interface Layout {
+  left: number;
+  top: number;
+  edge: number;
+  cell: number;
+  /** Column names do not fit across and stand on end. */
+  upright: boolean;
+}
+
+/** A cell, or the head of a row (`column` null) or of a column (`row` null). */
+export interface Place {
+  row: number | null;
+  column: number | null;
+}
+
+const LETTER = 6.4;
+const LARGEST_CELL = 46;
+const LARGEST_EDGE = 720;
+export const SUPPORT_ROOM = 52;
+export const LEAST_LABELLED = 11;
+
+export function layoutOf(width: number, names: readonly string[], view: MatrixView): Layout {
+  const longest = names.reduce((most, name) => Math.max(most, name.length), 1) * LETTER;
+  const left = Math.min(Math.max(26, longest + 12), 130);
+  const room = Math.max(80, width - left - SUPPORT_ROOM);
+  const edge = Math.min(room, LARGEST_EDGE, Math.max(1, view.size) * LARGEST_CELL);
+  const cell = edge / view.size;
+  const upright = longest + 6 > cell;
+  return { left, top: 18 + (upright ? Math.min(longest + 6, 110) : 20), edge, cell, upright };
+}
+
+/** What lies under a point; `null` outside the matrix and its heads. */
+export function placeAt(
+  x: number,
+  y: number,
+  layout: Layout,
+  view: MatrixView,
+  classes: number,
+): Place | null {
+  const along = (offset: number, first: number): number | null => {
+    if (offset < 0 || offset >= layout.edge) return null;
+    return Math.min(classes - 1, Math.floor(first + offset / layout.cell));
+  };
+  const row = along(y - layout.top, view.row);
+  const column = along(x - layout.left, view.column);
+  if (row !== null && (column !== null || x < layout.left)) return { row, column };
+  if (row === null && column !== null && y < layout.top && y >= 0) return { row, column };
+  return null;
+}
+
+/** Zoom about a cell, keeping it where it is; the view stays inside the matrix. */
+export function zoomed(view: MatrixView, factor: number, about: Place, classes: number): MatrixView {
+  const size = Math.min(classes, Math.max(Math.min(classes, 4), view.size / factor));
+  const keep = (first: number, at: number | null): number => {
+    const centre = at === null ? first + view.size / 2 : at + 0.5;
+    return centre - ((centre - first) / view.size) * size;
+  };
+  return panned(
+    { row: keep(view.row, about.row), column: keep(view.column, about.column), size },
+    0,
+    0,
+    classes,
+  );
+}
+
+export function panned(view: MatrixView, rows: number, columns: number, classes: number): MatrixView {
+  const inside = (first: number): number => Math.min(classes - view.size, Math.max(0, first));
+  return { row: inside(view.row + rows), column: inside(view.column + columns), size: view.size };
+}
+
+/** Bring a cell into view without changing the zoom. */
+export function showing(view: MatrixView, place: Place, classes: number): MatrixView {
+  const shift = (first: number, at: number | null): number => {
+    if (at === null || (at >= first && at + 1 <= first + view.size)) return 0;
+    return at < first ? at - first : at + 1 - first - view.size;
+  };
+  return panned(view, shift(view.row, place.row), shift(view.column, place.column), classes);
+}
+
+export interface Sums {
+  rows: Float64Array;
+  columns: Float64Array;
+}
+
+export function sumsOf({ labels, counts }: Counts): Sums {
+  const classes = labels.length;
+  const rows = new Float64Array(classes);
+  const columns = new Float64Array(classes);
+  for (let row = 0; row < classes; row += 1) {
+    for (let column = 0; column < classes; column += 1) {
+      const value = counts[row * classes + column] ?? 0;
+      rows[row] = (rows[row] ?? 0) + value;
+      columns[column] = (columns[column] ?? 0) + value;
+    }
+  }
+  return { rows, columns };
+}
+
+/** Positions in `labels` in the order of show: by number, most samples first, or most errors first. */
+export function ordered(matrix: Counts, sums: Sums, order: Order): number[] {
+  const classes = matrix.labels.length;
+  const indices = Array.from({ length: classes }, (_, index) => index);
+  if (order === "index") return indices;
+  const right = (index: number): number => matrix.counts[index * classes + index] ?? 0;
+  const weight = (index: number): number => (sums.rows[index] ?? 0) - (order === "errors" ? right(index) : 0);
+  return indices.sort((a, b) => weight(b) - weight(a) || a - b);
+}
+
+/** Value of a cell: its count, or its share of the row (recall) or of the column (precision). */
+export function cellValue(count: number, row: number, column: number, sums: Sums, cells: Cells): number {
+  if (cells === "count") return count;
+  const sum = (cells === "row" ? sums.rows[row] : sums.columns[column]) ?? 0;
+  return sum === 0 ? 0 : count / sum;
+}
+
+/** Strength of colour, 0 to 1: linear, or logarithmic so that rare confusions show beside frequent ones. */
+export function strength(value: number, greatest: number, log: boolean): number {
+  if (greatest <= 0 || value <= 0) return 0;
+  const share = Math.min(1, value / greatest);
+  return log ? Math.log1p(share * 999) / Math.log(1000) : share;
+}
+
+/**
+ * Strongest colour in each pixel of a matrix smaller on screen than its cells are many: a single
+ * confusion among 1,000 classes must not vanish. Positive is wrong, negative is the diagonal.
+ */
+export function pooled(
+  edge: number,
+  view: MatrixView,
+  classes: number,
+  cell: (row: number, column: number) => number,
+): Float32Array {
+  const image = new Float32Array(edge * edge);
+  const scale = edge / view.size;
+  const last = (first: number): number => Math.min(classes, Math.ceil(first + view.size));
+  for (let row = Math.floor(view.row); row < last(view.row); row += 1) {
+    const y = Math.min(edge - 1, Math.max(0, Math.floor((row - view.row) * scale)));
+    for (let column = Math.floor(view.column); column < last(view.column); column += 1) {
+      const value = cell(row, column);
+      if (value === 0) continue;
+      const x = Math.min(edge - 1, Math.max(0, Math.floor((column - view.column) * scale)));
+      if (Math.abs(value) > Math.abs(image[y * edge + x] ?? 0)) image[y * edge + x] = value;
+    }
+  }
+  return image;
+}

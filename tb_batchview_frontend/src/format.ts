@@ -1,0 +1,107 @@
+// Numbers and names as people read them. Every number on the page goes through here; the full precision stands in `exact`.
+
+const NOTHING = "–";
+const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const four = new Intl.NumberFormat("en-US", { minimumSignificantDigits: 4, maximumSignificantDigits: 4 });
+
+/** Write numbers that are missing or not finite; `null` when the value is an ordinary number. */
+function special(value: number | null | undefined): string | null {
+  if (value === null || value === undefined) return NOTHING;
+  if (Number.isNaN(value)) return "NaN";
+  if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
+  return null;
+}
+
+const minus = (text: string): string => text.replace(/^-/, "−");
+
+/** A count or a step: `19,200`. */
+export function count(value: number | null | undefined): string {
+  return special(value) ?? minus(grouped.format(value as number));
+}
+
+/** A loss, a mean: four significant digits, an exponent where they would not do. */
+export function figure(value: number | null | undefined): string {
+  const text = special(value);
+  if (text !== null) return text;
+  const number = value as number;
+  const size = Math.abs(number);
+  if (size === 0) return "0";
+  if (size >= 1e6 || size < 1e-4) return minus(number.toExponential(2));
+  return minus(size >= 1000 ? grouped.format(number) : four.format(number));
+}
+
+/** A number on an axis: short, without the zeros that only line up columns. */
+export function tick(value: number | null): string {
+  const text = special(value);
+  if (text !== null) return text;
+  const number = Number((value as number).toPrecision(4));
+  const size = Math.abs(number);
+  if (size !== 0 && (size >= 1e6 || size < 1e-4)) return minus(number.toExponential());
+  return minus(number.toLocaleString("en-US", { maximumFractionDigits: 6 }));
+}
+
+/** The same for a share: `25 %`. */
+export const percentTick = (value: number | null): string =>
+  special(value) ?? `${tick(Number(((value as number) * 100).toPrecision(6)))}\u00a0%`;
+
+/** A share between 0 and 1: `8.1 %`, with a space that does not break. */
+export function percent(value: number | null | undefined): string {
+  const text = special(value);
+  if (text !== null) return text;
+  const share = (value as number) * 100;
+  return `${minus(share.toFixed(share !== 0 && Math.abs(share) < 0.095 ? 2 : 1))}\u00a0%`;
+}
+
+/** A score or a recall between 0 and 1: three decimals, so that columns line up. */
+export function score(value: number | null | undefined): string {
+  const text = special(value);
+  if (text !== null) return text;
+  const number = value as number;
+  if (number !== 0 && Math.abs(number) < 0.0005) return minus(number.toExponential(0));
+  return minus(number.toFixed(3));
+}
+
+/** All digits of a number, for titles. */
+export function exact(value: number | null | undefined): string {
+  return special(value) ?? String(value);
+}
+
+/** One of something, or many: `1 batch`, `2 batches`. */
+export function many(value: number, one: string, more = `${one}s`): string {
+  return `${count(value)} ${value === 1 ? one : more}`;
+}
+
+/** Time since a wall time in seconds: `2 s ago`. */
+export function ago(then: number | null, now: number): string {
+  if (then === null || !Number.isFinite(then)) return "never";
+  const seconds = Math.max(0, Math.round(now - then));
+  if (seconds < 60) return `${seconds} s ago`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ago`;
+  if (seconds < 86400) return `${Math.floor(seconds / 3600)} h ago`;
+  return `${count(Math.floor(seconds / 86400))} d ago`;
+}
+
+/** The time of day a batch was recorded, in the reader's zone. */
+export function clock(wallTime: number): string {
+  return Number.isFinite(wallTime) ? new Date(wallTime * 1000).toLocaleString("en-GB") : NOTHING;
+}
+
+export function bytes(value: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let size = value;
+  let unit = 0;
+  while (size >= 1000 && unit < units.length - 1) {
+    size /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 ? count(size) : size.toFixed(1)} ${units[unit]}`;
+}
+
+/** The name the user gave a class, or its number. */
+export function className(
+  names: readonly string[] | null | undefined,
+  index: number | null | undefined,
+): string {
+  if (index === null || index === undefined) return NOTHING;
+  return names?.[index] ?? String(index);
+}

@@ -1,0 +1,144 @@
+// What the reader has chosen, and how it is written into the page's address. Pure.
+
+import type { Outcome } from "./types.js";
+
+export const TABS = ["batches", "classes", "samples", "layers"] as const;
+export const CELLS = ["count", "row", "column"] as const;
+export const ORDERS = ["index", "support", "errors"] as const;
+export const OUTCOMES = ["all", "correct", "wrong", "confidently_wrong"] as const;
+
+export type Tab = (typeof TABS)[number];
+export type Cells = (typeof CELLS)[number];
+export type Order = (typeof ORDERS)[number];
+
+/** A column and its direction, `-loss` in the address. */
+export interface Sort {
+  column: string;
+  descending: boolean;
+}
+
+/** One sample: `417.7` in the address. */
+export interface SamplePlace {
+  step: number;
+  sample: number;
+}
+
+export interface Selection {
+  tab: Tab;
+  run: string;
+  phase: string;
+  output: string;
+  /** Range of steps, `stop` exclusive; `null` is open, so that "all" grows with the run. */
+  start: number | null;
+  stop: number | null;
+  /** Step of the chosen batch. */
+  batch: number | null;
+  sample: SamplePlace | null;
+  target: number | null;
+  predicted: number | null;
+  outcome: Outcome;
+  layer: string;
+  cells: Cells;
+  order: Order;
+  log: boolean;
+  diagonal: boolean;
+  logLoss: boolean;
+  batchSort: Sort;
+  sampleSort: Sort;
+  classSort: Sort;
+}
+
+export const INITIAL: Readonly<Selection> = {
+  tab: "batches",
+  run: "",
+  phase: "",
+  output: "",
+  start: null,
+  stop: null,
+  batch: null,
+  sample: null,
+  target: null,
+  predicted: null,
+  outcome: "all",
+  layer: "",
+  cells: "row",
+  order: "index",
+  log: false,
+  diagonal: true,
+  logLoss: false,
+  batchSort: { column: "step", descending: false },
+  sampleSort: { column: "loss", descending: true },
+  classSort: { column: "recall", descending: false },
+};
+
+export const writeSort = (sort: Sort): string => (sort.descending ? "-" : "") + sort.column;
+
+const readSort = (text: string): Sort | undefined =>
+  /^-?[^-]/.test(text) ? { column: text.replace(/^-/, ""), descending: text.startsWith("-") } : undefined;
+
+const readStep = (text: string): number | undefined =>
+  /^\d{1,15}$/.test(text) ? Number.parseInt(text, 10) : undefined;
+
+function readPlace(text: string): SamplePlace | undefined {
+  const [step, sample] = text.split(".").map(readStep);
+  return step === undefined || sample === undefined ? undefined : { step, sample };
+}
+
+const readText = (text: string): string => text;
+const readFlag = (text: string): boolean | undefined =>
+  text === "1" ? true : text === "0" ? false : undefined;
+const oneOf =
+  <Value extends string>(values: readonly Value[]) =>
+  (text: string): Value | undefined =>
+    values.find((value) => value === text);
+
+type Readers = { [Key in keyof Selection]: (text: string) => Selection[Key] | undefined };
+
+const READ: Readers = {
+  tab: oneOf(TABS),
+  run: readText,
+  phase: readText,
+  output: readText,
+  start: readStep,
+  stop: readStep,
+  batch: readStep,
+  sample: readPlace,
+  target: readStep,
+  predicted: readStep,
+  outcome: oneOf(OUTCOMES),
+  layer: readText,
+  cells: oneOf(CELLS),
+  order: oneOf(ORDERS),
+  log: readFlag,
+  diagonal: readFlag,
+  logLoss: readFlag,
+  batchSort: readSort,
+  sampleSort: readSort,
+  classSort: readSort,
+};
+
+function write(value: Selection[keyof Selection]): string {
+  if (value === null) return "";
+  if (typeof value === "boolean") return value ? "1" : "0";
+  if (typeof value !== "object") return String(value);
+  return "column" in value ? writeSort(value) : `${value.step}.${value.sample}`;
+}
+
+const KEYS = Object.keys(INITIAL) as (keyof Selection)[];
+
+/** The keys of the address that differ from the initial selection. */
+export function toAddress(selection: Selection): Record<string, string> {
+  const pairs = KEYS.map((key) => [key, write(selection[key])] as const);
+  return Object.fromEntries(pairs.filter(([key, text]) => text !== write(INITIAL[key])));
+}
+
+/** Read a selection; keys that are missing or make no sense stay as at first. */
+export function fromAddress(pairs: Readonly<Record<string, string>>): Selection {
+  const selection = { ...INITIAL };
+  for (const key of KEYS) {
+    const text = pairs[key];
+    const value = text === undefined ? undefined : READ[key](text);
+    if (value !== undefined) Object.assign(selection, { [key]: value });
+  }
+  return selection;
+}

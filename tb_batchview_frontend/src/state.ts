@@ -1,0 +1,313 @@
+// The one store: what is selected, the answers that selection needs, and the actions that change it.
+// Views read it and call its actions; `main` connects it to the host.
+
+import * as api from "./api.js";
+import { PAGE, Pages, Resource } from "./resource.js";
+import { type Selection, toAddress } from "./selection.js";
+import type {
+  BatchAnswer,
+  BatchesAnswer,
+  BatchRow,
+  Block,
+  ClassesAnswer,
+  ClassRow,
+  ConfusionHeader,
+  LayerHeader,
+  LayersAnswer,
+  Output,
+  PhaseSummary,
+  Run,
+  RunsAnswer,
+  Sample,
+  SampleAnswer,
+  SamplesAnswer,
+  TimelineHeader,
+} from "./types.js";
+
+export const POINTS = 1000;
+const WINDOWS = 200;
+
+/** What the selection comes to among the runs that exist. */
+export interface Chosen {
+  run: Run;
+  phase: PhaseSummary | null;
+  output: Output | null;
+}
+
+/** Find the chosen run, phase and output; where the choice does not exist, the first that does. */
+export function choose(selection: Selection, runs: readonly Run[]): Chosen | null {
+  const newest = [...runs].sort((a, b) => (b.updated ?? 0) - (a.updated ?? 0))[0];
+  const run = runs.find(({ name }) => name === selection.run) ?? newest;
+  if (run === undefined) return null;
+  const phase = run.phases.find(({ name }) => name === selection.phase) ?? run.phases[0] ?? null;
+  const output = run.outputs.find(({ name }) => name === selection.output) ?? run.outputs[0] ?? null;
+  return { run, phase, output };
+}
+
+export const isMulticlass = (output: Output | null): boolean =>
+  output?.task === "multiclass" || output?.task === "binary";
+
+/** Words that change whenever a run has grown or changed; the live toggle compares them. */
+const fingerprint = (answer: RunsAnswer | null): string =>
+  JSON.stringify(
+    answer?.runs.map((run) => [
+      run.name,
+      run.updated,
+      run.health,
+      run.phases.map((phase) => [phase.name, phase.batches]),
+    ]),
+  );
+
+export class Store {
+  live = true;
+  visible = true;
+  dark = false;
+  help = false;
+  search = "";
+  /** A line that says what has just been done, read out by screen readers. */
+  notice = "";
+  /** Row on which the batch was chosen in the table; `null` when it was chosen elsewhere. */
+  private batchRow: number | null = null;
+
+  readonly runs: Resource<RunsAnswer>;
+  readonly detail: Resource<RunsAnswer>;
+  readonly overview: Resource<Block<TimelineHeader>>;
+  readonly range: Resource<Block<TimelineHeader>>;
+  readonly find: Resource<BatchesAnswer>;
+  readonly sample: Resource<SampleAnswer>;
+  readonly confusion: Resource<Block<ConfusionHeader>>;
+  readonly layers: Resource<LayersAnswer>;
+  readonly layer: Resource<Block<LayerHeader>>;
+  readonly batches: Pages<BatchesAnswer, BatchRow>;
+  readonly batch: Pages<BatchAnswer, Sample>;
+  readonly samples: Pages<SamplesAnswer, Sample>;
+  readonly classes: Pages<ClassesAnswer, ClassRow>;
+  private dirty = false;
+
+  constructor(
+    public selection: Selection,
+    private readonly render: () => void,
+    private readonly write: (address: Record<string, string>) => void,
+  ) {
+    const changed = (): void => {
+      this.want();
+      this.render();
+    };
+    this.runs = new Resource(changed);
+    this.detail = new Resource(changed);
+    this.overview = new Resource(changed);
+    this.range = new Resource(changed);
+    this.find = new Resource(changed);
+    this.sample = new Resource(changed);
+    this.confusion = new Resource(changed);
+    this.layers = new Resource(changed);
+    this.layer = new Resource(changed);
+    this.batches = new Pages((answer) => answer.rows, changed);
+    this.batch = new Pages((answer) => answer.samples, changed);
+    this.samples = new Pages((answer) => answer.samples, changed);
+    this.classes = new Pages((answer) => answer.classes, changed);
+  }
+
+  get chosen(): Chosen | null {
+    return choose(this.selection, this.runs.value?.runs ?? []);
+  }
+
+  get classNames(): readonly string[] | null {
+    const { chosen } = this;
+    const run = this.detail.value?.runs.find(({ name }) => name === chosen?.run.name);
+    return run?.outputs.find(({ name }) => name === chosen?.output?.name)?.class_names ?? null;
+  }
+
+  /** Figures of the range: those of the whole phase when no range is chosen. */
+  get summary(): TimelineHeader | null {
+    return (this.ranged ? this.range : this.overview).value?.header ?? null;
+  }
+
+  get ranged(): boolean {
+    return this.selection.start !== null || this.selection.stop !== null;
+  }
+
+  /** The batch whose samples are shown: the chosen one, else the last of the range. */
+  get step(): number | null {
+    return this.selection.batch ?? this.summary?.last_step ?? null;
+  }
+
+  get layerName(): string | null {
+    const rows = this.layers.value?.layers ?? [];
+    return (rows.find(({ name }) => name === this.selection.layer) ?? rows[0])?.name ?? null;
+  }
+
+  /** Row of the chosen batch in the table, once it is known. */
+  get batchIndex(): number | null {
+    if (this.batchRow !== null) return this.batchRow;
+    const { batch } = this.selection;
+    const page = this.find.value;
+    const row = page?.rows.findIndex(({ step }) => step === batch) ?? -1;
+    return page === null || row < 0 ? null : page.offset + row;
+  }
+
+  // ---- actions
+
+  select(change: Partial<Selection>): void {
+    this.selection = { ...this.selection, ...change };
+    if ("batchSort" in change || "start" in change || "stop" in change) this.batchRow = null;
+    this.write(toAddress(this.selection));
+    this.want();
+    this.render();
+  }
+
+  /** Choose a batch; `row` is its place in the table when it was chosen there. */
+  pick(batch: number, row: number | null = null): void {
+    this.batchRow = row;
+    this.select({ batch });
+  }
+
+  /** Take another run, phase or output: what was chosen inside the old one has no meaning there. */
+  move(change: Partial<Pick<Selection, "run" | "phase" | "output">>): void {
+    const range = "output" in change ? {} : { start: null, stop: null, batch: null };
+    const classes = "phase" in change ? {} : { target: null, predicted: null };
+    this.select({ ...range, ...classes, sample: null, ...change });
+  }
+
+  set(change: Partial<Pick<Store, "help" | "search" | "notice" | "dark">>): void {
+    Object.assign(this, change);
+    this.render();
+  }
+
+  setLive(live: boolean): void {
+    this.live = live;
+    if (live) this.poll();
+    this.render();
+  }
+
+  setVisible(visible: boolean): void {
+    const back = visible && !this.visible;
+    this.visible = visible;
+    if (!back) return;
+    this.write(toAddress(this.selection)); // TensorBoard drops our keys when another tab is opened
+    if (this.dirty) this.refresh();
+    else this.poll();
+    this.render();
+  }
+
+  /** Ask for everything shown once more; what is not seen waits until it is. */
+  refresh(): void {
+    this.dirty = !this.visible;
+    if (this.dirty) return;
+    this.runs.load("", "runs", (signal) => api.fetchRuns({}, signal), true);
+    this.want(true);
+  }
+
+  /** Look whether the runs have grown, and refresh if so. */
+  async poll(): Promise<void> {
+    if (!this.live || !this.visible || this.runs.loading) return;
+    const before = fingerprint(this.runs.value);
+    const failed = this.runs.error !== null;
+    await this.runs.load("", "runs", (signal) => api.fetchRuns({}, signal), true);
+    if (failed || before !== fingerprint(this.runs.value)) this.want(true);
+    this.render();
+  }
+
+  // ---- answers
+
+  /** Load what the selection needs; `again` renews it. Questions already asked are not repeated. */
+  want(again = false): void {
+    if (this.runs.value === null) {
+      this.runs.load("", "runs", (signal) => api.fetchRuns({}, signal));
+      return;
+    }
+    const { chosen } = this;
+    if (chosen === null) return;
+    const run = { run: chosen.run.name };
+    this.detail.load(run.run, run.run, (signal) => api.fetchRuns(run, signal), again);
+    if (chosen.phase === null || chosen.phase.batches === 0) return;
+    const phase = { ...run, phase: chosen.phase.name };
+    const whole = { ...phase, output: chosen.output?.name ?? null };
+    const { start, stop, tab } = this.selection;
+    const query = { ...whole, start, stop };
+    this.load(this.overview, api.fetchTimeline, { ...whole, points: POINTS }, again);
+    if (this.ranged) this.load(this.range, api.fetchTimeline, { ...query, points: POINTS }, again);
+    if (tab === "batches") this.wantBatches(query, again);
+    if (tab === "classes") this.wantClasses(query, chosen.output, again);
+    if (tab === "samples") this.wantSamples(query, again);
+    if (tab === "layers") this.wantLayers({ ...phase, start, stop }, again);
+    const { sample } = this.selection;
+    if (sample === null) this.sample.clear();
+    else this.load(this.sample, api.fetchSample, { ...whole, ...sample });
+  }
+
+  private wantBatches(query: api.Query, again: boolean): void {
+    const { batchSort, sampleSort, outcome, target, batch } = this.selection;
+    const sorted = { ...query, sort: batchSort.column, descending: batchSort.descending ? 1 : 0 };
+    this.open(this.batches, api.fetchBatches, sorted, again);
+    if (batch !== null && this.batchRow === null) {
+      this.load(this.find, api.fetchBatches, { ...sorted, find: batch, limit: PAGE });
+    }
+    if (this.step === null) return;
+    const { start, stop, ...whole } = query;
+    this.open(
+      this.batch,
+      api.fetchBatch,
+      {
+        ...whole,
+        step: this.step,
+        outcome,
+        target,
+        sort: sampleSort.column,
+        descending: sampleSort.descending ? 1 : 0,
+      },
+      again,
+    );
+  }
+
+  private wantClasses(query: api.Query, output: Output | null, again: boolean): void {
+    const { classSort, target, predicted } = this.selection;
+    if (output === null) return;
+    this.open(
+      this.classes,
+      api.fetchClasses,
+      { ...query, sort: classSort.column, descending: classSort.descending ? 1 : 0 },
+      again,
+    );
+    if (!isMulticlass(output)) return;
+    this.load(this.confusion, api.fetchConfusion, { ...query, limit: 1000 }, again);
+    if (target !== null || predicted !== null) this.wantSamples(query, again);
+  }
+
+  private wantSamples(query: api.Query, again: boolean): void {
+    const { sampleSort, target, predicted, outcome } = this.selection;
+    const sort = { sort: sampleSort.column, descending: sampleSort.descending ? 1 : 0 };
+    this.open(this.samples, api.fetchSamples, { ...query, outcome, target, predicted, ...sort }, again);
+  }
+
+  private wantLayers(query: api.Query, again: boolean): void {
+    this.load(this.layers, api.fetchLayers, query, again);
+    if (this.layerName !== null) {
+      this.load(this.layer, api.fetchLayer, { ...query, layer: this.layerName, points: WINDOWS }, again);
+    }
+  }
+
+  private load<Answer>(
+    resource: Resource<Answer>,
+    fetchAnswer: (query: api.Query, signal: AbortSignal) => Promise<Answer>,
+    query: api.Query,
+    again = false,
+  ): void {
+    resource.load(scopeOf(query), api.address("", query), (signal) => fetchAnswer(query, signal), again);
+  }
+
+  private open<Answer extends { total: number; offset: number }, Row>(
+    pages: Pages<Answer, Row>,
+    fetchAnswer: (query: api.Query, signal: AbortSignal) => Promise<Answer>,
+    query: api.Query,
+    again: boolean,
+  ): void {
+    const fetchPage = (offset: number, limit: number, signal: AbortSignal): Promise<Answer> =>
+      fetchAnswer({ ...query, offset, limit }, signal);
+    pages.open(scopeOf(query), api.address("", query), fetchPage, again);
+  }
+}
+
+/** Answers of another run, phase, output or layer are never shown while the right ones are under way. */
+const scopeOf = ({ run, phase, output, layer }: api.Query): string =>
+  JSON.stringify([run, phase, output, layer]);

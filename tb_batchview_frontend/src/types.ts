@@ -1,0 +1,233 @@
+// The answers of the plugin, key for key as docs/http-api.md has them. Nothing here is renamed or reshaped.
+
+export type Task = "multiclass" | "binary" | "multilabel" | "regression";
+export type Outcome = "all" | "correct" | "wrong" | "confidently_wrong";
+
+/** NaN and the infinities have been revived from their strings; `null` is "not available". */
+export type Figure = number | null;
+
+export interface PhaseSummary {
+  name: string;
+  batches: number;
+  seen: number;
+  samples: number;
+  first_step: Figure;
+  last_step: Figure;
+  epochs: number;
+  updated: Figure;
+}
+
+export interface Output {
+  name: string;
+  task: Task;
+  classes: number;
+  activation: "softmax" | "sigmoid" | null;
+  class_names?: string[] | null;
+}
+
+export interface HealthWarning {
+  kind: string;
+  message: string;
+  count: number;
+}
+
+export interface Health {
+  files: number;
+  bytes: number;
+  corrupt_records: number;
+  torn_files: number;
+  refused_files: number;
+  dropped_batches: number;
+  warnings: HealthWarning[];
+}
+
+export interface Run {
+  name: string;
+  updated: Figure;
+  phases: PhaseSummary[];
+  outputs: Output[];
+  metrics: string[];
+  layers: string[];
+  health: Health;
+}
+
+export interface RunsAnswer {
+  format_version: number;
+  plugin_version: string;
+  logdir: string;
+  runs: Run[];
+}
+
+export interface Outcomes {
+  correct_confident: number;
+  correct_unsure: number;
+  wrong_unsure: number;
+  wrong_confident: number;
+}
+
+export interface TimelineHeader {
+  batches: number;
+  samples: number;
+  bucket: number;
+  first_step: Figure;
+  last_step: Figure;
+  error_rate: Figure;
+  loss: Figure;
+  outcomes: Outcomes | null;
+  epochs: { epoch: number; step: number }[];
+  spikes: { step: number; loss: number; ratio: Figure }[];
+}
+
+export interface Confusion {
+  target: number;
+  predicted: number;
+  count: number;
+}
+
+export interface BatchRow {
+  step: number;
+  epoch: Figure;
+  index: Figure;
+  size: number;
+  wall_time: number;
+  loss: Figure;
+  error_rate: Figure;
+  confidence: Figure;
+  metrics: Record<string, Figure>;
+  worst: Confusion | null;
+}
+
+/** A page of rows: `offset` is that of its first row, `total` counts the rows of all pages. */
+export interface Page {
+  total: number;
+  offset: number;
+}
+
+export interface BatchesAnswer extends Page {
+  metrics: string[];
+  maxima: Record<string, Figure>;
+  rows: BatchRow[];
+}
+
+export interface Score {
+  class: number;
+  score: Figure;
+}
+
+export interface Sample {
+  step: number;
+  sample: number;
+  id: string | number | null;
+  target: Figure;
+  predicted: Figure;
+  confidence: Figure;
+  target_score: Figure;
+  loss: Figure;
+  error: Figure;
+  weight?: Figure;
+  top?: Score[];
+}
+
+export interface SampleAnswer extends Sample {
+  classes: number;
+  scores: Score[];
+  target_values?: Figure[];
+  history: unknown[];
+}
+
+export interface ClassMix {
+  class: number;
+  target: number;
+  predicted: number;
+}
+
+export interface LayerFigures {
+  mean: Figure;
+  std: Figure;
+  zero_fraction: Figure;
+}
+
+export interface BatchAnswer extends Page {
+  step: number;
+  epoch: Figure;
+  index: Figure;
+  size: number;
+  wall_time: number;
+  loss: Figure;
+  metrics: Record<string, Figure>;
+  error_rate: Figure;
+  confidence: Figure;
+  previous: number | null;
+  next: number | null;
+  counts: { all: number; wrong: number; confidently_wrong: number };
+  class_mix: ClassMix[];
+  samples: Sample[];
+  layers: (LayerFigures & { layer: string; before: LayerFigures | null })[];
+}
+
+export interface SamplesAnswer extends Page {
+  samples: Sample[];
+}
+
+export interface ClassRow {
+  class: number;
+  support: number;
+  predicted: number;
+  precision: Figure;
+  recall: Figure;
+  recall_low: Figure;
+  recall_high: Figure;
+  f1: Figure;
+  most_confused: { class: number; count: number } | null;
+}
+
+export interface ClassesAnswer extends Page {
+  batches: number;
+  samples: number;
+  accuracy?: Figure;
+  macro_f1?: Figure;
+  mean_absolute_error?: Figure;
+  classes: ClassRow[];
+}
+
+export interface ConfusionHeader {
+  batches: number;
+  samples: number;
+  classes: number;
+  shown: number;
+}
+
+export interface LayerRow {
+  name: string;
+  batches: number;
+  first_step: Figure;
+  last_step: Figure;
+  units: Figure;
+  mean: Figure;
+  std: Figure;
+  min: Figure;
+  max: Figure;
+  zero_fraction: Figure;
+}
+
+export interface LayersAnswer {
+  layers: LayerRow[];
+}
+
+export interface LayerHeader {
+  layer: string;
+  batches: number;
+  window: number;
+  units: Figure;
+  low: number;
+  high: number;
+  bins: number;
+}
+
+export type Column = Float32Array | Float64Array | Int32Array | Uint32Array | Uint8Array;
+
+/** An array answer: its header and its arrays by name. */
+export interface Block<Header> {
+  header: Header;
+  arrays: Record<string, { values: Column; shape: number[] }>;
+}

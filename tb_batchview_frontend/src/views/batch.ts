@@ -1,0 +1,116 @@
+// The chosen batch: its class mix, its samples and its layers.
+
+import { html, nothing, type TemplateResult } from "lit";
+import { classColour } from "../charts/colour.js";
+import { className, clock, count, exact, figure, many, percent } from "../format.js";
+import type { Store } from "../state.js";
+import type { BatchAnswer, Outcome } from "../types.js";
+import { chip, filterChips, number, waiting } from "./parts.js";
+import { sampleView } from "./sample.js";
+import { BATCH_SORTS, isOpen, openSample, sampleColumns } from "./sample_columns.js";
+import "./table.js";
+
+function title(store: Store, batch: BatchAnswer): TemplateResult {
+  const place =
+    batch.epoch === null ? "" : `epoch ${count(batch.epoch)}, batch ${count(batch.index)} in it · `;
+  const wrong = store.chosen?.output?.task === "regression" ? "" : ` · ${count(batch.counts.wrong)} wrong`;
+  return html`<div class="head">
+    <h2 data-testid="batch-title">Batch ${count(batch.step)}${store.selection.batch === null ? html` <span class="quiet">(the latest)</span>` : nothing}</h2>
+    <span class="quiet small" title=${clock(batch.wall_time)}>${place}${many(batch.size, "sample")}${wrong} · loss ${number(batch.loss, figure(batch.loss))}</span>
+    <span class="end small">
+      <button type="button" class="link" ?hidden=${batch.previous === null} @click=${() => store.pick(batch.previous ?? batch.step)}>← previous</button>
+      <button type="button" class="link" ?hidden=${batch.next === null} @click=${() => store.pick(batch.next ?? batch.step)}>next →</button>
+    </span>
+  </div>`;
+}
+
+function outcomeChips(store: Store, { counts }: BatchAnswer): TemplateResult {
+  const { outcome, target } = store.selection;
+  const choices: [Outcome, string][] = [
+    ["all", `all ${count(counts.all)}`],
+    ["wrong", `wrong ${count(counts.wrong)}`],
+    ["confidently_wrong", `confidently wrong ${count(counts.confidently_wrong)}`],
+  ];
+  return html`<div class="chips" role="group" aria-label="Which samples">
+    ${choices.map(([value, label]) => chip(label, outcome === value, () => store.select({ outcome: value }), `outcome-${value}`))}
+    ${outcome === "correct" ? chip("correct ✕", true, () => store.select({ outcome: "all" })) : nothing}
+    ${target === null ? nothing : filterChips(store, (index) => className(store.classNames, index))}
+  </div>`;
+}
+
+function mixBar(store: Store, batch: BatchAnswer, which: "target" | "predicted"): TemplateResult {
+  const names = store.classNames;
+  // Both bars run through the classes in the same order, so that what has grown or shrunk stands out.
+  const parts = [...batch.class_mix].sort((a, b) => a.class - b.class).filter((part) => part[which] > 0);
+  const words = parts.map((part) => `${className(names, part.class)} ${part[which]}`).join(", ");
+  return html`<span class="quiet small">${which}</span>
+    <div class="mixbar" role="img" aria-label=${`${which}: ${words}`}>${parts.map(
+      (part) =>
+        html`<span
+          .style=${`--share:${part[which]};--hue:${classColour(part.class)}`}
+          title=${`${className(names, part.class)}: ${many(part[which], "sample")}`}
+          @click=${() => store.select({ target: part.class })}
+        >${part[which] / Math.max(1, batch.size) > 0.045 ? className(names, part.class) : ""}</span>`,
+    )}</div>`;
+}
+
+function layersTable(store: Store, batch: BatchAnswer): TemplateResult {
+  if (batch.layers.length === 0) {
+    return html`<p class="quiet small">The layers were not summarised in this batch (<code>histogram_freq</code> says how often they are).</p>`;
+  }
+  const changed = (now: number | null, then: number | null | undefined): string => {
+    if (now === null || then === null || then === undefined || then === 0) return "";
+    const ratio = Math.abs(now / then);
+    return ratio >= 2 ? ` ▲ ${ratio.toFixed(1)}×` : ratio <= 0.5 ? ` ▼ ${ratio.toFixed(2)}×` : "";
+  };
+  return html`<div class="wide"><table class="grid" data-testid="batch-layers" aria-label="Layers in this batch">
+    <thead><tr><th scope="col">Layer</th><th scope="col" class="number">Mean</th><th scope="col" class="number">Std</th><th scope="col" class="number">Zeros</th></tr></thead>
+    <tbody>${batch.layers.map((row) => {
+      const mark = changed(row.std, row.before?.std);
+      return html`<tr>
+        <td title=${row.layer}><button type="button" class="link" @click=${() => store.select({ tab: "layers", layer: row.layer })}>${row.layer}</button></td>
+        <td class="number" title=${`${exact(row.mean)}, before ${exact(row.before?.mean)}`}>${figure(row.mean)}</td>
+        <td class="number" title=${`${exact(row.std)}, before ${exact(row.before?.std)}`}><span class=${mark === "" ? "" : "bad"}>${figure(row.std)}${mark}</span></td>
+        <td class="number" title=${`${exact(row.zero_fraction)}, before ${exact(row.before?.zero_fraction)}`}>${percent(row.zero_fraction)}</td>
+      </tr>`;
+    })}</tbody></table></div>`;
+}
+
+export function batchView(store: Store): TemplateResult {
+  const { head: batch, error, loading } = store.batch;
+  if (batch === null)
+    return html`<section class="panel">${waiting(error, loading, "No batch is chosen.")}</section>`;
+  const { output } = store.chosen ?? { output: null };
+  const { sampleSort, sample } = store.selection;
+  const metrics = Object.entries(batch.metrics);
+  return html`<section class="stack" aria-label="The chosen batch" data-testid="batch">
+    <div class="panel">
+      ${title(store, batch)}
+      ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
+      ${metrics.length === 0 ? nothing : html`<dl class="facts small">${metrics.map(([name, value]) => html`<div><dt>${name}</dt><dd title=${exact(value)}>${figure(value)}</dd></div>`)}</dl>`}
+      ${output?.task === "regression" ? nothing : outcomeChips(store, batch)}
+      <bv-table
+        id="batch-samples"
+        data-testid="batch-samples"
+        class=${batch.step === store.step ? "" : "stale"}
+        label=${`Samples of batch ${batch.step}`}
+        .columns=${sampleColumns({ output, names: store.classNames, top: true, sortable: BATCH_SORTS })}
+        .rows=${store.batch}
+        .sort=${sampleSort}
+        .subject=${`${store.step}${JSON.stringify(sampleSort)}${store.selection.outcome}${store.selection.target}`}
+        .onSort=${(sort: typeof sampleSort) => store.select({ sampleSort: sort })}
+        .onPick=${(row: BatchAnswer["samples"][number]) => openSample(store, row)}
+        .isPicked=${isOpen(store)}
+      ></bv-table>
+      <p class="quiet small">${many(store.batch.total, "sample")}${store.batch.total === 0 ? " of this kind in the batch" : " · a row opens its scores"}</p>
+      ${sample !== null && sample.step === store.step ? sampleView(store) : nothing}
+    </div>
+    ${
+      batch.class_mix.length === 0
+        ? nothing
+        : html`<div class="panel" data-testid="class-mix"><div class="head"><h2>Class mix</h2><span class="quiet small">samples of each class, in the targets and in the predictions</span></div>
+          <div class="mix">${mixBar(store, batch, "target")}${mixBar(store, batch, "predicted")}</div></div>`
+    }
+    <div class="panel"><div class="head"><h2>Layers in this batch</h2><span class="quiet small">▲▼ spread doubled or halved against the 20 summaries before</span></div>${layersTable(store, batch)}</div>
+  </section>`;
+}

@@ -1,0 +1,58 @@
+// The sheet of keys, and what each key does.
+
+import { html, type TemplateResult } from "lit";
+import { TABS } from "../selection.js";
+import type { Store } from "../state.js";
+
+const KEYS: readonly (readonly [string[], string])[] = [
+  [["←", "→"], "the batch before, the batch after"],
+  [["↑", "↓"], "row up, row down in the table"],
+  [["1", "2", "3", "4"], "Batches, Classes, Samples, Layers"],
+  [["/"], "search a class"],
+  [["?"], "this sheet"],
+  [["Esc"], "close the sample, take filters off, then the range"],
+];
+
+export function keysView(store: Store): TemplateResult {
+  return html`<dialog aria-labelledby="keys-title" data-testid="keys-sheet" @close=${() => store.set({ help: false })}>
+    <h2 id="keys-title">Keys</h2>
+    <dl>${KEYS.map(([keys, what]) => html`<dt>${keys.map((key) => html`<kbd>${key}</kbd> `)}</dt><dd>${what}</dd>`)}</dl>
+    <button type="button" class="button" @click=${() => store.set({ help: false })}>Close</button>
+  </dialog>`;
+}
+
+/** Take off, one by one, what narrows the view. */
+function widen(store: Store): void {
+  const { sample, target, predicted, outcome, start, stop } = store.selection;
+  if (sample !== null) store.select({ sample: null });
+  else if (target !== null || predicted !== null) store.select({ target: null, predicted: null });
+  else if (outcome !== "all") store.select({ outcome: "all" });
+  else if (start !== null || stop !== null) store.select({ start: null, stop: null });
+  else store.select({ batch: null });
+}
+
+/** Go to the batch before or after the shown one. */
+export function stepBatch(store: Store, by: -1 | 1): void {
+  const batch = store.batch.head;
+  if (batch === null || batch.step !== store.step) return;
+  const step = by < 0 ? batch.previous : batch.next;
+  if (step !== null) store.pick(step);
+}
+
+/** Do what a key means; tells whether it meant something. `moveRow` moves in the tab's main table. */
+export function pressKey(
+  store: Store,
+  key: string,
+  moveRow: (by: number) => void,
+  search: () => void,
+): boolean {
+  const tab = TABS[Number(key) - 1];
+  if (tab !== undefined && /^[1-4]$/.test(key)) store.select({ tab });
+  else if (key === "ArrowLeft" || key === "ArrowRight") stepBatch(store, key === "ArrowLeft" ? -1 : 1);
+  else if (key === "ArrowUp" || key === "ArrowDown") moveRow(key === "ArrowUp" ? -1 : 1);
+  else if (key === "/") search();
+  else if (key === "?") store.set({ help: true });
+  else if (key === "Escape") widen(store);
+  else return false;
+  return true;
+}

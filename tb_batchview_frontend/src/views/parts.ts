@@ -1,0 +1,88 @@
+// Small pieces that several views are made of.
+
+import { html, nothing, type TemplateResult } from "lit";
+import { exact } from "../format.js";
+import type { Store } from "../state.js";
+import type { Sample } from "../types.js";
+
+export type OutcomeKind = "correct_confident" | "correct_unsure" | "wrong_unsure" | "wrong_confident";
+
+/** A sample is called confident from here on; the plugin counts with the same number. */
+export const CONFIDENT = 0.8;
+
+export const OUTCOME_LABELS: Record<OutcomeKind, string> = {
+  correct_confident: "correct, confident",
+  correct_unsure: "correct, unsure",
+  wrong_unsure: "wrong, unsure",
+  wrong_confident: "wrong, confident",
+};
+
+export function outcomeOf({ target, predicted, confidence }: Sample): OutcomeKind | null {
+  if (target === null || predicted === null) return null;
+  const confident = (confidence ?? 0) >= CONFIDENT;
+  if (target === predicted) return confident ? "correct_confident" : "correct_unsure";
+  return confident ? "wrong_confident" : "wrong_unsure";
+}
+
+const clamp = (share: number): number => Math.min(1, Math.max(0, share));
+
+/** A bar beside its number; `share` is from 0 to 1. */
+export function bar(share: number | null, text: string, kind: string | null): TemplateResult {
+  if (share === null || !Number.isFinite(share)) return html`${text}`;
+  return html`<span class="bar"><i class=${kind ?? ""} .style=${`--share:${clamp(share)}`}></i><span>${text}</span></span>`;
+}
+
+/** A number with a bar behind it, grown from the right edge of the cell. */
+export function cellBar(
+  value: number | null,
+  greatest: number | null | undefined,
+  text: string,
+): TemplateResult {
+  const share = value !== null && greatest && Number.isFinite(value / greatest) ? clamp(value / greatest) : 0;
+  return html`<span class="cellbar" .style=${`--share:${share * 0.98}`}><span>${text}</span></span>`;
+}
+
+/** A number with all its digits on hover. */
+export function number(value: number | null | undefined, text: string): TemplateResult {
+  return html`<span title=${exact(value)}>${text}</span>`;
+}
+
+export function chip(
+  label: string | TemplateResult,
+  pressed: boolean,
+  onClick: () => void,
+  hook?: string,
+): TemplateResult {
+  return html`<button
+    type="button"
+    class="chip"
+    aria-pressed=${pressed}
+    data-testid=${hook ?? nothing}
+    @click=${onClick}
+  >${label}</button>`;
+}
+
+/** What stands where an answer would be, while there is none. */
+export function waiting(error: string | null, loading: boolean, nothingText: string): TemplateResult {
+  if (error !== null) return html`<p class="state error" role="alert">${error}</p>`;
+  return html`<p class="state">${loading ? "Loading…" : nothingText}</p>`;
+}
+
+/** Chips for the class filters that are set, each to be taken off again. */
+export function filterChips(store: Store, nameOf: (index: number | null) => string): TemplateResult {
+  const { target, predicted } = store.selection;
+  return html`${
+    target === null
+      ? nothing
+      : chip(`target ${nameOf(target)} ✕`, true, () => store.select({ target: null }), "filter-target")
+  }${
+    predicted === null
+      ? nothing
+      : chip(
+          `predicted ${nameOf(predicted)} ✕`,
+          true,
+          () => store.select({ predicted: null }),
+          "filter-predicted",
+        )
+  }`;
+}

@@ -1,0 +1,137 @@
+// Columns of every table of samples, and what a click on one of its rows does.
+
+import { html } from "lit";
+import { className, count, exact, figure, score } from "../format.js";
+import type { Store } from "../state.js";
+import type { Output, Sample, Score } from "../types.js";
+import { bar, outcomeOf } from "./parts.js";
+import type { TableColumn } from "./table.js";
+
+const idText = ({ id, sample }: Sample): string => (id === null ? `#${sample}` : String(id));
+
+function classColumns(names: readonly string[] | null): TableColumn<Sample>[] {
+  const tone = (sample: Sample): string => (sample.target === sample.predicted ? "good" : "bad");
+  return [
+    {
+      key: "target",
+      label: "Target",
+      width: 74,
+      sortable: true,
+      cell: ({ target }) => className(names, target),
+      hint: ({ target }) => className(names, target),
+    },
+    {
+      key: "predicted",
+      label: "Predicted",
+      width: 78,
+      sortable: true,
+      cell: (sample) => html`<span class=${tone(sample)}>${className(names, sample.predicted)}</span>`,
+      hint: ({ predicted }) => className(names, predicted),
+    },
+    {
+      key: "confidence",
+      label: "Confidence",
+      width: 118,
+      sortable: true,
+      cell: (sample) => bar(sample.confidence, score(sample.confidence), outcomeOf(sample)),
+      hint: ({ confidence }) => exact(confidence),
+    },
+    {
+      key: "target_score",
+      label: "Target score",
+      width: 88,
+      number: true,
+      sortable: true,
+      cell: (sample) => score(sample.target_score),
+      hint: ({ target_score }) => exact(target_score),
+    },
+  ];
+}
+
+const topText = (names: readonly string[] | null, top: readonly Score[]): string =>
+  top.map((entry) => `${className(names, entry.class)} ${score(entry.score)}`).join(" · ");
+
+export interface SampleColumns {
+  output: Output | null;
+  names: readonly string[] | null;
+  /** With the batch each sample was in, for tables over several batches. */
+  batch?: boolean;
+  /** With the three largest scores, which only the samples of one batch carry. */
+  top?: boolean;
+  sortable: readonly string[];
+}
+
+export function sampleColumns({ output, names, batch, top, sortable }: SampleColumns): TableColumn<Sample>[] {
+  const hasClasses = output?.task === "multiclass" || output?.task === "binary";
+  const columns: TableColumn<Sample>[] = [
+    ...(batch
+      ? [
+          {
+            key: "step",
+            label: "Batch",
+            width: 66,
+            number: true,
+            sortable: true,
+            cell: (sample: Sample) => count(sample.step),
+          },
+        ]
+      : []),
+    {
+      key: "id",
+      label: "Sample",
+      title: "Id of the sample, or # and its place in the batch",
+      width: 80,
+      cell: idText,
+      hint: idText,
+    },
+    ...(hasClasses ? classColumns(names) : []),
+    ...(hasClasses
+      ? []
+      : [
+          {
+            key: "error",
+            label: output?.task === "multilabel" ? "Wrong labels" : "Absolute error",
+            width: 110,
+            number: true,
+            sortable: true,
+            cell: (sample: Sample) => figure(sample.error),
+            hint: (sample: Sample) => exact(sample.error),
+          },
+        ]),
+    {
+      key: "loss",
+      label: "Loss",
+      width: 70,
+      number: true,
+      sortable: true,
+      cell: (sample: Sample) => figure(sample.loss),
+      hint: (sample: Sample) => exact(sample.loss),
+    },
+    ...(top && hasClasses
+      ? [
+          {
+            key: "top",
+            label: "Top scores",
+            width: 150,
+            cell: (sample: Sample) => topText(names, sample.top ?? []),
+            hint: (sample: Sample) => topText(names, sample.top ?? []),
+          },
+        ]
+      : []),
+  ];
+  return columns.map((column) => ({ ...column, sortable: sortable.includes(column.key) }));
+}
+
+export const BATCH_SORTS = ["target", "predicted", "confidence", "target_score", "loss", "error"];
+export const RANGE_SORTS = ["step", ...BATCH_SORTS];
+
+/** Open a sample, or close it when it is the open one. */
+export function openSample(store: Store, { step, sample }: Sample): void {
+  const open = store.selection.sample;
+  store.select({ sample: open?.step === step && open.sample === sample ? null : { step, sample } });
+}
+
+export const isOpen =
+  (store: Store) =>
+  ({ step, sample }: Sample): boolean =>
+    store.selection.sample?.step === step && store.selection.sample.sample === sample;

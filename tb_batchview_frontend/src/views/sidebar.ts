@@ -1,0 +1,189 @@
+// The sidebar: what is shown (run, phase, output, range, class), how it came out, and whether it is live.
+
+import { html, nothing, type TemplateResult } from "lit";
+import { ago, className, count } from "../format.js";
+import type { Chosen, Store } from "../state.js";
+import { OUTCOME_LABELS, type OutcomeKind } from "./parts.js";
+
+const MOST_MATCHES = 50;
+
+/** Classes whose name or number holds the words, those that begin with them first. */
+export function findClasses(names: readonly string[] | null, classes: number, words: string): number[] {
+  const wanted = words.trim().toLowerCase();
+  if (wanted === "") return [];
+  const found: { index: number; rank: number }[] = [];
+  for (let index = 0; index < classes; index += 1) {
+    const name = className(names, index).toLowerCase();
+    const rank =
+      name === wanted || String(index) === wanted
+        ? 0
+        : name.startsWith(wanted)
+          ? 1
+          : name.includes(wanted)
+            ? 2
+            : 3;
+    if (rank < 3) found.push({ index, rank });
+  }
+  return found
+    .sort((a, b) => a.rank - b.rank || a.index - b.index)
+    .slice(0, MOST_MATCHES)
+    .map(({ index }) => index);
+}
+
+const picked = (event: Event): string => (event.target as HTMLSelectElement).value;
+
+function runGroup(store: Store, chosen: Chosen): TemplateResult {
+  const runs = store.runs.value?.runs ?? [];
+  return html`<div class="group">
+    <label class="label" for="run">Run</label>
+    <select id="run" data-testid="run" @change=${(event: Event) => store.move({ run: picked(event) })}>
+      ${runs.map(({ name }) => html`<option value=${name} ?selected=${name === chosen.run.name}>${name}</option>`)}
+    </select>
+  </div>`;
+}
+
+function phaseGroup(store: Store, { run, phase }: Chosen): TemplateResult {
+  return html`<div class="group">
+    <span class="label" id="phase-label">Phase</span>
+    <div class="segments" role="group" aria-labelledby="phase-label" data-testid="phase">
+      ${run.phases.map(
+        ({ name, batches }) => html`<button
+          type="button"
+          aria-pressed=${name === phase?.name}
+          title=${`${name}: ${count(batches)} batches`}
+          @click=${() => store.move({ phase: name })}
+        >${name}</button>`,
+      )}
+    </div>
+  </div>`;
+}
+
+function outputGroup(store: Store, { run, output }: Chosen): TemplateResult | typeof nothing {
+  if (run.outputs.length < 2) return nothing;
+  return html`<div class="group">
+    <label class="label" for="output">Output</label>
+    <select id="output" data-testid="output" @change=${(event: Event) => store.move({ output: picked(event) })}>
+      ${run.outputs.map(
+        ({ name, task, classes }) =>
+          html`<option value=${name} ?selected=${name === output?.name}>${name} · ${task}${classes > 0 ? `, ${count(classes)}` : ""}</option>`,
+      )}
+    </select>
+  </div>`;
+}
+
+/** The step typed into a box of the range; `null` when it is empty or no number. */
+const typed = (event: Event): number | null => {
+  const text = (event.target as HTMLInputElement).value.replace(/[\s,]/g, "");
+  return /^\d{1,15}$/.test(text) ? Number(text) : null;
+};
+
+function rangeGroup(store: Store, { phase }: Chosen): TemplateResult {
+  const { start, stop } = store.selection;
+  const first = start ?? phase?.first_step ?? null;
+  const last = stop === null ? (phase?.last_step ?? null) : stop - 1;
+  const epochs = store.overview.value?.header.epochs ?? [];
+  const lastEpoch = epochs[epochs.length - 1];
+  const setFirst = (event: Event): void => {
+    const value = typed(event);
+    store.select({ start: value, stop: value !== null && stop !== null && stop <= value ? null : stop });
+  };
+  const setLast = (event: Event): void => {
+    const value = typed(event);
+    const end = value === null ? null : value + 1;
+    store.select({ stop: end, start: end !== null && start !== null && start >= end ? null : start });
+  };
+  return html`<div class="group" role="group" aria-labelledby="range-label">
+    <span class="label" id="range-label">Batches</span>
+    <div class="span">
+      <input inputmode="numeric" aria-label="first batch" data-testid="range-first" .value=${first === null ? "" : String(first)} @change=${setFirst} />
+      <span class="quiet">–</span>
+      <input inputmode="numeric" aria-label="last batch" data-testid="range-last" .value=${last === null ? "" : String(last)} @change=${setLast} />
+    </div>
+    <span class="quiet small">drag on the timeline ·
+      <button type="button" class="link" data-testid="range-all" @click=${() => store.select({ start: null, stop: null })}>all</button> ·
+      <button type="button" class="link" data-testid="range-epoch" ?disabled=${lastEpoch === undefined} @click=${() => store.select({ start: lastEpoch?.step ?? null, stop: null })}>last epoch</button>
+    </span>
+  </div>`;
+}
+
+function classGroup(store: Store, { output }: Chosen): TemplateResult | typeof nothing {
+  if (output === null || output.task === "regression" || output.task === "multilabel") return nothing;
+  const { target } = store.selection;
+  const names = store.classNames;
+  const matches = findClasses(names, output.classes, store.search);
+  const choose = (index: number): void => {
+    store.set({ search: "" });
+    store.select({ target: index, predicted: null });
+  };
+  const onKey = (event: KeyboardEvent): void => {
+    const first = matches[0];
+    if (event.key === "Enter" && first !== undefined) choose(first);
+    if (event.key === "Escape") {
+      store.set({ search: "" });
+      (event.target as HTMLElement).blur();
+      event.stopPropagation();
+    }
+  };
+  return html`<div class="group">
+    <label class="label" for="search">Class</label>
+    <div class="search">
+      <input
+        id="search"
+        data-testid="class-search"
+        type="text"
+        autocomplete="off"
+        placeholder="/ search a class"
+        .value=${store.search}
+        @input=${(event: Event) => store.set({ search: (event.target as HTMLInputElement).value })}
+        @keydown=${onKey}
+      />
+      ${
+        store.search.trim() === ""
+          ? nothing
+          : html`<ul class="matches" aria-label="Classes found" data-testid="class-matches">
+            ${matches.map((index) => html`<li><button type="button" @click=${() => choose(index)}>${className(names, index)}</button></li>`)}
+            ${matches.length === 0 ? html`<li class="state">no class is called so</li>` : nothing}
+          </ul>`
+      }
+    </div>
+    ${
+      target === null
+        ? nothing
+        : html`<span><button type="button" class="chip" aria-pressed="true" data-testid="class-chosen" @click=${() => store.select({ target: null, predicted: null })}>target ${className(names, target)} ✕</button></span>`
+    }
+  </div>`;
+}
+
+function outcomeGroup(store: Store): TemplateResult | typeof nothing {
+  const outcomes = store.summary?.outcomes;
+  if (outcomes === null || outcomes === undefined) return nothing;
+  const kinds = Object.keys(OUTCOME_LABELS) as OutcomeKind[];
+  return html`<div class="group" data-testid="outcomes">
+    <span class="label" title="confident: a confidence of at least 0.8">Outcome</span>
+    ${kinds.map((kind) => html`<span class="outcome"><i class=${`dot ${kind}`}></i>${OUTCOME_LABELS[kind]}<b>${count(outcomes[kind])}</b></span>`)}
+  </div>`;
+}
+
+function liveGroup(store: Store, { run, phase }: Chosen): TemplateResult {
+  const [kept, seen] = [phase?.batches ?? 0, phase?.seen ?? 0];
+  const kind = !store.live ? "paused" : kept < seen ? "partial" : "";
+  return html`<div class="group end">
+    <button
+      type="button"
+      class=${`badge ${kind}`}
+      aria-pressed=${store.live}
+      title=${store.live ? "Looks for new batches every few seconds. Click to stop." : "New batches are not looked for. Click to follow the training."}
+      data-testid="badge"
+      @click=${() => store.setLive(!store.live)}
+    >${count(kept)} of ${count(seen)} batches · ${store.live ? html`<i class="dot"></i>live` : "not live"}</button>
+    <span class="quiet small"><span data-testid="updated">updated ${ago(run.updated, Date.now() / 1000)}</span> ·
+      <button type="button" class="link" data-testid="keys" @click=${() => store.set({ help: true })}>? keys</button></span>
+  </div>`;
+}
+
+export function sidebarView(store: Store, chosen: Chosen): TemplateResult {
+  return html`<aside class="sidebar" aria-label="What is shown" data-testid="sidebar">
+    ${runGroup(store, chosen)} ${phaseGroup(store, chosen)} ${outputGroup(store, chosen)} ${rangeGroup(store, chosen)}
+    ${classGroup(store, chosen)} ${outcomeGroup(store)} ${liveGroup(store, chosen)}
+  </aside>`;
+}
