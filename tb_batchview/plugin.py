@@ -535,9 +535,7 @@ def find_worst(chosen: Chosen, rows: Array) -> list[Answer | None]:
     among = np.arange(starts[-1]) + np.repeat(samples.starts[rows] - starts[:-1], counts)
     target, predicted = samples.column("target")[among], samples.column("predicted")[among]
     worst = np.stack(analysis.find_worst_confusions(target, predicted, starts), axis=1).tolist()
-    return [
-        {"target": first, "predicted": second, "count": count} if count else None for first, second, count in worst
-    ]
+    return [{"target": first, "predicted": second, "count": count} if count else None for first, second, count in worst]
 
 
 def describe_row(chosen: Chosen, row: int) -> Answer:

@@ -1,0 +1,408 @@
+"""Counting and summarising: against scikit-learn, plain loops and invariants."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from sklearn import metrics
+
+from tb_batchview import analysis
+
+pairs = st.integers(2, 6).flatmap(
+    lambda classes: st.tuples(
+        st.just(classes),
+        st.lists(st.tuples(st.integers(-1, classes - 1), st.integers(-1, classes - 1)), max_size=60),
+    )
+)
+losses = hnp.arrays(np.float64, st.integers(0, 60), elements=st.floats(-1e6, 1e6) | st.just(np.nan) | st.just(np.inf))
+
+
+def draw_classes(samples: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    target = generator.integers(0, classes, samples).astype(np.int32)
+    predicted = np.where(generator.random(samples) < 0.7, target, generator.integers(0, classes, samples))
+    return target, predicted.astype(np.int32)
+
+
+def split(drawn: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    columns = np.array(drawn, np.int32).reshape(-1, 2)
+    return columns[:, 0], columns[:, 1]
+
+
+def test_confusion_equals_scikit_learn() -> None:
+    target, predicted = draw_classes(500, 7)
+    expected = metrics.confusion_matrix(target, predicted, labels=range(7))
+
+    confusion = analysis.count_confusion(target, predicted, 7)
+
+    assert confusion.dtype == np.int64
+    assert confusion.tolist() == expected.tolist()
+
+
+def test_confusion_leaves_out_samples_without_a_class() -> None:
+    target, predicted = np.array([0, -1, 1, 1, 5]), np.array([0, 1, -1, 0, 1])
+
+    assert analysis.count_confusion(target, predicted, 2).tolist() == [[1, 0], [1, 0]]
+
+
+@given(pairs)
+def test_confusion_sums_to_the_samples_that_have_classes(drawn: tuple[int, list[tuple[int, int]]]) -> None:
+    classes, samples = drawn
+    target, predicted = split(samples)
+
+    confusion = analysis.count_confusion(target, predicted, classes)
+
+    assert confusion.sum() == sum(first >= 0 and second >= 0 for first, second in samples)
+
+
+@given(pairs, st.randoms())
+def test_permuting_samples_changes_no_confusion(drawn: tuple[int, list[tuple[int, int]]], random: object) -> None:
+    classes, samples = drawn
+    shuffled = list(samples)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+
+    assert np.array_equal(
+        analysis.count_confusion(*split(samples), classes), analysis.count_confusion(*split(shuffled), classes)
+    )
+
+
+def test_class_report_equals_scikit_learn() -> None:
+    target, predicted = draw_classes(800, 6)
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(target, predicted, zero_division=np.nan)
+
+    report = analysis.report_classes(analysis.count_confusion(target, predicted, 6))
+
+    assert np.allclose(report.precision, precision)
+    assert np.allclose(report.recall, recall)
+    assert np.allclose(report.f1, f1)
+    assert report.support.tolist() == support.tolist()
+    assert report.accuracy == pytest.approx(metrics.accuracy_score(target, predicted))
+    assert report.macro_f1 == pytest.approx(metrics.f1_score(target, predicted, average="macro"))
+
+
+def test_class_report_says_what_is_not_defined() -> None:
+    # Class 1 is never predicted, class 2 never a target, class 3 neither.
+    confusion = np.array([[4, 0, 1, 0], [2, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+
+    report = analysis.report_classes(confusion, ("a", "b", "c"))
+
+    assert [math.isnan(row.precision) for row in report] == [False, True, False, True]
+    assert [math.isnan(row.recall) for row in report] == [False, False, True, True]
+    assert [math.isnan(row.f1) for row in report] == [False, False, False, True]
+    assert [(row.most_confused, row.most_confused_count) for row in report] == [(2, 1), (0, 2), (None, 0), (None, 0)]
+    assert [row.class_name for row in report] == ["a", "b", "c", None]
+    # As scikit-learn: a class that occurs on one side counts, with an F1 of 0.
+    assert report.macro_f1 == pytest.approx((8 / 11 + 0 + 0) / 3)
+
+
+def test_class_report_of_nothing_is_empty() -> None:
+    report = analysis.report_classes(np.zeros((2, 2), np.int64))
+
+    assert (report.samples, report.support.tolist()) == (0, [0, 0])
+    assert math.isnan(report.accuracy)
+    assert math.isnan(report.macro_f1)
+
+
+def test_class_report_refuses_a_class_that_is_not() -> None:
+    with pytest.raises(IndexError, match="class must be below 2. Received: class=2"):
+        analysis.report_classes(np.zeros((2, 2), np.int64))[2]
+
+
+@pytest.mark.parametrize(
+    ("successes", "total", "low", "high"),
+    [
+        # Newcombe, Statistics in Medicine 17 (1998) 857-872, table I, method 3.
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0000, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_equals_published_values(successes: int, total: int, low: float, high: float) -> None:
+    found = analysis.wilson_interval(np.array([successes]), np.array([total]))
+
+    assert (round(float(found[0][0]), 4), round(float(found[1][0]), 4)) == (low, high)
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000))
+def test_wilson_interval_holds_the_share(first: int, second: int) -> None:
+    successes, total = sorted((first, second))
+    low, high = analysis.wilson_interval(np.array([successes]), np.array([total]))
+
+    if total:
+        assert 0 <= low[0] <= successes / total <= high[0] <= 1
+    else:
+        assert np.isnan([low[0], high[0]]).all()
+
+
+def test_label_report_equals_scikit_learn() -> None:
+    generator = np.random.default_rng(3)
+    targets = (generator.random((200, 4)) < 0.4).astype(np.float32)
+    scores = np.clip(targets * 0.4 + generator.random((200, 4)) * 0.6, 0, 1)
+    predicted = scores >= 0.5
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(targets, predicted, zero_division=np.nan)
+
+    report = analysis.report_labels(analysis.count_labels(targets, scores), 200)
+
+    assert np.allclose([report.precision, report.recall, report.f1], [precision, recall, f1])
+    assert report.support.tolist() == support.tolist()
+    assert report.accuracy == pytest.approx(1 - metrics.hamming_loss(targets, predicted))
+    assert [row.most_confused for row in report] == [None] * 4
+
+
+def test_picked_classes_are_those_with_most_errors() -> None:
+    confusion = np.array([[50, 0, 0, 1], [0, 10, 5, 0], [0, 3, 10, 0], [0, 0, 0, 9]])
+
+    assert analysis.pick_classes(confusion, 2).tolist() == [1, 2]
+    assert analysis.pick_classes(confusion, 9).tolist() == [0, 1, 2, 3]
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 3)), max_size=12), min_size=1, max_size=6))
+def test_worst_confusion_equals_a_count_by_hand(batches: list[list[tuple[int, int]]]) -> None:
+    target, predicted = split([pair for batch in batches for pair in batch])
+    starts = np.cumsum([0, *(len(batch) for batch in batches)])
+
+    found = analysis.find_worst_confusions(target, predicted, starts)
+
+    for number, batch in enumerate(batches):
+        wrong = [pair for pair in batch if pair[0] != pair[1] and min(pair) >= 0]
+        most = max((wrong.count(pair) for pair in wrong), default=0)
+        expected = (*min((p for p in wrong if wrong.count(p) == most), default=(-1, -1)), most)
+        assert tuple(int(column[number]) for column in found) == expected
+
+
+def test_class_mix_counts_both_sides() -> None:
+    target, predicted = np.array([3, 3, 3, 1, -1]), np.array([3, 1, 1, 1, 0])
+
+    assert analysis.mix_classes(target, predicted, 100) == [(1, 1, 3), (3, 3, 1), (0, 0, 1)]
+    assert analysis.mix_classes(target, predicted, 1) == [(1, 1, 3)]
+
+
+def test_outcomes_part_the_samples_that_have_classes() -> None:
+    target, predicted = np.array([0, 1, 1, 0, -1, 2]), np.array([0, 1, 0, 1, 1, 2])
+    confidence = np.array([0.8, 0.79, 0.9, 0.5, 0.9, np.nan], np.float32)
+
+    assert analysis.count_outcomes(target, predicted, confidence) == {
+        "correct_confident": 1,
+        "correct_unsure": 2,
+        "wrong_unsure": 1,
+        "wrong_confident": 1,
+    }
+
+
+@given(losses, st.booleans())
+def test_sorting_puts_missing_values_last_in_both_directions(values: np.ndarray, descending: bool) -> None:
+    order = analysis.sort_order(values, descending=descending)
+    ordered = values[order]
+    there = ordered[~np.isnan(ordered)]
+
+    assert sorted(order.tolist()) == list(range(len(values)))
+    assert there.tolist() == sorted(values[~np.isnan(values)], reverse=descending)
+    assert np.isnan(ordered[len(there) :]).all()
+
+
+def test_sorting_keeps_the_order_of_equal_values() -> None:
+    values = np.array([1.0, 2.0, 1.0, 2.0])
+
+    assert analysis.sort_order(values).tolist() == [0, 2, 1, 3]
+    assert analysis.sort_order(values, descending=True).tolist() == [1, 3, 0, 2]
+    assert analysis.sort_order(values, missing=values == 1.0).tolist() == [1, 3, 0, 2]
+
+
+@given(losses, st.integers(1, 20))
+def test_buckets_lose_no_extreme_and_no_value(values: np.ndarray, points: int) -> None:
+    size = analysis.bucket_size(len(values), points)
+    buckets = analysis.cut_buckets(values, size)
+    pieces = [values[first : first + size] for first in range(0, len(values), size)]
+
+    assert len(buckets.mean) == len(pieces) <= points
+    for number, piece in enumerate(pieces):
+        finite = piece[np.isfinite(piece)]
+        assert buckets.nonfinite[number] == len(piece) - len(finite)
+        if len(finite):
+            assert (buckets.min[number], buckets.max[number]) == (finite.min(), finite.max())
+            assert buckets.mean[number] == pytest.approx(finite.mean(), abs=1e-6)
+            assert finite.min() <= buckets.mean[number] <= finite.max()
+        else:
+            assert np.isnan([buckets.min[number], buckets.max[number], buckets.mean[number]]).all()
+
+
+def test_smoothing_averages_the_neighbours() -> None:
+    buckets = analysis.cut_buckets(np.array([1.0, 2.0, 6.0, np.nan, 4.0]), 1)
+
+    assert analysis.smooth_buckets(buckets, 3).tolist() == [1.5, 3.0, 4.0, 5.0, 4.0]
+    assert analysis.smooth_buckets(buckets, 1)[:3].tolist() == [1.0, 2.0, 6.0]
+
+
+def test_smoothing_recovers_from_an_exploded_loss() -> None:
+    values = np.full(100, 0.5)
+    values[10] = 1e300
+
+    smooth = analysis.smooth_buckets(analysis.cut_buckets(values, 1), 5)
+
+    assert smooth[20:].tolist() == [0.5] * 80
+
+
+def test_smoothing_of_nothing_is_empty() -> None:
+    assert analysis.smooth_buckets(analysis.cut_buckets(np.zeros(0), 1), 5).tolist() == []
+
+
+def noisy_losses(batches: int) -> np.ndarray:
+    generator = np.random.default_rng(5)
+    return np.exp(-np.arange(batches) / 300) + 0.05 * generator.random(batches) + 0.3
+
+
+def test_planted_spikes_are_found_and_nothing_else() -> None:
+    values = noisy_losses(40_000)
+    values[417], values[30_000], values[16_384] = 9.0, 30.0, 5.0
+    before = np.median(values[30_000 - analysis.SPIKE_WINDOW : 30_000])
+
+    spikes = analysis.find_spikes(values)
+
+    assert [spike.row for spike in spikes] == [30_000, 16_384, 417]
+    assert spikes[0].ratio == pytest.approx(30.0 / before)
+
+
+def test_batches_that_are_not_finite_come_first_once_a_streak() -> None:
+    values = noisy_losses(300)
+    values[100] = 50.0
+    values[200:210] = np.nan
+    values[250] = np.inf
+
+    spikes = analysis.find_spikes(values)
+
+    assert [(spike.row, spike.ratio is None) for spike in spikes] == [(200, True), (250, True), (100, False)]
+
+
+def test_a_falling_noisy_loss_has_no_spike() -> None:
+    assert analysis.find_spikes(noisy_losses(2_000)) == []
+
+
+@pytest.mark.parametrize("before", [np.zeros(0), np.ones(analysis.SPIKE_MINIMUM - 1), np.zeros(40), np.full(40, -1.0)])
+def test_a_loss_that_cannot_be_compared_is_no_spike(before: np.ndarray) -> None:
+    assert analysis.find_spikes(np.append(before, 100.0)) == []
+
+
+def test_spikes_are_limited() -> None:
+    values = noisy_losses(2_000)
+    values[100::100] = 40.0
+
+    assert len(analysis.find_spikes(values, limit=5)) == 5
+
+
+def test_epochs_are_where_their_number_changes() -> None:
+    epochs, steps = np.array([0, 0, 1, 1, 3]), np.array([0, 2, 4, 6, 8])
+
+    assert analysis.find_epochs(epochs, steps, 100) == [(0, 0), (1, 4), (3, 8)]
+    assert analysis.find_epochs(epochs, steps, 2) == [(0, 0), (3, 8)]
+    assert analysis.find_epochs(epochs[:0], steps[:0], 2) == []
+
+
+def summarise(values: np.ndarray) -> list[float]:
+    return [
+        len(values),
+        float(values.mean()),
+        float(values.std()),
+        float(values.min()),
+        float(values.max()),
+        float(np.mean(values == 0)),
+        0,
+    ]
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 99))
+def test_merged_moments_are_those_of_all_values_together(sizes: list[int], window: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    # A mean far from zero: what a naive sum of squares gets wrong.
+    batches = [np.maximum(generator.normal(1e4, 3, size), 1e4) - 1e4 + 1e3 for size in sizes]
+
+    merged = analysis.merge_moments(np.array([summarise(batch) for batch in batches]), window)
+
+    for number, first in enumerate(range(0, len(batches), window)):
+        together = summarise(np.concatenate(batches[first : first + window]))
+        found = [getattr(merged, field)[number] for field in ("count", "mean", "std", "min", "max", "zero_fraction")]
+        assert found == pytest.approx(together[:6], rel=1e-9, abs=1e-9)
+
+
+def test_merging_leaves_out_a_batch_without_a_finite_value() -> None:
+    broken = [10, np.nan, np.nan, np.nan, np.nan, np.nan, 10]
+
+    merged = analysis.merge_moments(np.array([[4, 2.0, 1.0, 0.0, 4.0, 0.25, 0], broken, broken]), 2)
+
+    assert (merged.mean.tolist()[0], merged.max.tolist()[0], merged.zero_fraction.tolist()[0]) == (2.0, 4.0, 0.25)
+    assert merged.nonfinite.tolist() == [10, 10]
+    assert np.isnan([merged.mean[1], merged.std[1], merged.min[1], merged.max[1]]).all()
+
+
+histograms = st.lists(
+    st.tuples(
+        st.floats(-1e3, 1e3),
+        st.floats(0, 1e3),
+        st.lists(st.integers(0, 100), min_size=5, max_size=5),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(histograms, st.integers(1, 80))
+def test_rebinning_conserves_mass(drawn: list[tuple[float, float, list[int]]], bins: int) -> None:
+    low = np.array([first for first, _, _ in drawn])
+    high = low + np.array([width for _, width, _ in drawn])
+    counts = np.array([row for _, _, row in drawn], np.float32)
+
+    spread = analysis.rebin(low, high, counts, analysis.common_edges(low, high, bins))
+
+    assert spread.shape == (len(drawn), bins)
+    assert (spread >= 0).all()
+    assert np.allclose(spread.sum(axis=1), counts.sum(axis=1))
+
+
+def test_rebinning_equals_numpy_on_values_that_lie_evenly() -> None:
+    values = np.linspace(0, 1, 40_001)[:-1] + 1 / 80_000
+    counts, _ = np.histogram(values, bins=16, range=(0, 1))
+    edges = np.linspace(-0.5, 1.5, 41)
+    expected, _ = np.histogram(values, bins=edges)
+
+    spread = analysis.rebin(np.array([0.0]), np.array([1.0]), counts[None, :], edges)
+
+    assert np.allclose(spread[0], expected, atol=1)
+
+
+def test_a_histogram_of_one_value_falls_into_its_bin() -> None:
+    edges = np.array([0.0, 1.0, 2.0, 3.0])
+    low = np.array([1.0, 3.0, 0.5])
+
+    spread = analysis.rebin(low, low, np.array([[2, 3], [1, 0], [0, 4]]), edges)
+
+    assert spread.tolist() == [[0, 5, 0], [0, 0, 1], [4, 0, 0]]
+
+
+def test_a_histogram_that_is_not_finite_counts_as_empty() -> None:
+    low, high = np.array([np.nan, 0.0]), np.array([np.nan, 2.0])
+
+    edges = analysis.common_edges(low, high, 2)
+
+    assert edges.tolist() == [0.0, 1.0, 2.0]
+    assert analysis.rebin(low, high, np.array([[5, 5], [1, 3]]), edges).tolist() == [[0, 0], [1, 3]]
+
+
+def test_common_edges_have_a_width_even_for_one_value() -> None:
+    assert analysis.common_edges(np.array([2.0]), np.array([2.0]), 2).tolist() == [1.0, 2.0, 3.0]
+    assert analysis.common_edges(np.zeros(0), np.zeros(0), 1).tolist() == [0.0, 1.0]
+
+
+def test_windows_add_up_rows() -> None:
+    rows = np.arange(10).reshape(5, 2)
+
+    assert analysis.sum_windows(rows, 2).tolist() == [[2, 4], [10, 12], [8, 9]]
+    assert analysis.sum_windows(rows[:0], 2).shape == (0, 2)
+
+
+def test_normalised_rows_sum_to_one() -> None:
+    assert analysis.normalise_rows(np.array([[1.0, 3.0], [0.0, 0.0]])).tolist() == [[0.25, 0.75], [0.0, 0.0]]
