@@ -121,7 +121,7 @@ class EventEncoder:
         """Forget the contents made from other specs."""
         if self._specs != specs:
             self._specs = dict(specs)
-            self._contents = {key: content for key, content in self._contents.items() if key[0] != "header"}
+            self._contents = {key: content for key, content in self._contents.items() if key[:1] != ("header",)}
 
     def _content(self, make: Any, *names: str) -> bytes:
         """Return the content of a tag's metadata, made once."""
@@ -222,6 +222,10 @@ def _bulk(output: OutputRecord, spec: OutputSpec, top_k: int | None) -> list[tup
 
 
 def _layer_arrays(summary: LayerSummary) -> Iterator[tuple[str, Array]]:
+    if summary.min > summary.max:
+        # Of no finite value: a reduction's neutral elements.
+        nan = math.nan
+        summary = dataclasses.replace(summary, mean=nan, std=nan, min=nan, max=nan, zero_fraction=nan)
     figures = [getattr(summary, figure) for figure in metadata.LAYER_FIGURES]
     with np.errstate(over="ignore"):
         yield "layer_summary", np.array(figures, np.float64).astype(np.float32)
@@ -512,7 +516,8 @@ def _decode_tensor(payload: Payload, start: int, stop: int) -> tuple[np.dtype[An
     """Return dtype, shape, offset and bytes of a tensor, all consistent."""
     number = 0
     shape: tuple[int, ...] | None = None
-    content = strings = (start, start)
+    content = (start, start)
+    strings: tuple[int, int] | None = None
     position = start
     for field, kind, first, last in _fields(payload, start, stop):
         if field == 1:
@@ -531,14 +536,14 @@ def _decode_tensor(payload: Payload, start: int, stop: int) -> tuple[np.dtype[An
             # else there is (dtype and shape come first from most writers) is
             # read on.
             _expect(kind, _LEN, "string_val")
-            if strings[0] == start:
-                strings = (position, stop)
+            strings = strings or (position, stop)
             if number == types_pb2.DT_STRING and shape is not None:
                 break
         position = last
     shape = shape or ()
     if number == types_pb2.DT_STRING:
-        return None, shape, strings[0], strings[1] - strings[0]
+        first, last = strings or (start, start)
+        return None, shape, first, last - first
     dtype = _DTYPES.get(number)
     if dtype is None:
         raise FormatError(f"A tensor must be of integers, booleans, floats or strings. Received: dtype={number}.")

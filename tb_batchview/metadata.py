@@ -169,7 +169,7 @@ def status_content() -> bytes:
 def _content(**content: Any) -> bytes:
     return json.dumps(
         {"version": FORMAT_VERSION, **content}, ensure_ascii=False, separators=(",", ":"), allow_nan=False
-    ).encode("utf-8", "backslashreplace")
+    ).encode("utf-8", "replace")
 
 
 def summary_metadata(content: bytes) -> summary_pb2.SummaryMetadata:
@@ -217,9 +217,7 @@ def parse_content(content: bytes) -> Content:
 
 def status_text(status: Status) -> bytes:
     """Return the JSON of a status."""
-    return json.dumps(dataclasses.asdict(status), ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "backslashreplace"
-    )
+    return json.dumps(dataclasses.asdict(status), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def parse_status(text: bytes | str) -> Status:
@@ -240,10 +238,16 @@ def parse_status(text: bytes | str) -> Status:
 
 def _parse_object(text: bytes | str, thing: str) -> dict[str, Any]:
     """Return a JSON object from bytes that may be anything."""
+    if isinstance(text, str):
+        text = text.encode("utf-8", "replace")
     if len(text) > MAX_CONTENT_BYTES:
         raise FormatError(f"{thing} must have at most {MAX_CONTENT_BYTES} bytes. Received: {len(text)} bytes.")
     try:
         parsed = json.loads(text)
+        if b"\\u" in text:
+            # Half a surrogate pair can be escaped in JSON, and then no page
+            # could be sent that shows it.
+            parsed = json.loads(json.dumps(parsed, ensure_ascii=False).encode("utf-8", "replace"))
     # RecursionError: absurd nesting. ValueError: bad JSON, bad UTF-8, or a
     # number of more digits than Python turns into an int.
     except (ValueError, RecursionError) as error:
@@ -264,7 +268,7 @@ def _get(parsed: Mapping[str, Any], name: str, kind: type, default: Any = _REQUI
     # JSON's true is an int to Python.
     if not isinstance(value, kind) or isinstance(value, bool):
         raise FormatError(f"{name!r} in metadata must be of type {kind.__name__}. Received: {name}={_short(value)}.")
-    if kind is int and abs(value) >= 2**63:
+    if isinstance(value, int) and abs(value) >= 2**63:
         raise FormatError(f"{name!r} in metadata must be below 2**63. Received: {name}={_short(value)}.")
     return value
 

@@ -414,14 +414,13 @@ def _wrong_labels(probabilities: Floats, targets: Array) -> Floats:
 
 
 def _absolute_error(predictions: Array, targets: Array) -> Floats:
-    wide = np.float64
+    """Return each sample's mean absolute error."""
+    if not predictions.size:
+        return np.full(len(predictions), np.nan, np.float32)
+    if targets.size == predictions.size:
+        # Aligned by sample: (n, 1) and (n,) must not become (n, n).
+        targets = targets.reshape(predictions.shape)
     with np.errstate(over="ignore", invalid="ignore"):
-        if targets.size == predictions.size:
-            # Aligned by sample: (n, 1) and (n,) must not become (n, n).
-            differences = predictions.reshape(len(predictions), -1).astype(wide)
-            differences -= targets.reshape(len(targets), -1)
-        else:
-            differences = predictions.astype(wide) - targets
+        differences = predictions.astype(np.float64) - targets
         np.abs(differences, out=differences)
-        axes = tuple(range(1, differences.ndim))
-        return np.asarray(differences.mean(axis=axes), np.float32) if differences.size else np.zeros(0, np.float32)
+        return differences.reshape(len(differences), -1).mean(axis=1).astype(np.float32)
