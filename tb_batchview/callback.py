@@ -1,0 +1,263 @@
+"""`BatchViewCallback`: records every batch of a Keras model's training.
+
+The thin guest in `model.fit`: it has `capture` watch the steps and hands what
+they saw to `writer`, whose thread copies it from the device and writes it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import keras
+
+from tb_batchview.capture import Observation, TappedStep, install, read_predictions, select_layers
+from tb_batchview.errors import ArgumentError, BatchViewError
+from tb_batchview.records import PHASES, BatchRecord
+from tb_batchview.writer import BatchWriter
+
+_FIT = "train"
+_EVALUATE = "validation"
+
+
+class BatchViewCallback(keras.callbacks.Callback):
+    """Record what a model did on every batch of its training.
+
+    Predictions, targets, sample weights, the loss per sample, the batch's own
+    loss and metrics and summaries of layer activations are taken from the
+    training step itself: predictions are what the loss saw, before the
+    weights are updated and with dropout at work. There is no second forward
+    pass, and the model is left as it was found. `tensorboard --logdir` shows
+    the result under *Batch View*; `tb_batchview.load` reads it.
+
+    Recording never stops training: what goes wrong after training has begun
+    is warned of once, counted, and shown in the viewer.
+
+    Example:
+    ```python
+    callback = BatchViewCallback("logs/first", class_names=["cat", "dog"])
+    model.fit(x, y, epochs=3, validation_split=0.1, callbacks=[callback])
+    ```
+
+    Args:
+        log_dir: Directory of the run, as `keras.callbacks.TensorBoard` takes
+            it: str or os.PathLike. A further `fit` goes on in the same run.
+        class_names: Names of the classes in the order of their numbers, or a
+            dict of them by output name.
+        task: "auto" (told from the loss, else from the first batch),
+            "multiclass", "binary", "multilabel" or "regression", or a dict by
+            output name.
+        layers: Which layers' activations are summarised. "auto": those of
+            Keras' own classes that compute something, without normalisation
+            layers and what runs inside other layers, since tapping these can
+            change the last bit of training. "all", None, or a list of names,
+            globs (as in `fnmatch`) and layers.
+        histogram_freq: Layers are summarised in every n-th batch of each
+            phase; 0 is never.
+        update_freq: Predictions, targets and what belongs to each sample are
+            kept of every n-th batch; loss and metrics of every one.
+        top_k: Keep only the k largest scores of each sample.
+        record: Which phases are recorded: "train", "validation" (`evaluate`
+            too), "predict".
+        max_pending_mb: How many megabytes may wait to be written.
+        on_full: What happens when they do: "wait" for the disk, or "drop" the
+            batch, which is counted and shown.
+
+    Raises:
+        ArgumentError: (a `ValueError`) An argument is not what it must be.
+        BatchViewError: Keras runs on another backend than TensorFlow.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str],
+        *,
+        class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+        task: str | Mapping[str, str] = "auto",
+        layers: str | Sequence[Any] | None = "auto",
+        histogram_freq: int = 10,
+        update_freq: int = 1,
+        top_k: int | None = None,
+        record: Sequence[str] = ("train", "validation"),
+        max_pending_mb: float = 256,
+        on_full: str = "wait",
+    ) -> None:
+        super().__init__()
+        if keras.backend.backend() != "tensorflow":
+            raise BatchViewError(
+                "BatchViewCallback needs Keras on the TensorFlow backend. Received: backend="
+                f"{keras.backend.backend()!r}. Use BatchWriter in a training loop of your own."
+            )
+        self.layers = _check_layers(layers)
+        self.histogram_freq = _check_count("histogram_freq", histogram_freq, least=0)
+        self.update_freq = _check_count("update_freq", update_freq, least=1)
+        self._record = _check_record(record)
+        self._writer = BatchWriter(
+            log_dir,
+            class_names=class_names,
+            task=task,
+            top_k=top_k,
+            max_pending_mb=max_pending_mb,
+            on_full=on_full,
+        )
+        self._steps: dict[str, TappedStep] = {}
+        self._layer_names: frozenset[str] = frozenset()
+        self._epoch = 0
+        # The batch of the epoch that Keras named last, by phase.
+        self._batch = dict.fromkeys(PHASES, 0)
+        # Counted on the writer's thread, which alone knows how many batches
+        # a call with steps_per_execution had.
+        self._counts = {phase: itertools.count() for phase in PHASES}
+        self._fitting = False
+
+    def set_model(self, model: Any) -> None:
+        """Take the model, and check that its layers are those asked for."""
+        if not isinstance(model, keras.Model):
+            raise BatchViewError(
+                f"BatchViewCallback needs a model of Keras 3. Received: {type(model).__module__}."
+                f"{type(model).__name__}. Models of tf_keras (Keras 2) are not supported; use BatchWriter."
+            )
+        super().set_model(model)
+        self._layer_names = frozenset(select_layers(model, self.layers)) if self.histogram_freq else frozenset()
+        self._writer.run = {"model": model.name, "keras": keras.__version__, "backend": keras.backend.backend()}
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Begin to watch the training steps."""
+        self._fitting = True
+        self._begin(_FIT)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Remember the epoch."""
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Tell the step that it is one of ours."""
+        self._arm(_FIT, batch)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Give the model back as it was, and write all that waits."""
+        self._fitting = False
+        self._end(_FIT)
+        self._writer.close()
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        """Begin to watch the evaluation steps."""
+        self._begin(_EVALUATE)
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Tell the step that it is one of ours."""
+        self._arm(_EVALUATE, batch)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        """Give the model back as it was."""
+        self._end(_EVALUATE)
+        if not self._fitting:
+            self._writer.close()
+
+    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Record what `predict` hands to every callback."""
+        if "predict" in self._record and logs:
+            self._batch["predict"] = batch
+            try:
+                self._submit("predict", [read_predictions(self.model, logs["outputs"])])
+            except Exception as error:  # A guest must not stop prediction.
+                self.complain(f"A batch could not be recorded: {error!r}.")
+
+    def on_predict_end(self, logs: Any = None) -> None:
+        """Write all that waits."""
+        if not self._fitting:
+            self._writer.close()
+
+    def receive(self, phase: str, observations: list[Observation]) -> None:
+        """Take what one call of the step saw (called by `capture`)."""
+        try:
+            self._submit(phase, observations)
+        except Exception as error:  # A guest must not stop training.
+            self.complain(f"A batch could not be recorded: {error!r}.")
+
+    def complain(self, message: str) -> None:
+        """Warn once of what cannot be recorded (called by `capture`)."""
+        self._writer.warn("capture", message)
+
+    def _begin(self, phase: str) -> None:
+        if phase not in self._record:
+            return
+        try:
+            step = install(self.model, phase, self, reuse=self._steps.get(phase))
+        except Exception as error:
+            self.complain(f"The {phase} steps cannot be recorded: {error!r}.")
+            return
+        if step is not None:
+            self._steps[phase] = step
+
+    def _arm(self, phase: str, batch: int) -> None:
+        if phase not in self._record:
+            return
+        self._batch[phase] = batch
+        step = self._steps.get(phase)
+        if step is None or not step.is_installed():
+            # Compiled anew since, or given back by a train_on_batch between.
+            self._begin(phase)
+            step = self._steps.get(phase)
+        if step is not None:
+            step.arm(self)
+
+    def _end(self, phase: str) -> None:
+        step = self._steps.get(phase)
+        if step is not None:
+            step.leave(self)
+
+    def _submit(self, phase: str, observations: list[Observation]) -> None:
+        epoch, first, count = self._epoch, self._batch[phase], self._counts[phase]
+
+        def make_records() -> Iterator[BatchRecord]:
+            batches = ((observation, seen) for observation in observations for seen in observation.read())
+            for place, (observation, seen) in enumerate(batches):
+                self._writer.hints = seen.hints
+                yield BatchRecord(
+                    phase=phase,
+                    step=None,
+                    epoch=epoch,
+                    index=first + place,
+                    size=seen.size,
+                    wall_time=observation.wall_time,
+                    loss=seen.loss,
+                    metrics=seen.metrics,
+                    outputs=seen.outputs if next(count) % self.update_freq == 0 else {},
+                    layers={
+                        name: summary
+                        for name, summary in seen.layers.items()
+                        if name.partition("#")[0] in self._layer_names
+                    },
+                )
+
+        nbytes = sum(observation.nbytes for observation in observations)
+        batches = sum(observation.batches for observation in observations)
+        self._writer.submit(make_records, nbytes=nbytes, batches=batches, phase=phase)
+
+
+def _check_layers(layers: Any) -> Any:
+    if layers is None or layers in ("auto", "all"):
+        return layers
+    items = None if isinstance(layers, str) else list(layers) if isinstance(layers, Sequence) else None
+    if items is None or not all(isinstance(item, (str, keras.layers.Layer)) for item in items):
+        raise ArgumentError(
+            "layers must be 'auto', 'all', None or a list of layer names, globs and layers. Received: "
+            f"layers={layers!r}."
+        )
+    return items
+
+
+def _check_count(name: str, value: Any, *, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArgumentError(f"{name} must be a whole number of at least {least}. Received: {name}={value!r}.")
+    return value
+
+
+def _check_record(record: Any) -> tuple[str, ...]:
+    phases = () if isinstance(record, str) or not isinstance(record, Sequence) else tuple(record)
+    if not phases or not set(phases) <= set(PHASES):
+        raise ArgumentError(f"record must name phases of {PHASES}. Received: record={record!r}.")
+    return phases

@@ -1,0 +1,151 @@
+"""Every name of Keras that is not public, each with what happens without it.
+
+All other modules reach Keras' internals through the functions here, so that
+a new Keras is one file to check. The comment above each function names the
+attribute and the Keras versions it was read in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import keras
+
+from tb_batchview.errors import BatchViewError
+
+# Keras objects are `Any` here: their classes carry no annotations.
+
+FUNCTION_ATTRIBUTE = {"train": "train_function", "validation": "test_function"}
+STEP_ATTRIBUTE = {"train": "train_step", "validation": "test_step"}
+
+
+class FlatLoss(NamedTuple):
+    """One loss of a compiled model and the place of its output."""
+
+    path: tuple[Any, ...]
+    loss: Any
+
+
+# `Trainer.train_function`, `.test_function`: None until made, read by fit and
+# evaluate at every step (3.0 to 3.15).
+def step_function(model: Any, phase: str) -> Any:
+    """Return what `fit` or `evaluate` calls for a step, or None."""
+    return getattr(model, FUNCTION_ATTRIBUTE[phase], None)
+
+
+def set_step_function(model: Any, phase: str, function: Callable[..., Any] | None) -> None:
+    """Make `fit` or `evaluate` call `function` for a step."""
+    setattr(model, FUNCTION_ATTRIBUTE[phase], function)
+
+
+# `TensorFlowTrainer._make_function`: since 3.6. Without it nothing is captured
+# in eager mode, and the callback says so.
+def make_eager_function(model: Any, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return Keras' own loop around `step` for a model that runs eagerly."""
+    make = getattr(model, "_make_function", None)
+    if make is None:
+        raise BatchViewError(
+            f"Keras {keras.__version__} does not let a step be wrapped in eager mode. Use Keras 3.8 or newer, or "
+            "train without run_eagerly."
+        )
+    function: Callable[[Any], Any] = make(step)
+    return function
+
+
+# `TensorFlowTrainer._autoconvert_optionals`: 3.4 to 3.15; turns absent
+# optional inputs into None. Older Keras had no optional inputs.
+def convert_optionals(model: Any, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Wrap `function` so that it gets None for absent optional inputs."""
+    convert = getattr(model, "_autoconvert_optionals", None)
+    return function if convert is None else convert(function)
+
+
+# `Trainer._compile_loss`, a CompileLoss with `_flat_losses` (before 3.5
+# `flat_losses`) and `build`. Without it there is no loss per sample.
+def flat_losses(model: Any) -> list[FlatLoss]:
+    """Return the losses in the order in which Keras calls them."""
+    compiled = getattr(model, "_compile_loss", None)
+    found: Any = getattr(compiled, "_flat_losses", None) or getattr(compiled, "flat_losses", None) or ()
+    losses = []
+    for entry in found:
+        loss = getattr(entry, "loss", None)
+        path = getattr(entry, "path", ())
+        if loss is not None:
+            losses.append(FlatLoss(tuple(path) if isinstance(path, (list, tuple)) else (), loss))
+    return losses
+
+
+def compiled_loss(model: Any) -> Any | None:
+    """Return Keras' wrapper of all losses, or None before `compile`."""
+    return getattr(model, "_compile_loss", None)
+
+
+# `Trainer._loss_tracker`: the running mean of the loss.
+def loss_tracker(model: Any) -> Any | None:
+    """Return the metric that holds the running mean of the loss."""
+    return getattr(model, "_loss_tracker", None)
+
+
+# `LossFunctionWrapper.fn` and `._fn_kwargs` (3.0 to 3.15).
+def loss_function(loss: Any) -> tuple[str, dict[str, Any]]:
+    """Return the name of what a loss computes and its options."""
+    function = getattr(loss, "fn", None)
+    name = getattr(function, "__name__", "") or type(loss).__name__
+    options = getattr(loss, "_fn_kwargs", None)
+    return name, dict(options) if isinstance(options, dict) else {}
+
+
+# `Layer._layers`: the direct sublayers, in the order they were assigned.
+# Without it only `model.layers` is seen.
+def sublayers(layer: Any) -> Sequence[Any]:
+    """Return the layers directly inside `layer`, each once."""
+    found: Any = getattr(layer, "_layers", None)
+    if found is None:
+        found = getattr(layer, "layers", ())
+    unique = {id(inner): inner for inner in found if isinstance(inner, keras.layers.Layer)}
+    return list(unique.values())
+
+
+# `Sequential._functional`: the functional model inside, which has the names.
+def output_names(model: Any) -> list[str]:
+    """Return the names of the model's outputs, empty if it has none."""
+    inner = getattr(model, "_functional", None)
+    names = getattr(model, "output_names", None) or getattr(inner, "output_names", None) or ()
+    return [str(name) for name in names]
+
+
+def metrics(model: Any) -> Iterator[Any]:
+    """Yield what `fit` resets and reports, the loss tracker left out."""
+    tracker = loss_tracker(model)
+    for metric in model.metrics:
+        if metric is not tracker:
+            yield metric
+
+
+# `Layer.quantized_call` replaces `call` in a quantised layer (3.3 to 3.15).
+def call_attribute(layer: Any) -> str:
+    """Return the name of the method that computes the layer's output."""
+    return "quantized_call" if getattr(layer, "quantization_mode", None) is not None else "call"
+
+
+def is_builtin(layer: Any) -> bool:
+    """Tell whether a layer's class is Keras' own."""
+    return type(layer).__module__.startswith("keras.src.layers.")
+
+
+def is_normalization(layer: Any) -> bool:
+    """Tell whether a layer normalises: by its module or its name."""
+    return ".normalization." in type(layer).__module__ or "Normalization" in type(layer).__name__
+
+
+def replicas(model: Any) -> int:
+    """Return how many replicas train the model at once."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return int(getattr(strategy, "num_replicas_in_sync", 1))
+
+
+# `TensorFlowTrainer.unrolled_steps_per_execution`: since 3.6, 1 by default.
+def unrolled_steps(model: Any) -> int:
+    """Return how many steps Keras writes out in one round of its loop."""
+    return max(1, int(getattr(model, "unrolled_steps_per_execution", 1) or 1))

@@ -1,0 +1,125 @@
+"""Which layers of a model are summarised, and under which names.
+
+Called by `step` when a step is instrumented; calls `keras_names`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from tb_batchview.capture import keras_names
+from tb_batchview.errors import ArgumentError
+
+# Layers of Keras whose output says nothing that their input does not.
+_PASSIVE = (
+    keras.layers.InputLayer,
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.ActivityRegularization,
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Permute,
+    keras.layers.RepeatVector,
+    keras.layers.Masking,
+)
+
+
+def walk_layers(model: Any) -> dict[str, Any]:
+    """Name every layer of a model.
+
+    Args:
+        model: A Keras model.
+
+    Returns:
+        Layers by name, in the order of the model: the layer's own name at the
+        top, "outer/inner" for those inside another layer or model. A layer
+        that is used in several places stands under its first name.
+    """
+    found: dict[str, Any] = {}
+    seen: set[int] = {id(model)}
+
+    def visit(parent: Any, prefix: str) -> None:
+        for layer in keras_names.sublayers(parent):
+            if id(layer) in seen:
+                continue
+            seen.add(id(layer))
+            name = prefix + layer.name
+            found[name if name not in found else f"{name}@{len(found)}"] = layer
+            visit(layer, name + "/")
+
+    visit(model, "")
+    return found
+
+
+def select_layers(model: Any, wanted: str | Sequence[Any] | None) -> dict[str, Any]:
+    """Choose the layers to summarise.
+
+    Args:
+        model: A Keras model.
+        wanted: "auto", "all", None, or names, globs and layers, as the
+            callback takes them.
+
+    Returns:
+        Layers by name, in the order of the model.
+
+    Raises:
+        ArgumentError: A name, glob or layer matches nothing in the model.
+    """
+    everything = walk_layers(model)
+    if wanted is None:
+        return {}
+    if wanted == "all":
+        return {name: layer for name, layer in everything.items() if not isinstance(layer, keras.layers.InputLayer)}
+    if wanted == "auto":
+        opaque = {name + "/" for name, layer in everything.items() if _is_opaque(layer)}
+        return {
+            name: layer
+            for name, layer in everything.items()
+            if _is_telling(layer) and not any(name.startswith(prefix) for prefix in opaque)
+        }
+    chosen: set[str] = set()
+    for item in wanted:
+        matches = _match(everything, item)
+        if not matches:
+            raise ArgumentError(
+                f"layers must name layers of the model {model.name!r}. Received: {item!r}, which matches none of: "
+                f"{', '.join(everything) or '(the model has no layers yet)'}."
+            )
+        chosen.update(matches)
+    return {name: layer for name, layer in everything.items() if name in chosen}
+
+
+def _match(everything: dict[str, Any], item: Any) -> list[str]:
+    if isinstance(item, str):
+        return [
+            name
+            for name, layer in everything.items()
+            if fnmatch.fnmatchcase(name, item) or fnmatch.fnmatchcase(layer.name, item)
+        ]
+    return [name for name, layer in everything.items() if layer is item]
+
+
+def _is_opaque(layer: Any) -> bool:
+    # What runs inside a layer of Keras (the cell of an RNN, the layer in a
+    # TimeDistributed, the projections of an attention) may run in a loop, and
+    # tapping it can change the last bit of training.
+    return keras_names.is_builtin(layer) and bool(keras_names.sublayers(layer))
+
+
+def _is_telling(layer: Any) -> bool:
+    # Layers of the user's own can be anything, a normalisation too: they are
+    # looked into, and summarised themselves when they are named.
+    return (
+        keras_names.is_builtin(layer)
+        and not isinstance(layer, (keras.Model, *_PASSIVE))
+        and not keras_names.is_normalization(layer)
+        and ".preprocessing." not in type(layer).__module__
+    )

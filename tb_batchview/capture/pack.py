@@ -1,0 +1,114 @@
+"""All that a step hands out, as one vector of float32.
+
+Every tensor that leaves a `tf.function` costs time on the training thread and
+a copy from the device, so `step` packs them bit by bit into one, which
+`unpack` takes apart on the writer's thread.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tb_batchview.records import Array
+
+_WIDENED = {tf.float16: tf.float32, tf.bfloat16: tf.float32, tf.bool: tf.int32, tf.int8: tf.int32, tf.uint8: tf.int32}
+_WIDENED |= {tf.int16: tf.int32, tf.uint16: tf.int32}
+_DIRECT = (tf.float32, tf.float64, tf.int32, tf.int64, tf.uint32, tf.uint64)
+
+
+class Leaf(NamedTuple):
+    """One tensor in the vector.
+
+    Attributes:
+        name: What it is.
+        shape: Its static shape; None for a size known only at run time.
+        packed: The dtype its bits have in the vector.
+        dtype: The dtype it had, and gets back.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    packed: np.dtype[Any]
+    dtype: np.dtype[Any]
+
+
+def can_pack(tensor: Any) -> bool:
+    """Tell whether a tensor can be packed: dense, numeric, rank known."""
+    return (
+        isinstance(tensor, tf.Tensor)
+        and tensor.shape.rank is not None
+        and (tensor.dtype in _DIRECT or tensor.dtype in _WIDENED)
+    )
+
+
+def pack(tensors: dict[str, Any], mark: int) -> tuple[Any, list[Leaf]]:
+    """Put tensors into one vector.
+
+    Args:
+        tensors: By name, each for which `can_pack` holds.
+        mark: A number that is put first, to know the layout again by.
+
+    Returns:
+        The vector, float32 of rank 1, and the layout that `unpack` needs.
+    """
+    leaves = []
+    sizes = [tf.constant([mark], tf.int32)]
+    parts = []
+    for name, tensor in tensors.items():
+        wide = tf.cast(tensor, _WIDENED[tensor.dtype]) if tensor.dtype in _WIDENED else tensor
+        shape = tuple(tensor.shape.as_list())
+        # bfloat16 has no NumPy dtype of its own: it stays float32.
+        dtype = np.dtype(np.float32) if tensor.dtype == tf.bfloat16 else np.dtype(tensor.dtype.as_numpy_dtype)
+        leaves.append(Leaf(name, shape, np.dtype(wide.dtype.as_numpy_dtype), dtype))
+        if None in shape:
+            sizes.append(tf.shape(tensor))
+        parts.append(_bits(wide))
+    return tf.concat([tf.bitcast(tf.concat(sizes, 0), tf.float32), *parts], 0), leaves
+
+
+def _bits(tensor: Any) -> Any:
+    flat = tf.reshape(tensor, [-1])
+    if flat.dtype == tf.float32:
+        return flat
+    # Eight-byte numbers become rows of two.
+    return tf.reshape(tf.bitcast(flat, tf.float32), [-1])
+
+
+def read_mark(vector: Array) -> int:
+    """Return the number that `pack` put first."""
+    return int(vector[:1].view(np.int32)[0])
+
+
+def unpack(vector: Array, leaves: list[Leaf]) -> dict[str, Array]:
+    """Take a vector apart.
+
+    Args:
+        vector: What `pack` made, as a contiguous NumPy array of float32.
+        leaves: The layout that `pack` returned.
+
+    Returns:
+        The arrays by name, of their own dtypes; views where nothing had to be
+        narrowed.
+    """
+    position = 1
+    shapes: list[tuple[int, ...]] = []
+    for leaf in leaves:
+        if None in leaf.shape:
+            rank = len(leaf.shape)
+            shapes.append(tuple(int(size) for size in vector[position : position + rank].view(np.int32)))
+            position += rank
+        else:
+            shapes.append(tuple(size for size in leaf.shape if size is not None))
+    arrays = {}
+    for leaf, shape in zip(leaves, shapes, strict=True):
+        length = math.prod(shape) * leaf.packed.itemsize // 4
+        # Eight-byte numbers may lie on a multiple of four only, which NumPy
+        # handles.
+        bits = vector[position : position + length].view(leaf.packed).reshape(shape)
+        arrays[leaf.name] = bits if leaf.dtype == leaf.packed else bits.astype(leaf.dtype)
+        position += length
+    return arrays

@@ -1,0 +1,312 @@
+"""The stand-in for the function that `fit` and `evaluate` call for a step.
+
+`install` puts a `TappedStep` in the place of `model.train_function` (or
+`test_function`) while a recorder is at work; it runs the same step once,
+hands Keras its own logs and the recorders what the step saw, as an extra
+output of the same graph. Called by `callback`; calls `tap`, `summary`,
+`pack` and `keras_names`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from tb_batchview.capture import keras_names
+from tb_batchview.capture.gather import describe, gather, name_outputs
+from tb_batchview.capture.layers import select_layers
+from tb_batchview.capture.loop import loop_many, loop_once
+from tb_batchview.capture.observation import Layout, Observation
+from tb_batchview.capture.pack import Leaf, can_pack, pack
+from tb_batchview.capture.summary import SummaryLayout, summarise
+from tb_batchview.capture.tap import Tap
+
+
+class Recorder(Protocol):
+    """Who wants to know what the steps saw: the callback."""
+
+    layers: Any
+    histogram_freq: int
+
+    def receive(self, phase: str, observations: list[Observation]) -> None:
+        """Take what one call of the step function saw. Must not raise."""
+
+    def complain(self, message: str) -> None:
+        """Take a sentence about what cannot be recorded."""
+
+
+_marks = itertools.count(1)
+
+
+def install(model: Any, phase: str, recorder: Recorder, reuse: TappedStep | None = None) -> TappedStep | None:
+    """Have a model's steps watched for a recorder.
+
+    Args:
+        model: A compiled Keras model whose step function was made.
+        phase: "train" or "validation".
+        recorder: Who receives what the steps saw.
+        reuse: What an earlier call returned: used again, with its compiled
+            graph, if it stands for the same function of Keras.
+
+    Returns:
+        The stand-in, or None when the model has no step function yet.
+    """
+    current = keras_names.step_function(model, phase)
+    if current is None:
+        return None
+    if isinstance(current, TappedStep):
+        current.join(recorder)
+        return current
+    if reuse is not None and reuse.original is current and reuse.model is model:
+        reuse.join(recorder)
+        step = reuse
+    else:
+        step = TappedStep(model, phase, current)
+        step.join(recorder)
+    keras_names.set_step_function(model, phase, step)
+    return step
+
+
+class TappedStep:
+    """Runs a model's step once and tells the recorders what it saw."""
+
+    def __init__(self, model: Any, phase: str, original: Callable[..., Any]) -> None:
+        """Stand in for `original`, the function that Keras made."""
+        self.model = model
+        self.phase = phase
+        self.original = original
+        self._recorders: list[Recorder] = []
+        self._armed: list[Recorder] = []
+        self._function: Callable[..., Any] | None = None
+        self._layouts: dict[int, Layout] = {}
+        self._eager: list[Observation] = []
+        self._complaints: set[str] = set()
+        self._count: Any = None
+
+    def join(self, recorder: Recorder) -> None:
+        """Add a recorder; what it wants is in effect from the next step."""
+        if recorder not in self._recorders:
+            wishes = [(other.layers, other.histogram_freq) for other in self._recorders]
+            if wishes and (recorder.layers, recorder.histogram_freq) not in wishes:
+                self._function = None
+            self._recorders.append(recorder)
+
+    def leave(self, recorder: Recorder) -> None:
+        """Remove a recorder, and with the last one the stand-in."""
+        if recorder in self._recorders:
+            self._recorders.remove(recorder)
+        if recorder in self._armed:
+            self._armed.remove(recorder)
+        if not self._recorders:
+            self._uninstall()
+
+    def is_installed(self) -> bool:
+        """Tell whether the model still calls this stand-in."""
+        return bool(self._recorders) and keras_names.step_function(self.model, self.phase) is self
+
+    def arm(self, recorder: Recorder) -> None:
+        """Say that the next step is one of a `fit` with this recorder."""
+        if recorder not in self._armed:
+            self._armed.append(recorder)
+
+    def __call__(self, iterator: Any) -> Any:
+        """Run one step as Keras would, and return what Keras expects."""
+        armed, self._armed = self._armed, []
+        if not armed:
+            # A fit without our callback: the one with it died on the way.
+            self._uninstall()
+            return self.original(iterator)
+        if self._function is None:
+            try:
+                self._function = self._build()
+            except Exception as error:
+                self._complain(f"The {self.phase} step cannot be recorded: {error}")
+                self._function = lambda data: (self.original(data), None, None)
+        self._eager.clear()
+        logs, vector, lengths = self._function(iterator)
+        self._hand_over(armed, vector, lengths)
+        return logs
+
+    def _hand_over(self, armed: list[Recorder], vector: Any, lengths: Any) -> None:
+        observations, self._eager = self._eager, []
+        if vector is not None:
+            observations.append(Observation(vector, lengths, self._layouts, time.time()))
+        for recorder in armed:
+            recorder.receive(self.phase, observations)
+
+    def _uninstall(self) -> None:
+        self._recorders.clear()
+        if keras_names.step_function(self.model, self.phase) is self:
+            keras_names.set_step_function(self.model, self.phase, self.original)
+
+    def _complain(self, message: str) -> None:
+        if message not in self._complaints:
+            self._complaints.add(message)
+            for recorder in self._recorders:
+                recorder.complain(message)
+
+    def _build(self) -> Callable[[Any], Any]:
+        model = self.model
+        if keras_names.replicas(model) > 1:
+            raise NotImplementedError(
+                f"the model trains on {keras_names.replicas(model)} replicas, and only one is supported. Its "
+                "training is not touched."
+            )
+        if model.run_eagerly:
+            # Keras' own loop, in which every step reports by itself.
+            run = keras_names.make_eager_function(model, self._eager_step)
+            return lambda iterator: (run(iterator), None, None)
+        return self._build_graph()
+
+    def _build_graph(self) -> Callable[[Any], Any]:
+        # The same two levels as Keras', so that the static shapes, and with
+        # them Keras' own arithmetic, stay what they are; without the Optional
+        # in which Keras wraps its outputs, which costs more than all of this.
+        model = self.model
+        with tf.init_scope():
+            # Counted in the graph: an argument would move the ids of the
+            # step's operations, from which TensorFlow draws random seeds.
+            self._count = tf.Variable(0, dtype=tf.int64, trainable=False, name="batchview_count")
+
+        @tf.autograph.experimental.do_not_convert
+        def one_step(data: Any) -> Any:
+            return model.distribute_strategy.run(self._graph_step, args=(data,))
+
+        compiled = tf.function(one_step, jit_compile=model.jit_compile, reduce_retracing=True)
+        converted = keras_names.convert_optionals(model, compiled)
+
+        steps = model.steps_per_execution or 1
+        run_steps = (
+            loop_once(converted) if steps == 1 else loop_many(converted, steps, keras_names.unrolled_steps(model))
+        )
+        outer = tf.function(tf.autograph.experimental.do_not_convert(run_steps), reduce_retracing=True)
+
+        def run(iterator: Any) -> Any:
+            if not isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+                return *converted(next(iter(iterator))), None
+            logs, vector, lengths = outer(iterator)
+            if lengths is None:
+                return logs, vector, None
+            if not logs.has_value():
+                raise StopIteration
+            return logs.get_value(), vector, lengths
+
+        return run
+
+    def _graph_step(self, data: Any) -> Any:
+        with Tap(self.model, self._wanted_layers()) as tap:
+            logs = getattr(self.model, keras_names.STEP_ATTRIBUTE[self.phase])(data)
+        # From here on the step is done: what is added cannot move its ids.
+        try:
+            vector = self._pack(tap, self._summarise_in_graph(tap))
+        except Exception as error:
+            tap.problems.append(f"What the step saw could not be gathered: {error!r}.")
+            vector, _ = pack({}, self._remember(Layout([], [], {})))
+        self._report(tap)
+        return logs, vector
+
+    def _eager_step(self, data: Any) -> Any:
+        with Tap(self.model, self._wanted_layers()) as tap:
+            logs = getattr(self.model, keras_names.STEP_ATTRIBUTE[self.phase])(data)
+        try:
+            self._count = 0 if self._count is None else self._count + 1
+            vector = self._pack(tap, self._summarise_eagerly(tap))
+            self._eager.append(Observation(vector, None, self._layouts, time.time()))
+        except Exception as error:
+            tap.problems.append(f"What the step saw could not be gathered: {error!r}.")
+        self._report(tap)
+        return logs
+
+    def _report(self, tap: Tap) -> None:
+        for problem in tap.problems:
+            self._complain(problem)
+        if tap.in_loop:
+            self._complain(
+                f"Layers that run inside a loop cannot be summarised: {', '.join(sorted(tap.in_loop))}. The others are."
+            )
+
+    def _wanted_layers(self) -> dict[str, Any]:
+        wanted: dict[str, Any] = {}
+        for recorder in self._recorders:
+            if recorder.histogram_freq:
+                try:
+                    wanted |= select_layers(self.model, recorder.layers)
+                except Exception as error:  # Already said when training began, but layers may have gone since.
+                    self._complain(str(error))
+        return wanted
+
+    def _summaries(self, tap: Tap) -> tuple[Any, list[SummaryLayout]]:
+        vectors, layouts = [tf.ones([1])], []
+        for name, values in tap.activations.items():
+            if name.partition("#")[0] in tap.in_loop or values.dtype.is_complex or not can_pack(values):
+                continue
+            vector, units = summarise(values)
+            vectors.append(vector)
+            layouts.append(SummaryLayout(name, units))
+        return tf.concat(vectors, 0), layouts
+
+    def _is_due(self, count: Any) -> Any:
+        freqs = sorted({recorder.histogram_freq for recorder in self._recorders if recorder.histogram_freq})
+        return tf.reduce_any([tf.equal(count % freq, 0) for freq in freqs])
+
+    def _summarise_in_graph(self, tap: Tap) -> tuple[Any, list[SummaryLayout]] | None:
+        if not tap.activations:
+            return None
+        layouts: list[SummaryLayout] = []
+
+        def compute() -> Any:
+            vector, found = self._summaries(tap)
+            layouts[:] = found
+            return vector
+
+        due = self._is_due(self._count.read_value())
+        self._count.assign_add(1)
+        # The other branch is traced second, when the length is known.
+        vector = tf.cond(due, compute, lambda: tf.zeros([1 + sum(layout.length for layout in layouts)]))
+        return vector, layouts
+
+    def _summarise_eagerly(self, tap: Tap) -> tuple[Any, list[SummaryLayout]] | None:
+        if not tap.activations or not bool(self._is_due(self._count)):
+            return None
+        return self._summaries(tap)
+
+    def _pack(self, tap: Tap, summaries: tuple[Any, list[SummaryLayout]] | None) -> Any:
+        tensors, hints = gather(self.model, tap)
+        layouts: list[SummaryLayout] = []
+        if summaries is not None:
+            tensors["layers"], layouts = summaries
+        for name in [name for name, tensor in tensors.items() if not can_pack(tensor)]:
+            tap.problems.append(f"{name} is {describe(tensors.pop(name))}, which cannot be recorded.")
+        leaves: list[Leaf] = []
+        mark = self._remember(Layout(leaves, layouts, hints))
+        vector, leaves[:] = pack(tensors, mark)
+        return vector
+
+    def _remember(self, layout: Layout) -> int:
+        mark = next(_marks)
+        # A graph is traced a few times; eager steps each have their own, and
+        # keeping them all would grow without bound.
+        self._layouts = {mark: layout} if tf.executing_eagerly() else self._layouts | {mark: layout}
+        return mark
+
+
+def read_predictions(model: Any, outputs: Any) -> Observation:
+    """Make an observation of what `predict` hands to callbacks.
+
+    Args:
+        model: The model that predicts.
+        outputs: `logs["outputs"]` of `on_predict_batch_end`.
+    """
+    # Keras gives callbacks arrays, not tensors.
+    named = {name: tf.convert_to_tensor(value) for name, value in name_outputs(model, outputs).values()}
+    tensors = {f"outputs/{name}/predictions": value for name, value in named.items() if can_pack(value)}
+    batched = next(iter(tensors.values()), None)
+    if batched is not None and batched.shape.rank:
+        tensors["size"] = tf.shape(batched)[0]
+    mark = next(_marks)
+    vector, leaves = pack(tensors, mark)
+    return Observation(vector, None, {mark: Layout(leaves, [], {})}, time.time())

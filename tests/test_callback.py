@@ -1,0 +1,427 @@
+"""BatchViewCallback on real `model.fit`, compared with an independent loop."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tb_batchview import BatchViewCallback, load
+from tb_batchview.errors import BatchViewError
+from tests import models
+
+MODES = {
+    "default": {},
+    "graph": {"jit_compile": False},
+    "xla": {"jit_compile": True},
+    "eager": {"run_eagerly": True},
+    "several steps in one call": {"jit_compile": False, "steps_per_execution": 3},
+    "several steps in one call, xla": {"jit_compile": True, "steps_per_execution": 3},
+    "several steps in one call, eager": {"run_eagerly": True, "steps_per_execution": 3},
+}
+modes = pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+
+
+def compiled(model: Any, mode: dict[str, Any], **options: Any) -> Any:
+    options = {"loss": "sparse_categorical_crossentropy", "metrics": ["accuracy"]} | options
+    model.compile(optimizer=keras.optimizers.Adam(0.01), **options, **mode)
+    return model
+
+
+def fit(model: Any, x: Any, y: Any, callbacks: list[Any], **options: Any) -> Any:
+    options = {"batch_size": models.BATCH, "epochs": 2, "shuffle": False, "verbose": 0} | options
+    return model.fit(x, y, callbacks=callbacks, **options).history
+
+
+def assert_same_training(make_model: Any, shape: tuple[int, ...], mode: dict[str, Any], log_dir: Path) -> None:
+    x, y = models.make_data(shape)
+    found = []
+    for callbacks in ([], [BatchViewCallback(log_dir, histogram_freq=2)]):
+        model = compiled(make_model(), mode)
+        history = fit(model, x, y, callbacks, epochs=3, shuffle=True, validation_split=0.2)
+        found.append((history, [weight.tobytes() for weight in model.get_weights()]))
+    assert found[0] == found[1]
+
+
+@modes
+def test_records_what_an_eager_loop_from_the_same_seed_computes(mode: dict[str, Any], tmp_path: Path):
+    x, y = models.make_data((8,))
+    truth = models.train_by_hand(
+        models.make_mlp(),
+        keras.losses.SparseCategoricalCrossentropy(),
+        keras.optimizers.Adam(0.01),
+        x,
+        y,
+        epochs=2,
+    )
+
+    fit(compiled(models.make_mlp(), mode), x, y, [BatchViewCallback(tmp_path)])
+    batches = load(tmp_path)["."].batches("train")
+
+    assert [len(batch.targets) for batch in batches] == [16, 16, 16, 16, 6] * 2
+    assert [(batch.step, batch.epoch, batch.index) for batch in batches] == [(n, n // 5, n % 5) for n in range(10)]
+    for batch, true in zip(batches, truth, strict=True):
+        np.testing.assert_allclose(batch.predictions, true["predictions"], atol=1e-5)
+        np.testing.assert_array_equal(batch.targets.ravel(), true["targets"])
+        assert batch.loss == pytest.approx(true["loss"], abs=1e-5)
+        scores = true["predictions"][np.arange(len(true["targets"])), true["targets"]]
+        np.testing.assert_allclose(batch.sample_loss, -np.log(scores), atol=1e-4)
+        right = true["predictions"].argmax(1) == true["targets"]
+        assert batch.metrics == {"accuracy": pytest.approx(right.mean())}
+        assert batch.size == len(true["targets"])
+
+
+@modes
+def test_training_an_mlp_is_the_same_to_the_bit(mode: dict[str, Any], tmp_path: Path):
+    assert_same_training(lambda: models.make_mlp(dropout=0.3), (8,), mode, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [MODES["graph"], MODES["eager"]], ids=["graph", "eager"])
+@pytest.mark.parametrize(
+    ("make_model", "shape"),
+    [(models.make_convnet, (8, 8, 3)), (models.make_transformer, (6, 8)), (models.make_rnn, (6, 8))],
+    ids=["convnet", "transformer", "rnn"],
+)
+def test_training_is_the_same_to_the_bit(make_model: Any, shape: tuple[int, ...], mode: dict[str, Any], tmp_path: Path):
+    assert_same_training(make_model, shape, mode, tmp_path)
+
+
+@modes
+def test_validation_equals_predict_with_the_weights_of_the_moment(mode: dict[str, Any], tmp_path: Path):
+    x, y = models.make_data((8,))
+    model = compiled(models.make_mlp(dropout=0.3), mode)
+    fit(model, x, y, [BatchViewCallback(tmp_path)], epochs=1, validation_data=(x[:20], y[:20]))
+    batches = load(tmp_path)["."].batches("validation")
+
+    recorded = np.concatenate([batch.predictions for batch in batches])
+    np.testing.assert_allclose(recorded, model.predict(x[:20], verbose=0), atol=1e-6)
+    assert [(batch.step, batch.epoch, batch.index, batch.size) for batch in batches] == [(0, 0, 0, 16), (1, 0, 1, 4)]
+
+
+def test_weights_of_classes_and_samples_are_those_the_loss_was_given(tmp_path: Path):
+    x, y = models.make_data((8,))
+    class_weight = {0: 1.0, 1: 2.0, 2: 3.0, 3: 4.0}
+    fit(compiled(models.make_mlp(), {}), x, y, [BatchViewCallback(tmp_path)], class_weight=class_weight)
+
+    for batch in load(tmp_path)["."].batches("train"):
+        np.testing.assert_array_equal(
+            batch.sample_weight, [class_weight[int(target)] for target in batch.targets.ravel()]
+        )
+        assert batch.loss == pytest.approx(float(np.mean(batch.sample_weight * batch.sample_loss)), rel=1e-5)
+
+
+def test_the_loss_holds_the_regularisers(tmp_path: Path):
+    x, y = models.make_data((8,))
+    model = keras.Sequential(
+        [keras.Input((8,)), models.LAYERS.Dense(models.CLASSES, activation="softmax", kernel_regularizer="l2")]
+    )
+    initial = [np.array(weight) for weight in model.get_weights()]
+    fit(compiled(model, {}), x, y, [BatchViewCallback(tmp_path)], epochs=1)
+
+    batch = load(tmp_path)["."].batches("train")[0]
+    assert batch.loss == pytest.approx(batch.sample_loss.mean() + 0.01 * np.square(initial[0]).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["dataset", "generator", "py_dataset"])
+def test_every_way_to_feed_data_gives_the_same_batches(kind: str, tmp_path: Path):
+    x, y = models.make_data((8,))
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return -(-len(x) // models.BATCH)
+
+        def __getitem__(self, number: int) -> Any:
+            place = slice(number * models.BATCH, (number + 1) * models.BATCH)
+            return x[place], y[place]
+
+    batches = Batches()
+    feeds = {
+        "dataset": tf.data.Dataset.from_tensor_slices((x, y)).batch(models.BATCH),
+        "generator": (batches[number] for number in range(len(batches))),
+        "py_dataset": batches,
+    }
+    model = compiled(models.make_mlp(), {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras' own, of a generator that ends.
+        model.fit(feeds[kind], epochs=1, shuffle=False, verbose=0, callbacks=[BatchViewCallback(tmp_path)])
+    recorded = load(tmp_path)["."].batches("train")
+
+    np.testing.assert_array_equal(np.concatenate([batch.targets.ravel() for batch in recorded]), y)
+    assert [batch.size for batch in recorded] == [16, 16, 16, 16, 6]
+
+
+@pytest.mark.parametrize("mode", [MODES["graph"], MODES["xla"], MODES["eager"]], ids=["graph", "xla", "eager"])
+def test_layer_summaries_are_those_of_the_layers_outputs(mode: dict[str, Any], tmp_path: Path):
+    x, y = models.make_data((8,))
+    model = compiled(models.make_mlp(), mode)
+    hidden = model.get_layer("hidden")(x[: models.BATCH]).numpy()
+    fit(model, x, y, [BatchViewCallback(tmp_path, histogram_freq=2)], epochs=1)
+    run = load(tmp_path)["."]
+
+    layer = run.layer("hidden")
+    assert list(layer.steps) == [0, 2, 4]
+    assert layer.mean[0] == pytest.approx(hidden.mean(), rel=1e-5)
+    assert layer.std[0] == pytest.approx(hidden.std(), rel=1e-5)
+    assert (layer.min[0], layer.max[0]) == (pytest.approx(hidden.min()), pytest.approx(hidden.max()))
+    assert layer.zero_fraction[0] == pytest.approx(np.mean(hidden == 0))
+    counts, _ = np.histogram(hidden, bins=30, range=(hidden.min(), hidden.max()))
+    assert np.abs(np.asarray(layer.histograms[0]) - counts).sum() <= 2  # A value on an edge may fall to either side.
+    np.testing.assert_allclose(layer.unit_means[0], hidden.mean(0), rtol=1e-4, atol=1e-6)
+    assert run.layers == ("hidden", "scores")
+
+
+def test_layers_can_be_named_and_left_out(tmp_path: Path):
+    x, y = models.make_data((8,))
+    model = models.make_mlp()
+    chosen = {"names": ["scores"], "globs": ["h*"], "objects": [model.get_layer("hidden")], "none": None}
+    recorded = {}
+    for name, layers in chosen.items():
+        fit(compiled(model, {}), x, y, [BatchViewCallback(tmp_path / name, layers=layers)], epochs=1)
+        recorded[name] = load(tmp_path)[name].layers
+
+    assert recorded == {"names": ("scores",), "globs": ("hidden",), "objects": ("hidden",), "none": ()}
+
+
+def test_the_model_is_left_as_found(tmp_path: Path):
+    x, y = models.make_data((8,))
+    model = compiled(models.make_mlp(), {})
+    fit(model, x, y, [], epochs=1, validation_split=0.2)
+    functions, threads = (model.train_function, model.test_function), threading.active_count()
+    attributes = {id(thing): sorted(thing.__dict__) for thing in (model, *model.layers)}
+    fit(model, x, y, [BatchViewCallback(tmp_path)], epochs=1, validation_split=0.2)
+
+    assert (model.train_function, model.test_function) == functions
+    assert {id(thing): sorted(thing.__dict__) for thing in (model, *model.layers)} == attributes
+    assert threading.active_count() == threads
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_after_an_error_in_another_callback_the_model_trains_as_before(error: type[BaseException], tmp_path: Path):
+    class Bomb(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if batch == 2:
+                raise error("on purpose")
+
+    x, y = models.make_data((8,))
+    found = []
+    for callbacks in ([], [BatchViewCallback(tmp_path)]):
+        model = compiled(models.make_mlp(dropout=0.3), {})
+        with pytest.raises(error, match="on purpose"):
+            fit(model, x, y, [*callbacks, Bomb()])
+        history = fit(model, x, y, [])
+        found.append((history, [weight.tobytes() for weight in model.get_weights()]))
+    assert found[0] == found[1]
+    assert type(model.train_function).__name__ == "function"
+
+
+def test_a_second_fit_goes_on_with_the_steps(tmp_path: Path):
+    x, y = models.make_data((8,))
+    callback = BatchViewCallback(tmp_path)
+    model = compiled(models.make_mlp(), {})
+    fit(model, x, y, [callback], epochs=1)
+    fit(model, x, y, [callback], epochs=1)
+    fit(model, x, y, [BatchViewCallback(tmp_path)], epochs=1)
+
+    assert [batch.step for batch in load(tmp_path)["."].batches("train")] == list(range(15))
+
+
+def test_a_model_compiled_anew_between_fits_is_recorded(tmp_path: Path):
+    x, y = models.make_data((8,))
+    callback = BatchViewCallback(tmp_path)
+    model = models.make_mlp()
+    for metrics in (["accuracy"], ["sparse_top_k_categorical_accuracy"]):
+        fit(compiled(model, {}, metrics=metrics), x, y, [callback], epochs=1)
+    batches = load(tmp_path)["."].batches("train")
+
+    assert set(batches[0].metrics) == {"accuracy"}
+    assert set(batches[5].metrics) == {"sparse_top_k_categorical_accuracy"}
+
+
+def test_two_callbacks_record_the_same_batches(tmp_path: Path):
+    x, y = models.make_data((8,))
+    callbacks = [BatchViewCallback(tmp_path / name, layers=layers) for name, layers in (("a", "auto"), ("b", None))]
+    fit(compiled(models.make_mlp(), {}), x, y, callbacks, epochs=1)
+    log = load(tmp_path)
+
+    for first, second in zip(log["a"].batches("train"), log["b"].batches("train"), strict=True):
+        np.testing.assert_array_equal(first.predictions, second.predictions)
+    assert (log["a"].layers, log["b"].layers) == (("hidden", "scores"), ())
+
+
+def test_predictions_of_logits_are_kept_as_logits_and_shown_as_probabilities(tmp_path: Path):
+    x, y = models.make_data((8,))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    fit(compiled(models.make_mlp(activation=None), {}, loss=loss), x, y, [BatchViewCallback(tmp_path)], epochs=1)
+    run = load(tmp_path)["."]
+
+    assert (run.outputs["scores"].task, run.outputs["scores"].activation) == ("multiclass", "softmax")
+    assert np.abs(run.batches("train")[0].predictions.sum(1) - 1).max() > 0.1
+
+
+def mean_distance(true: Any, predicted: Any) -> Any:
+    return keras.ops.mean(keras.ops.abs(true - predicted), -1)
+
+
+TASKS = [
+    ("sparse_categorical_crossentropy", "softmax", 4, lambda y: y, "multiclass"),
+    ("categorical_crossentropy", "softmax", 4, lambda y: np.eye(4)[y], "multiclass"),
+    ("binary_crossentropy", "sigmoid", 1, lambda y: (y > 1).astype("float32"), "binary"),
+    ("binary_crossentropy", "sigmoid", 3, lambda y: (y[:, None] > np.arange(3)).astype("float32"), "multilabel"),
+    ("mse", None, 1, lambda y: y.astype("float32"), "regression"),
+    (mean_distance, None, 2, lambda y: np.stack([y * 0.3, y], 1), "regression"),
+]
+
+
+@pytest.mark.parametrize(("loss", "activation", "units", "targets", "task"), TASKS)
+def test_the_task_is_told(loss: Any, activation: Any, units: int, targets: Any, task: str, tmp_path: Path):
+    x, y = models.make_data((8,))
+    model = keras.Sequential([keras.Input((8,)), models.LAYERS.Dense(units, activation=activation, name="head")])
+    fit(compiled(model, {}, loss=loss, metrics=[]), x, targets(y), [BatchViewCallback(tmp_path)], epochs=1)
+    run = load(tmp_path)["."]
+
+    assert run.outputs["head"].task == task
+    np.testing.assert_allclose(
+        np.concatenate([batch.targets.reshape(batch.size, -1) for batch in run.batches("train")]),
+        targets(y).reshape(len(y), -1),
+    )
+
+
+def test_every_output_of_a_model_is_recorded(tmp_path: Path):
+    x, y = models.make_data((8,))
+    keras.utils.set_random_seed(7)
+    inputs = keras.Input((8,))
+    first = models.LAYERS.Dense(4, activation="softmax", name="kind")(inputs)
+    second = models.LAYERS.Dense(1, name="size")(inputs)
+    model = keras.Model(inputs, {"kind": first, "size": second})
+    targets = {"kind": y, "size": x.sum(1, keepdims=True)}
+    expected = model(x[: models.BATCH])
+    compiled(model, {}, loss={"kind": "sparse_categorical_crossentropy", "size": "mse"}, metrics={"kind": ["accuracy"]})
+    history = fit(model, x, targets, [BatchViewCallback(tmp_path)], epochs=1)
+    run = load(tmp_path)["."]
+    batch = run.batches("train")[0]
+
+    assert {name: spec.task for name, spec in run.outputs.items()} == {"kind": "multiclass", "size": "regression"}
+    first = {name: values[: models.BATCH] for name, values in targets.items()}
+    for name in targets:
+        np.testing.assert_allclose(batch.predictions[name], expected[name], atol=1e-5)
+        np.testing.assert_array_equal(batch.targets[name].ravel(), first[name].ravel())
+    np.testing.assert_allclose(batch.sample_loss["size"], np.square(expected["size"] - first["size"])[:, 0], rtol=1e-4)
+    assert set(batch.metrics) == set(history) - {"loss"} == {"kind_accuracy", "kind_loss", "size_loss"}
+    assert batch.metrics["size_loss"] == pytest.approx(float(batch.sample_loss["size"].mean()), rel=1e-4)
+
+
+def test_update_freq_keeps_the_figures_of_every_batch(tmp_path: Path):
+    x, y = models.make_data((8,))
+    fit(compiled(models.make_mlp(), {}), x, y, [BatchViewCallback(tmp_path, update_freq=2)], epochs=1)
+    batches = load(tmp_path)["."].batches("train")
+
+    assert [batch.predictions is not None for batch in batches] == [True, False, True, False, True]
+    assert all(np.isfinite(batch.loss) for batch in batches)
+
+
+def test_evaluate_and_predict_alone_are_recorded(tmp_path: Path):
+    x, y = models.make_data((8,))
+    model = compiled(models.make_mlp(), {})
+    callback = BatchViewCallback(tmp_path, record=("validation", "predict"))
+    model.evaluate(x, y, batch_size=models.BATCH, verbose=0, callbacks=[callback])
+    predicted = model.predict(x, batch_size=models.BATCH, verbose=0, callbacks=[callback])
+    run = load(tmp_path)["."]
+
+    for phase in ("validation", "predict"):
+        np.testing.assert_array_equal(np.concatenate([batch.predictions for batch in run.batches(phase)]), predicted)
+
+
+def test_a_saved_model_and_a_checkpoint_know_nothing_of_the_callback(tmp_path: Path):
+    x, y = models.make_data((8,))
+    model = compiled(models.make_mlp(), {})
+    checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", save_freq=2)
+    fit(model, x, y, [BatchViewCallback(tmp_path / "run"), checkpoint], epochs=1)
+    model.save(tmp_path / "model.keras")
+
+    np.testing.assert_array_equal(
+        keras.models.load_model(tmp_path / "model.keras").predict(x, verbose=0), model.predict(x, verbose=0)
+    )
+    assert keras.models.load_model(tmp_path / "best.keras").count_params() == model.count_params()
+
+
+def test_a_directory_that_cannot_be_written_warns_once_and_training_goes_on(tmp_path: Path):
+    (tmp_path / "file").write_text("not a directory")
+    x, y = models.make_data((8,))
+    model = compiled(models.make_mlp(), {})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        history = fit(model, x, y, [BatchViewCallback(tmp_path / "file")])
+
+    assert len([warning for warning in caught if "file" in str(warning.message)]) == 1
+    assert len(history["loss"]) == 2
+
+
+def test_a_metric_that_cannot_be_replayed_warns_once_and_the_rest_is_recorded(tmp_path: Path):
+    class Odd(keras.metrics.Mean):
+        def stateless_reset_state(self) -> Any:
+            raise TypeError("no state of its own")
+
+    x, y = models.make_data((8,))
+    model = compiled(models.make_mlp(), {}, metrics=["accuracy"])
+    model.odd = Odd(name="odd")
+    step = model.train_step
+
+    def train_step(data: Any) -> Any:
+        logs = step(data)
+        model.odd.update_state(1.0)
+        return logs
+
+    model.train_step = train_step
+    with pytest.warns(UserWarning, match="odd"):
+        fit(model, x, y, [BatchViewCallback(tmp_path)], epochs=1)
+    run = load(tmp_path)["."]
+    assert set(run.batches("train")[0].metrics) == {"accuracy"}
+    assert "odd" in " ".join(message for _, message, _ in run.health.warnings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"layers": "dense"}, "layers must be.*'dense'"),
+        ({"layers": [3]}, r"layers must be.*\[3\]"),
+        ({"histogram_freq": -1}, "histogram_freq must be.*at least 0.*-1"),
+        ({"histogram_freq": 1.5}, "histogram_freq.*1.5"),
+        ({"update_freq": 0}, "update_freq must be.*at least 1.*0"),
+        ({"record": "train"}, "record must.*'train'"),
+        ({"record": ["test"]}, "record must.*test"),
+        ({"task": "ranking"}, "task.*'ranking'"),
+        ({"class_names": "cat"}, "class_names.*'cat'"),
+        ({"class_names": [1, 2]}, r"class_names.*\[1, 2\]"),
+        ({"top_k": 0}, "top_k.*0"),
+        ({"max_pending_mb": -3}, "max_pending_mb.*-3"),
+        ({"on_full": "stop"}, "on_full.*'stop'"),
+    ],
+)
+def test_wrong_arguments_are_named_at_once(arguments: dict[str, Any], message: str, tmp_path: Path):
+    with pytest.raises(ValueError, match=message):
+        BatchViewCallback(tmp_path, **arguments)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_log_dir_that_is_no_path_is_named_at_once():
+    with pytest.raises(ValueError, match=r"log_dir.*3"):
+        BatchViewCallback(3)
+
+
+def test_a_layer_that_does_not_exist_is_named_before_training(tmp_path: Path):
+    x, y = models.make_data((8,))
+    with pytest.raises(ValueError, match=r"'hiden'.*hidden, dropout.*, scores"):
+        fit(compiled(models.make_mlp(), {}), x, y, [BatchViewCallback(tmp_path, layers=["hiden"])])
+
+
+def test_what_is_no_model_of_keras_3_is_refused(tmp_path: Path):
+    with pytest.raises(BatchViewError, match="Keras 3"):
+        BatchViewCallback(tmp_path).set_model(object())

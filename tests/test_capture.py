@@ -1,0 +1,221 @@
+"""The parts of the capture, each against NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tb_batchview.capture.gather import at_path, name_outputs
+from tb_batchview.capture.hints import read_loss_hint
+from tb_batchview.capture.layers import select_layers, walk_layers
+from tb_batchview.capture.pack import can_pack, pack, read_mark, unpack
+from tb_batchview.capture.summary import BINS, SummaryLayout, decode_summary, plan_sampling, summarise
+from tests import models
+
+DTYPES = ("float16", "float32", "float64", "bool", "int8", "uint8", "int16", "int32", "int64", "uint16", "uint32")
+    "float16",
+    "float32",
+    "float64",
+    "bool",
+    "int8",
+    "uint8",
+    "int16",
+    "int32",
+    "int64",
+    "uint16",
+    "uint32",
+    "uint64",
+)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.tuples(st.sampled_from(DTYPES), st.lists(st.integers(0, 4), max_size=3)), max_size=5),
+    st.integers(0, 2**32 - 1),
+)
+def test_what_is_packed_comes_back_to_the_bit(kinds: list[tuple[str, list[int]]], seed: int):
+    random = np.random.default_rng(seed)
+    arrays = {
+        str(number): np.frombuffer(random.bytes(int(np.prod(shape)) * np.dtype(dtype).itemsize), "uint8").view("uint8")
+        for number, (dtype, shape) in enumerate(kinds)
+    }
+    arrays = {
+        str(number): (arrays[str(number)] % 2).astype(bool).reshape(-1)[: int(np.prod(shape))].reshape(shape)
+        if dtype == "bool"
+        else arrays[str(number)].view(dtype).reshape(shape)
+        for number, (dtype, shape) in enumerate(kinds)
+    }
+    vector, leaves = pack({name: tf.constant(array) for name, array in arrays.items()}, mark=seed % 1000)
+    found = unpack(vector.numpy(), leaves)
+
+    assert read_mark(vector.numpy()) == seed % 1000
+    assert {name: (array.dtype, array.shape) for name, array in found.items()} == {
+        name: (array.dtype, array.shape) for name, array in arrays.items()
+    }
+    for name, array in arrays.items():
+        if array.dtype == np.float16:  # A NaN may come back with another payload from the widening.
+            np.testing.assert_array_equal(found[name], array)
+        else:
+            assert found[name].tobytes() == array.tobytes()
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_sizes_known_only_at_run_time_are_packed_too(jit_compile: bool):
+    leaves: list[Any] = []
+
+    @tf.function(jit_compile=jit_compile, input_signature=[tf.TensorSpec([None, 3]), tf.TensorSpec([None], tf.int64)])
+    def step(first: Any, second: Any) -> Any:
+        vector, leaves[:] = pack({"first": first, "second": second}, mark=1)
+        return vector
+
+    first, second = np.arange(6, dtype="float32").reshape(2, 3), np.array([2**40, -1, 7])
+    found = unpack(step(first, second).numpy(), leaves)
+
+    np.testing.assert_array_equal(found["first"], first)
+    np.testing.assert_array_equal(found["second"], second)
+
+
+def test_what_has_no_dense_numbers_cannot_be_packed():
+    assert not can_pack(tf.constant(["a"]))
+    assert not can_pack(tf.ragged.constant([[1], [2, 3]]))
+    assert not can_pack(tf.sparse.from_dense([[1, 0]]))
+    assert not can_pack(None)
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=3))
+def test_sampling_sees_every_channel_equally_often(sizes: list[int]):
+    plan = plan_sampling((None, *sizes))
+    assert plan is not None
+    places = (np.arange(int(np.prod(sizes)))[:: plan.stride])[: plan.values]
+
+    assert len(places) == plan.values
+    if plan.units:
+        assert set(np.bincount(places % sizes[-1], minlength=sizes[-1])) == {plan.values // sizes[-1]}
+
+
+def summary_of(values: np.ndarray, *, jit_compile: bool = False) -> Any:
+    units = []
+
+    @tf.function(jit_compile=jit_compile)
+    def step(tensor: Any) -> Any:
+        vector, found = summarise(tensor)
+        units.append(found)
+        return vector
+
+    return decode_summary(step(tf.constant(values)).numpy(), SummaryLayout("layer", units[0]))
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("shape", [(5,), (5, 7), (4, 9, 3), (2, 3, 3, 4)])
+def test_a_small_layer_is_summarised_whole(shape: tuple[int, ...], jit_compile: bool):
+    values = np.random.default_rng(3).normal(size=shape).astype("float32")
+    values[values < 0] = 0
+    found = summary_of(values, jit_compile=jit_compile)
+
+    assert found.count == values.size
+    assert (found.mean, found.std) == (pytest.approx(values.mean(), rel=1e-5), pytest.approx(values.std(), rel=1e-5))
+    assert (found.min, found.max) == (values.min(), values.max())
+    assert found.zero_fraction == pytest.approx((values == 0).mean())
+    assert found.histogram.sum() == values.size
+    counts, _ = np.histogram(values, BINS, (values.min(), values.max()))
+    assert np.abs(found.histogram - counts).sum() <= 2  # A value on an edge may fall to either side.
+    if len(shape) > 1:
+        np.testing.assert_allclose(found.unit_means, values.reshape(-1, shape[-1]).mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_a_large_map_is_sampled_and_its_channels_keep_their_places():
+    channels = np.arange(16, dtype="float32")
+    values = np.broadcast_to(channels, (3, 40, 40, 16)).copy()
+    found = summary_of(values)
+
+    assert found.count < values.size / 10
+    assert found.mean == pytest.approx(7.5)
+    np.testing.assert_array_equal(found.unit_means, channels)
+
+
+def test_values_that_are_not_finite_are_counted_and_left_out():
+    found = summary_of(np.array([[1.0, np.nan, 3.0], [np.inf, -np.inf, 5.0]], "float32"))
+
+    assert (found.count, found.nonfinite, found.mean, found.min, found.max) == (6, 3, 3, 1, 5)
+    assert found.histogram.sum() == 3
+
+
+def test_a_layer_without_a_finite_value_has_no_figures():
+    found = summary_of(np.full((2, 3), np.nan, "float32"))
+
+    assert (found.count, found.nonfinite) == (6, 6)
+    assert np.isnan([found.mean, found.std, found.min, found.max, found.zero_fraction]).all()
+    assert found.histogram.sum() == 0
+
+
+def make_nested() -> Any:
+    inner = keras.Sequential([keras.Input((8,)), models.LAYERS.Dense(8, name="dense")], name="encoder")
+    cell = models.LAYERS.RNN(models.LAYERS.LSTMCell(4, name="cell"), name="rnn")
+    inputs = keras.Input((5, 8))
+    hidden = models.LAYERS.TimeDistributed(inner, name="times")(inputs)
+    normal = models.LAYERS.BatchNormalization(name="norm")(cell(hidden))
+    return keras.Model(inputs, models.LAYERS.Dense(2, name="dense")(models.LAYERS.Dropout(0.1, name="drop")(normal)))
+
+
+def test_layers_inside_layers_are_named_by_their_path():
+    names = walk_layers(make_nested())
+
+    assert {"times/encoder/dense", "rnn/cell", "dense"} <= set(names)
+    assert names["times/encoder/dense"] is not names["dense"]
+
+
+def test_auto_leaves_out_normalisation_passive_layers_and_what_runs_in_loops():
+    assert list(select_layers(make_nested(), "auto")) == ["times", "rnn", "dense"]
+
+
+def test_auto_looks_into_models_and_layers_of_the_users_own():
+    class Block(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__(name="block")
+            self.dense = models.LAYERS.Dense(8, name="inner")
+
+        def call(self, inputs: Any) -> Any:
+            return self.dense(inputs)
+
+    inner = keras.Sequential([keras.Input((8,)), models.LAYERS.Dense(8, name="dense")], name="encoder")
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, Block()(inner(inputs)))
+
+    assert list(select_layers(model, "auto")) == ["encoder/dense", "block/inner"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "hint"),
+    [
+        (keras.losses.SparseCategoricalCrossentropy(from_logits=True), ("multiclass", True)),
+        (keras.losses.CategoricalCrossentropy(label_smoothing=0.1), ("multiclass", False)),
+        (keras.losses.BinaryFocalCrossentropy(from_logits=True), ("binary", True)),
+        (keras.losses.MeanSquaredError(), ("regression", None)),
+        (keras.losses.Huber(), ("regression", None)),
+        (lambda true, predicted: predicted, (None, None)),
+    ],
+)
+def test_a_loss_tells_the_task(loss: Any, hint: tuple[Any, Any]):
+    assert read_loss_hint(loss) == hint
+
+
+def test_outputs_are_named_by_the_model_by_keys_or_by_their_place():
+    named = keras.Sequential([keras.Input((2,)), models.LAYERS.Dense(1, name="head")])
+
+    assert name_outputs(named, 1) == {(): ("head", 1)}
+    assert name_outputs(keras.Model(), {"a": 1, "b": {"c": 2}}) == {("a",): ("a", 1), ("b", "c"): ("b/c", 2)}
+    assert name_outputs(keras.Model(), [1, 2]) == {(0,): ("0", 1), (1,): ("1", 2)}
+
+
+def test_what_belongs_to_an_output_is_found_by_name_path_or_for_all():
+    assert at_path({"a": 1}, (0,), "a") == 1
+    assert at_path([1, 2], (1,), "b") == 2
+    assert at_path(5, (1,), "b") == 5
+    assert at_path([5], (), "b") == 5
+    assert at_path({"x": 1}, ("a",), "a") is None
