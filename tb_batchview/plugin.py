@@ -203,13 +203,14 @@ class BatchViewPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoar
         chosen = self._choose(parameters)
         samples = Samples(chosen, chosen.first, chosen.last)
         answer: Answer = {"batches": chosen.last - chosen.first, "samples": len(samples)}
+        sort, descending = parameters.choice("sort", CLASS_COLUMNS, "class"), parameters.flag("descending")
         if chosen.spec.task == "regression":
             error = analysis.finite_mean(samples.column("error"))
-            return answer | {"mean_absolute_error": error, "total": 0, "classes": []}
+            _, offset = cut_page(np.zeros(0, np.int64), parameters, default=MAX_LIMIT)
+            return answer | {"mean_absolute_error": error, "total": 0, "offset": offset, "classes": []}
         report = chosen.run.class_report(chosen.phase.name, chosen.start, chosen.stop, chosen.output)
-        sort = parameters.choice("sort", CLASS_COLUMNS, "class")
         keys = np.arange(len(report)) if sort == "class" else getattr(report, sort)
-        order = analysis.sort_order(keys, descending=parameters.flag("descending"))
+        order = analysis.sort_order(keys, descending=descending)
         page, offset = cut_page(order, parameters, default=MAX_LIMIT)
         return answer | {
             "accuracy": number_or_none(report.accuracy),
@@ -678,16 +679,15 @@ def describe_scores(chosen: Chosen, row: int, sample: int) -> Answer:
     place = chosen.place(row)
     found = read_scores(chosen, row, np.array([sample]))
     classes, scores = ([], []) if found is None else (values[0, :MAX_CLASSES].tolist() for values in found)
-    truth = None
+    answer: Answer = {
+        "classes": chosen.spec.classes,
+        "scores": [{"class": number, "score": score} for number, score in zip(classes, scores, strict=True)],
+    }
     targets = place.layout.arrays.get((chosen.output, "targets"))
     if targets is not None and chosen.spec.task in ("multilabel", "regression") and found is not None:
         values = chosen.run.read(place, targets)[sample].astype(np.float64).ravel()
-        truth = [float(values[number]) if number < len(values) else None for number in classes]
-    return {
-        "classes": chosen.spec.classes,
-        "scores": [{"class": number, "score": score} for number, score in zip(classes, scores, strict=True)],
-        "target_values": truth,
-    }
+        answer["target_values"] = [float(values[number]) if number < len(values) else None for number in classes]
+    return answer
 
 
 def describe_class(row: analysis.ClassRow) -> Answer:
