@@ -69,14 +69,14 @@ def resolve_spec(
         raise ArgumentError(f"task must be 'auto' or one of {', '.join(TASKS)}. Received: task={task!r}.")
     if predictions is None:
         names = tuple(class_names) if class_names is not None else None
-        known = task if task not in (None, "auto") else "multiclass" if names else "regression"
+        known = task if task is not None and task != "auto" else "multiclass" if names else "regression"
         return OutputSpec(known, _class_count(known, len(names or ())), None, names)
-    if task in (None, "auto"):
+    if task is None or task == "auto":
         task = _guess_task(predictions, targets)
-    elif task == "binary" and _last(predictions) > 1:
-        task = "multiclass" if _are_class_numbers(predictions, targets) else "multilabel"
-    assert task is not None
-    _check_shapes(task, predictions, targets)
+    else:
+        if task == "binary" and _last(predictions) > 1:
+            task = "multiclass" if _are_class_numbers(predictions, targets) else "multilabel"
+        _check_shapes(task, predictions, targets)
     classes = _class_count(task, _last(predictions))
     names = tuple(class_names) if class_names is not None else None
     if names is not None and classes and len(names) != classes:
@@ -163,9 +163,7 @@ def error_rate(derived: dict[str, Array]) -> float:
     Samples without a target do not count. NaN where there is none.
     """
     if "error" in derived:
-        errors = derived["error"]
-        errors = errors[~np.isnan(errors)]
-        return float(errors.mean(dtype=np.float64)) if len(errors) else math.nan
+        return _mean(derived["error"])
     if "target" not in derived or "predicted" not in derived:
         return math.nan
     known = derived["target"] >= 0
@@ -176,11 +174,15 @@ def error_rate(derived: dict[str, Array]) -> float:
 
 def mean_confidence(derived: dict[str, Array]) -> float:
     """Return the mean confidence of a batch; NaN where there is none."""
-    confidence = derived.get("confidence")
-    if confidence is None:
-        return math.nan
-    confidence = confidence[~np.isnan(confidence)]
-    return float(confidence.mean(dtype=np.float64)) if len(confidence) else math.nan
+    return _mean(derived["confidence"]) if "confidence" in derived else math.nan
+
+
+def _mean(values: Array) -> float:
+    """Return the mean of those that are not NaN; NaN when all are."""
+    values = values[~np.isnan(values)]
+    # Infinities of both signs have no mean, which is no warning to anybody.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return float(values.mean(dtype=np.float64)) if len(values) else math.nan
 
 
 def top_scores(predictions: Array, k: int) -> tuple[Array, Ints]:
