@@ -46,7 +46,7 @@ bench: $(VENV)/.test frontend ## run the benchmarks
 	@set -e; for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script; done
 
 screens: $(VENV)/.test frontend chromium ## take the screenshots of the README
-	$(BIN)/python demo/screens.py --out docs/images
+	$(BIN)/python tests/browser/screens.py
 
 clean: ## remove everything that the other targets made
 	rm -rf $(VENV) build dist *.egg-info tb_batchview/static $(FRONTEND)/node_modules

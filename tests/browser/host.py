@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parent.parent.parent
 STARTING = 90.0  # seconds a TensorBoard with TensorFlow may take to start on a busy machine
 PATIENCE = 30_000  # milliseconds a page may take to show something
+
+expect.set_options(timeout=PATIENCE)
 
 
 @contextlib.contextmanager
@@ -110,9 +112,9 @@ def watch(context: BrowserContext) -> Watched:
     return Watched(page, errors)
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE / 1000) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE / 1000, every: float = 0.05) -> None:
     """Poll until `condition` holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds:g} s in vain for {what}"
-        time.sleep(0.05)
+        time.sleep(every)

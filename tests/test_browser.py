@@ -1,0 +1,399 @@
+"""Real runs, a real TensorBoard and a real Chromium: what a person sees.
+
+Every page is watched: an error on the console, an exception, a failed request
+or a violation of the content security policy fails the test.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from browser.host import Watched, run_chromium, run_tensorboard, wait_until, watch
+from playwright.sync_api import Browser, Locator, expect
+
+from tb_batchview import BatchWriter, load
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+BATCHES = 90  # training batches of a run, as tests/conftest.py trains the demo
+SAMPLES = 2 * 1437
+RUN = "swapped-labels"  # the newest, shown first
+
+HOSTILE_NAMES = [
+    '<img src=x onerror="parent.hacked=1"><script>parent.hacked=1</script>',
+    "long " + "x" * 10_000,
+    "\u202eright to left\u202c \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627",
+    "\U0001f469\u200d\U0001f52c emoji \U0001f9ea",
+    "before\x00after",
+    "&lt;already escaped&gt; ${1+1} {{1+1}}",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    with run_chromium(chromium) as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def start() -> Iterator[Callable[..., str]]:
+    """Return a function that starts a TensorBoard, or names one that runs with the same arguments."""
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(lambda logdir, *arguments: stack.enter_context(run_tensorboard(logdir, *arguments)))
+
+
+@pytest.fixture(params=["--load_fast=auto", "--load_fast=false"])
+def both_loaders(request: pytest.FixtureRequest, start: Callable[..., str], demo_logdir: Path) -> str:
+    return start(demo_logdir, request.param)
+
+
+@pytest.fixture
+def tensorboard(start: Callable[..., str], demo_logdir: Path) -> str:
+    return start(demo_logdir, "--load_fast=auto")
+
+
+@pytest.fixture
+def watched(browser: Browser) -> Iterator[Watched]:
+    context = browser.new_context(viewport={"width": 1460, "height": 900})
+    watched = watch(context)
+    yield watched
+    context.close()
+    assert watched.errors == []
+
+
+def open_plugin(watched: Watched, address: str, **state: Any) -> None:
+    """Open the tab; `state` goes into the address, as a shared link has it."""
+    keys = "".join(f"&p.batchview.{key}={quote(str(value))}" for key, value in state.items())
+    watched.page.goto(f"{address}#batchview{keys}")
+    expect(watched.plugin.get_by_test_id("badge")).to_be_visible()
+
+
+def open_tab(watched: Watched, name: str) -> None:
+    watched.plugin.get_by_test_id(f"tab-{name}").click()
+    expect(watched.plugin.get_by_test_id(f"tab-{name}")).to_have_attribute("aria-selected", "true")
+
+
+def read_row(table: Locator, number: int) -> list[str]:
+    """Return the cells of a row by its number from 0, as seen."""
+    row = table.locator(f"tr[aria-rowindex='{number + 2}']")
+    expect(row.locator("td").nth(1)).to_be_visible()
+    return [text.strip() for text in row.locator("td").all_inner_texts()]
+
+
+def expect_drawn(canvas: Locator) -> None:
+    """Expect a canvas with something on it: more than two colours."""
+    expect(canvas).to_be_visible()
+    count = """canvas => new Set(new Uint32Array(
+        canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size"""
+    wait_until(lambda: canvas.evaluate(count) > 2, "a picture on the canvas")
+
+
+def test_tab_is_active_and_every_batch_is_there(watched: Watched, both_loaders: str) -> None:
+    watched.page.goto(both_loaders)
+
+    watched.page.get_by_role("tab", name="Batch View").click()
+
+    expect(watched.plugin.get_by_test_id("badge")).to_contain_text(f"{BATCHES} of {BATCHES} batches")
+    expect(watched.plugin.get_by_test_id("sentence")).to_contain_text(
+        f"all {BATCHES} batches · epochs 0–1 · 2,874 samples"
+    )
+
+
+def test_every_tab_shows_its_tables_and_pictures(watched: Watched, both_loaders: str) -> None:
+    open_plugin(watched, both_loaders)
+    plugin = watched.plugin
+
+    expect_drawn(plugin.get_by_test_id("timeline-loss").locator("canvas"))
+    expect_drawn(plugin.get_by_test_id("timeline-error").locator("canvas"))
+    assert read_row(plugin.get_by_test_id("batches-table"), 0)[:3] == ["0", "0", "32"]
+    expect(plugin.get_by_test_id("batch-title")).to_contain_text("Batch 89")
+
+    open_tab(watched, "classes")
+    expect_drawn(plugin.get_by_test_id("confusion-matrix").locator("canvas"))
+    table = plugin.get_by_test_id("classes-table")
+    expect(table.locator("table")).to_have_attribute("aria-rowcount", "11")
+    assert {read_row(table, number)[0] for number in range(10)} >= {"zero", "three", "five", "nine"}
+
+    open_tab(watched, "samples")
+    expect(plugin.get_by_test_id("samples-count")).to_contain_text(f"{SAMPLES:,} match")
+    assert len(read_row(plugin.get_by_test_id("samples-table"), 0)) >= 6
+
+    open_tab(watched, "layers")
+    assert read_row(plugin.get_by_test_id("layers-table"), 0)[0] == "conv_1"
+    for picture in ("layer-lines", "layer-zeros", "layer-heatmap", "layer-ridgeline"):
+        expect_drawn(plugin.get_by_test_id(picture).locator("canvas").first)
+
+
+def test_figures_on_screen_are_those_recorded(watched: Watched, tensorboard: str, demo_logdir: Path) -> None:
+    run = load(demo_logdir)[RUN]
+    worst = max(run.batches("train"), key=lambda batch: batch.loss)
+    confusion = run.confusion("train")
+    open_plugin(watched, tensorboard, batchSort="-loss")
+
+    shown = read_row(watched.plugin.get_by_test_id("batches-table"), 0)
+    open_tab(watched, "classes")
+    classes = watched.plugin.get_by_test_id("classes-table")
+    recalls = {row[0]: row for row in (read_row(classes, number) for number in range(10))}
+
+    assert shown[0] == str(worst.step)
+    assert float(shown[3]) == pytest.approx(worst.loss, rel=1e-3)
+    assert float(shown[4]) == pytest.approx(worst.metrics["accuracy"], abs=1e-3)
+    assert recalls["five"][1] == f"{confusion[5].sum():,}"
+    assert float(recalls["five"][3].split()[0]) == pytest.approx(confusion[5, 5] / confusion[5].sum(), abs=1e-3)
+
+
+def test_click_on_a_batch_leads_to_its_samples(watched: Watched, tensorboard: str, demo_logdir: Path) -> None:
+    batch = load(demo_logdir)[RUN].batches("train")[3]
+    wrong = int((batch.targets.reshape(-1) != batch.predictions.argmax(-1)).sum())
+    open_plugin(watched, tensorboard)
+    plugin = watched.plugin
+
+    plugin.get_by_test_id("batches-table").locator("tr[aria-rowindex='5']").click()
+    expect(plugin.get_by_test_id("batch-title")).to_have_text("Batch 3")
+    plugin.get_by_test_id("outcome-wrong").click()
+    table = plugin.get_by_test_id("batch-samples")
+    expect(table.locator("table")).to_have_attribute("aria-rowcount", str(wrong + 1))
+    table.locator("tr[aria-rowindex='2']").click()
+
+    worst = int(np.argmax(batch.sample_loss))
+    expect(plugin.get_by_test_id("sample")).to_contain_text(f"Sample #{worst}")
+    expect(plugin.get_by_test_id("sample-scores")).to_be_visible()
+    assert f"p.batchview.sample=3.{worst}" in watched.page.url
+
+
+def test_brush_on_the_timeline_chooses_a_range_for_all_tabs(watched: Watched, tensorboard: str) -> None:
+    open_plugin(watched, tensorboard)
+    expect_drawn(watched.plugin.get_by_test_id("timeline-loss").locator("canvas"))
+    box = watched.plugin.get_by_test_id("timeline-loss").locator(".u-over").bounding_box()
+    assert box is not None
+    x, y, width = box["x"], box["y"] + box["height"] / 2, box["width"]
+
+    watched.page.mouse.move(x + width * 0.25, y)
+    watched.page.mouse.down()
+    watched.page.mouse.move(x + width * 0.4, y, steps=4)
+    watched.page.mouse.move(x + width * 0.5, y, steps=4)
+    watched.page.mouse.up()
+
+    sentence = watched.plugin.get_by_test_id("sentence")
+    expect(sentence).to_contain_text(re.compile(r"batches 2[123]–4[3456] of 90"))
+    said = re.search(r"batches \d+–\d+", sentence.inner_text())
+    assert said is not None
+    for tab in ("classes", "samples", "layers"):
+        open_tab(watched, tab)
+        expect(sentence).to_contain_text(said.group())
+
+
+def test_cell_of_the_confusion_matrix_leads_to_its_samples(
+    watched: Watched, tensorboard: str, demo_logdir: Path
+) -> None:
+    confusion = load(demo_logdir)[RUN].confusion("train")
+    open_plugin(watched, tensorboard, tab="classes")
+    matrix = watched.plugin.get_by_test_id("confusion-matrix")
+    expect_drawn(matrix.locator("canvas"))
+    box = matrix.locator("canvas").bounding_box()
+    assert box is not None
+
+    matrix.locator("canvas").hover(position={"x": box["width"] * 0.5, "y": box["height"] * 0.55})
+    tip = matrix.locator(".tip").inner_text()
+    matrix.locator("canvas").click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.55})
+
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    hit = re.match(r"target (\w+) → predicted (\w+)\n(\d+) sample", tip)
+    assert hit is not None, tip
+    target, predicted, count = hit.groups()
+    assert int(count) == confusion[names.index(target), names.index(predicted)]
+    panel = watched.plugin.get_by_test_id("confusion-samples")
+    expect(panel.get_by_role("heading")).to_have_text(f"target {target}, predicted {predicted}")
+    expect(panel.locator("table").first).to_have_attribute("aria-rowcount", str(int(count) + 1))
+
+
+def test_view_is_restored_after_a_reload(watched: Watched, tensorboard: str) -> None:
+    open_plugin(watched, tensorboard)
+    watched.plugin.get_by_test_id("phase").get_by_role("button", name="validation").click()
+    watched.plugin.get_by_test_id("run").select_option("clean")
+    open_tab(watched, "classes")
+    sentence = watched.plugin.get_by_test_id("sentence")
+    expect(sentence).to_contain_text("validation · all 24 batches")
+    before = (sentence.inner_text(), watched.page.url)
+
+    watched.page.reload()
+
+    expect(sentence).to_have_text(before[0])
+    expect(watched.plugin.get_by_test_id("tab-classes")).to_have_attribute("aria-selected", "true")
+    expect(watched.plugin.get_by_test_id("run")).to_have_value("clean")
+    assert watched.page.url == before[1]
+
+
+def test_link_opens_the_view_it_was_made_of(watched: Watched, tensorboard: str) -> None:
+    open_plugin(
+        watched, tensorboard, run="clean", phase="train", tab="samples", start=10, stop=20, target=3, outcome="wrong"
+    )
+    plugin = watched.plugin
+
+    expect(plugin.get_by_test_id("sentence")).to_contain_text("train · batches 10–19 of 90 · epoch 0 · 320 samples")
+    expect(plugin.get_by_test_id("outcome-wrong")).to_have_attribute("aria-pressed", "true")
+    expect(plugin.get_by_test_id("filter-target")).to_contain_text("target three")
+
+
+def test_nonsense_in_a_link_shows_the_first_view(watched: Watched, tensorboard: str) -> None:
+    open_plugin(
+        watched, tensorboard, run="no such run", phase="nothing", tab="<b>", start="abc", batch="-1", target=1e9
+    )
+
+    expect(watched.plugin.get_by_test_id("missing-run")).to_contain_text("no such run")
+    expect(watched.plugin.get_by_test_id("badge")).to_contain_text(f"{BATCHES} of {BATCHES}")
+
+
+def test_dark_mode_follows_tensorboard(watched: Watched, tensorboard: str) -> None:
+    open_plugin(watched, tensorboard)
+    expect_drawn(watched.plugin.get_by_test_id("timeline-loss").locator("canvas"))
+
+    def read_background() -> str:
+        return str(watched.frame.evaluate("getComputedStyle(document.body).backgroundColor"))
+
+    def choose(theme: str) -> None:
+        watched.page.get_by_label("Menu for changing light or dark theme").click()
+        watched.page.get_by_role("menuitem", name=theme, exact=True).click()
+
+    light = read_background()
+    choose("Dark")
+    wait_until(lambda: read_background() != light, "a dark background")
+    dark = read_background()
+    expect_drawn(watched.plugin.get_by_test_id("timeline-loss").locator("canvas"))
+    choose("Light")
+    wait_until(lambda: read_background() == light, "a light background again")
+
+    brightness = {name: sum(map(int, re.findall(r"\d+", colour)[:3])) for name, colour in (("l", light), ("d", dark))}
+    assert brightness["l"] > 600 > 300 > brightness["d"]
+
+
+def test_keys_move_through_batches(watched: Watched, tensorboard: str) -> None:
+    open_plugin(watched, tensorboard, batch=5)
+    title = watched.plugin.get_by_test_id("batch-title")
+    expect(title).to_have_text("Batch 5")
+    watched.plugin.get_by_test_id("sentence").click()
+
+    watched.page.keyboard.press("ArrowRight")
+    expect(title).to_have_text("Batch 6")
+    watched.page.keyboard.press("ArrowLeft")
+    expect(title).to_have_text("Batch 5")
+    watched.page.keyboard.press("ArrowLeft")
+    expect(title).to_have_text("Batch 4")
+
+
+# -- runs made by hand -------------------------------------------------------------------------------------------------
+
+
+def add_batches(writer: BatchWriter, count: int, classes: int, seed: int = 0) -> None:
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        scores = rng.dirichlet(np.ones(classes), 16).astype(np.float32)
+        writer.add_batch(
+            predictions=scores,
+            targets=rng.integers(0, classes, 16),
+            sample_loss=rng.random(16).astype(np.float32),
+            loss=float(rng.random()),
+            metrics={"accuracy": float(rng.random())},
+            histograms={"dense": rng.normal(size=(16, 4)).astype(np.float32)},
+        )
+    assert writer.flush(30)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    logdir = tmp_path_factory.mktemp("lab")
+    with BatchWriter(logdir / "hostile", class_names=HOSTILE_NAMES) as writer:
+        add_batches(writer, 12, len(HOSTILE_NAMES))
+    return logdir
+
+
+@pytest.fixture
+def lab_tensorboard(start: Callable[..., str], lab: Path) -> str:
+    return start(lab)
+
+
+def test_hostile_class_names_are_text(watched: Watched, lab_tensorboard: str) -> None:
+    open_plugin(watched, lab_tensorboard, run="hostile")
+    plugin = watched.plugin
+
+    for tab in ("samples", "layers", "batches", "classes"):
+        open_tab(watched, tab)
+    expect_drawn(plugin.get_by_test_id("confusion-matrix").locator("canvas"))
+    table = plugin.get_by_test_id("classes-table")
+    shown = {read_row(table, number)[0] for number in range(len(HOSTILE_NAMES))}
+
+    assert HOSTILE_NAMES[0] in shown
+    assert any("emoji" in name for name in shown)
+    assert any(name.startswith("long xxx") for name in shown)
+    assert any("before" in name and "after" in name for name in shown)
+    assert HOSTILE_NAMES[5] in shown
+    assert watched.frame.locator("img, script[src=x]").count() == 0
+    assert watched.page.evaluate("window.hacked === undefined")
+    # Nothing makes the page wider than the window: the long name is cut, not the layout.
+    assert watched.frame.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_page_grows_while_training_writes(watched: Watched, lab: Path, lab_tensorboard: str) -> None:
+    with BatchWriter(lab / "growing") as writer:
+        add_batches(writer, 5, 3)
+        open_plugin(watched, lab_tensorboard)
+        watched.plugin.get_by_test_id("run").select_option("growing")
+        badge = watched.plugin.get_by_test_id("badge")
+        expect(badge).to_contain_text("5 of 5 batches")
+
+        add_batches(writer, 20, 3, seed=1)
+        expect(badge).to_contain_text("25 of 25 batches")
+        expect(watched.plugin.get_by_test_id("batch-title")).to_contain_text("Batch 24")
+
+        badge.click()  # stops following
+        expect(badge).to_contain_text("not live")
+        add_batches(writer, 5, 3, seed=2)
+
+        def reload() -> bool:
+            # The plugin looks at the files at most once a second: an early click shows the same.
+            watched.page.locator("button.reload-button").click()
+            return "30 of 30 batches" in badge.inner_text()
+
+        wait_until(reload, "the batches after a reload", every=0.5)
+
+
+def test_empty_logdir_shows_what_to_add(watched: Watched, start: Callable[..., str], tmp_path: Path) -> None:
+    watched.page.goto(f"{start(tmp_path)}#batchview")
+
+    expect(watched.plugin.get_by_test_id("empty")).to_contain_text("BatchViewCallback")
+    expect(watched.plugin.get_by_test_id("logdir")).to_have_text(str(tmp_path))
+
+
+def test_watching_a_page_finds_what_is_wrong(watched: Watched, tensorboard: str) -> None:
+    """The other tests rest on it."""
+    open_plugin(watched, tensorboard)
+    wrong = """() => {
+        console.error("said by the page");
+        const script = document.createElement("script");
+        script.textContent = "parent.hacked = 1";
+        document.body.append(script);
+        setTimeout(() => { throw new Error("thrown by the page"); });
+        return fetch("no/such/route");
+    }"""
+
+    watched.frame.evaluate(wrong)
+
+    expected = [
+        "console: said by the page",
+        "CSP violation in",
+        "exception: .*thrown by the page",
+        "404: .*no/such/route",
+    ]
+    for pattern in expected:
+        wait_until(lambda pattern=pattern: any(re.search(pattern, error) for error in watched.errors), pattern)
+    assert watched.page.evaluate("window.hacked === undefined")
+    watched.errors.clear()
