@@ -138,10 +138,14 @@ def _create(directory: str) -> int:
 
 
 def event_files(directory: str) -> list[str]:
-    """Return the names of the event files in a directory, oldest first."""
+    """Return the names of the event files in a directory, oldest first.
+
+    There are none in a directory that cannot be listed: to open a file in it
+    tells what is wrong.
+    """
     try:
         return sorted(filter(metadata.is_event_file, os.listdir(directory)))
-    except FileNotFoundError:
+    except OSError:
         return []
 
 

@@ -36,7 +36,7 @@ DEFAULT_OUTPUT = "output"
 # How often what was written is handed to the operating system.
 FLUSH_SECONDS = 1.0
 # Different messages counted; further ones are counted as one.
-_MAX_MESSAGES = 100
+_MAX_MESSAGES = 20
 _MB = 1 << 20
 
 
