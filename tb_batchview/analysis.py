@@ -426,7 +426,9 @@ def find_spikes(losses: Array, limit: int = 50) -> list[Spike]:
     """
     losses = np.asarray(losses, np.float64)
     bad = ~np.isfinite(losses)
-    starts = np.flatnonzero(bad & ~np.concatenate([[False], bad[:-1]])) if len(losses) else []
+    begins = bad.copy()
+    begins[1:] &= ~bad[:-1]
+    starts = np.flatnonzero(begins)
     broken = [Spike(int(row), float(losses[row]), None) for row in starts[:limit]]
     rows, ratios = _find_finite_spikes(np.where(bad, np.nan, losses))
     order = np.argsort(-ratios, kind="stable")[: limit - len(broken)]

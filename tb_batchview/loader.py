@@ -16,7 +16,7 @@ _LOGGER = logging.getLogger(__name__)
 _PLUGIN_NAME = "batchview"
 
 
-class BatchViewLoader(base_plugin.TBLoader):  # type: ignore[misc]  # TensorBoard has no types
+class BatchViewLoader(base_plugin.TBLoader):
     """Loads the plugin, or says in one line why it cannot."""
 
     def fix_flags(self, flags: Any) -> None:

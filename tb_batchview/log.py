@@ -572,15 +572,18 @@ class LayerLog:
         first, last = self.range(start, stop)
         figures = self._layer.figures[first:last]
         merged = self.merge(first, last, max(1, last - first))
-        one = [getattr(merged, field) for field in ("mean", "std", "min", "max", "zero_fraction")]
         units = self.read_unit_means(first, last)
+        known = units[~np.isnan(units).all(axis=1)] if units.size else units
         counts = self.read_histograms(first, last)
         low, high = figures[:, 3].astype(np.float64), figures[:, 4].astype(np.float64)
         edges = analysis.common_edges(low, high, counts.shape[1] or 1)
-        known = units[~np.isnan(units).all(axis=1)] if units.size else units
         return LayerAverage(
-            last - first,
-            *(float(values[0]) if len(values) else math.nan for values in one),
+            batches=last - first,
+            mean=_only(merged.mean),
+            std=_only(merged.std),
+            min=_only(merged.min),
+            max=_only(merged.max),
+            zero_fraction=_only(merged.zero_fraction),
             unit_means=known.mean(axis=0, dtype=np.float64) if known.size else None,
             histogram=analysis.rebin(low, high, counts, edges).sum(axis=0) if counts.size else np.zeros(len(edges) - 1),
             edges=edges,
@@ -660,6 +663,11 @@ def unknown_step(columns: PhaseView, step: int) -> str:
     return f"step must be a batch that was kept. Received: step={step!r}. {span}"
 
 
+def _only(values: Array) -> float:
+    """Return the one value of an array, NaN if it has none."""
+    return float(values[0]) if len(values) else math.nan
+
+
 def _single(values: dict[str, Any]) -> Any:
     """Return the only value, or all by name; None if there are none."""
     if len(values) > 1:
@@ -721,10 +729,11 @@ def _find_runs(root: Path) -> Iterator[tuple[str, Path]]:
 def _read_summary(place: Place, layer: str, reader: Reader) -> LayerSummary:
     slots = place.layout.layers
     figures = reader(place, slots[layer, "layer_summary"]).tolist()
+    named: dict[str, float] = dict(zip(metadata.LAYER_FIGURES, figures, strict=True))
     histogram = slots.get((layer, "layer_histogram"))
     units = slots.get((layer, "layer_unit_means"))
     return LayerSummary(
-        *figures,
+        **named,
         histogram=np.zeros(0, np.float32) if histogram is None else reader(place, histogram),
         unit_means=None if units is None else reader(place, units),
     )

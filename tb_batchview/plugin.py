@@ -85,7 +85,7 @@ export function render() {
 """
 
 
-class BatchViewPlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard has no types
+class BatchViewPlugin(base_plugin.TBPlugin):
     """Serves what is recorded below TensorBoard's logdir."""
 
     plugin_name = metadata.PLUGIN_NAME

@@ -306,6 +306,7 @@ class RunStore:
         self._contents: list[metadata.Content] = []
         self._statuses: dict[tuple[int, str, str], int] = {}
         self._seen: dict[str, int] = {}
+        self._bases: dict[tuple[int, str], int] = {}
         self._invalid = 0
         self._superseded = 0
 
@@ -320,6 +321,8 @@ class RunStore:
         phase = self._phases.get(layout.phase)
         if phase is None:
             phase = self._phases[layout.phase] = _PhaseColumns(layout.phase)
+        # A writer counts from where the files before its own ended.
+        self._bases.setdefault((entry.file, layout.phase), min(entry.step, phase.last_step + 1))
         try:
             phase.add(entry, self._layout_number(layout))
         except (ValueError, OverflowError):
@@ -338,7 +341,9 @@ class RunStore:
     def _add_status(self, entry: index.StatusEntry) -> None:
         status = entry.status
         for phase, seen in status.seen.items():
-            self._seen[phase] = max(seen, self._seen.get(phase, 0))
+            columns = self._phases.get(phase)
+            begin = self._bases.setdefault((entry.file, phase), columns.last_step + 1 if columns else 0)
+            self._seen[phase] = max(begin + seen, self._seen.get(phase, 0))
         if status.kind != "closed":
             self._statuses[entry.file, status.kind, status.message] = status.count
 
@@ -440,7 +445,7 @@ class _PhaseColumns:
         self.fieldsets: dict[frozenset[str], int] = {}
         self.outputs: dict[str, _OutputColumns] = {}
         self.layers: dict[str, tuple[Column, Column]] = {}
-        self._last_step = -1
+        self.last_step = -1  # the greatest so far
         self._in_order = True
         self._plans: dict[int, tuple[index.Layout, _Plan]] = {}
 
@@ -475,8 +480,8 @@ class _PhaseColumns:
             rows.append(row)
             figures.append(np.frombuffer(raw, "<f4"))
         self.count += 1
-        self._in_order = self._in_order and entry.step > self._last_step
-        self._last_step = entry.step
+        self._in_order = self._in_order and entry.step > self.last_step
+        self.last_step = max(self.last_step, entry.step)
 
     def put_in_order(self, ranks: Array) -> int:
         """Sort the batches by step; of one step the later file's counts.
@@ -492,7 +497,6 @@ class _PhaseColumns:
         order = order[last]
         self._keep(order)
         self._in_order = True
-        self._last_step = int(self.step.view()[-1])
         return len(step) - len(order)
 
     def view(self, seen: int) -> PhaseView:

@@ -109,7 +109,7 @@ def test_class_report_of_nothing_is_empty() -> None:
 
 
 def test_class_report_refuses_a_class_that_is_not() -> None:
-    with pytest.raises(IndexError, match="class must be below 2. Received: class=2"):
+    with pytest.raises(IndexError, match=r"class must be below 2. Received: class=2"):
         analysis.report_classes(np.zeros((2, 2), np.int64))[2]
 
 

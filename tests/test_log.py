@@ -130,7 +130,7 @@ def test_batches_are_a_sequence(tmp_path: Path) -> None:
     assert [batch.step for batch in batches] == list(range(20))
     assert [batch.step for batch in batches[5:15:4]] == [5, 9, 13]
     assert batches[-1].step == batches.at_step(19).step == 19
-    with pytest.raises(IndexError, match="batch must be below 20. Received: batch=20"):
+    with pytest.raises(IndexError, match=r"batch must be below 20. Received: batch=20"):
         batches[20]
 
 
@@ -206,7 +206,7 @@ def test_several_outputs_come_by_name(tmp_path: Path) -> None:
     assert batch.error_rate["age"] == 1.0
     assert run.class_names == {"scores": ("cat", "dog", "car", "tree"), "age": None}
     assert run.confusion("train", output="scores").sum() == 8
-    with pytest.raises(ArgumentError, match="output must be named. Received: none. Run '.' has 'scores', 'age'"):
+    with pytest.raises(ArgumentError, match=r"output must be named. Received: none. Run '.' has 'scores', 'age'"):
         run.confusion("train")
     with pytest.raises(ArgumentError, match="Received: output='age' of task 'regression'"):
         run.class_report("train", output="age")
@@ -399,7 +399,7 @@ def test_without_pandas_the_error_says_what_to_install(tmp_path: Path, monkeypat
     write_run(tmp_path)
     monkeypatch.setitem(sys.modules, "pandas", None)
 
-    with pytest.raises(BatchViewError, match="to_pandas needs pandas. Install it: pip install pandas"):
+    with pytest.raises(BatchViewError, match=r"to_pandas needs pandas. Install it: pip install pandas"):
         load(tmp_path)["."].to_pandas("train")
 
 

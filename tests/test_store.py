@@ -282,6 +282,16 @@ def test_seen_counts_the_batches_that_were_not_kept(tmp_path: Path) -> None:
     assert read_run(tmp_path).phases["train"].seen == 21
 
 
+def test_seen_of_a_resumed_run_goes_on_counting(tmp_path: Path) -> None:
+    # Each writer counts its own: of the second one's 5 the last 2 were dropped.
+    first = metadata.Status("closed", "", 1, {"train": 4})
+    second = metadata.Status("closed", "", 1, {"train": 5, "validation": 3})
+    write(tmp_path, [make_record(step) for step in range(4)], statuses=[first])
+    write(tmp_path, [make_record(step) for step in range(4, 7)], number=1, statuses=[second])
+
+    assert read_run(tmp_path).phases["train"].seen == 9
+
+
 def test_a_header_with_impossible_numbers_is_skipped_and_counted(tmp_path: Path) -> None:
     records = [make_record(0), make_record(1, epoch=float("nan")), make_record(2, size=-1), make_record(3, epoch=1e300)]
     write(tmp_path, [*records, make_record(4)])  # type: ignore[list-item]

@@ -1,0 +1,747 @@
+"""The routes over HTTP: against docs/http-api.md, the arrays written, bad input and many threads."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from recorded import append, event_file, frames, make_record, write
+from sklearn import metrics
+from tensorboard.backend.application import TensorBoardWSGI
+from tensorboard.plugins import base_plugin
+from werkzeug.test import Client, TestResponse
+
+from tb_batchview import plugin as plugins
+from tb_batchview.http import unpack_arrays
+from tb_batchview.plugin import BatchViewPlugin, find_roots
+from tb_batchview.records import LayerSummary
+from tb_batchview.writer import BatchWriter
+
+BASE = "/data/plugin/batchview/"
+GOLDEN = Path(__file__).parent.parent / "tb_batchview_frontend" / "test" / "golden"
+UPDATE = "UPDATE_GOLDEN"
+TIME = 1_780_000_000.0
+DIGITS = "run=digits&phase=train"
+
+# All figures below are sums of powers of two: every mean of them is exact on every machine.
+
+
+def scores_of(step: int, samples: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities and targets; step 13 is wrong all over."""
+    sample = np.arange(samples)
+    targets = (sample * 3 + step) % classes
+    wrong = (sample + step) % 5 == 0 if step != 13 else np.ones(samples, bool)
+    predicted = np.where(wrong, (targets + 1 + sample % 2) % classes, targets)
+    confidence = 0.5 + ((sample * 7 + step) % 16) / 32
+    predictions = np.repeat((1 - confidence)[:, None] / 4, classes, axis=1)
+    predictions[sample, (predicted + 1) % classes] += 1 - confidence - (classes - 1) * (1 - confidence) / 4
+    predictions[sample, predicted] = confidence
+    return predictions.astype(np.float32), targets.astype(np.int32)
+
+
+def summary_of(step: int, scale: float) -> LayerSummary:
+    histogram = np.array([32, 16, 8, 4, 2, 1, 0, 1], np.float32)
+    return LayerSummary(64, scale, scale / 2, 0, 4 * scale, 0.25 + step / 64, 0, histogram, np.full(4, scale))
+
+
+def write_digits(logdir: Path) -> None:
+    """Write 24 batches of a classifier with a spike, ids, weights, layers."""
+    with BatchWriter(logdir / "digits", task="multiclass", class_names=["zero", "one", "two", "three"]) as writer:
+        for step in range(24):
+            samples = 12 if step % 8 == 7 else 16
+            predictions, targets = scores_of(step, samples, 4)
+            loss = (np.arange(samples) % 4 + 1) / 8 + (8 if step == 13 else 0)
+            writer.add_batch(
+                step=step,
+                epoch=step // 8,
+                index=step % 8,
+                wall_time=TIME + step / 2,
+                predictions={"probabilities": predictions},
+                targets={"probabilities": targets},
+                sample_loss={"probabilities": loss},
+                sample_weight={"probabilities": np.full(samples, 0.5)},
+                sample_ids={"probabilities": np.array([f"img_{step}_{i}.png" for i in range(samples)], object)},
+                loss=float("nan") if step == 20 else float(loss.mean()),
+                metrics={"accuracy": float(np.mean(predictions.argmax(axis=1) == targets))} if step else {},
+                histograms={"conv2d": summary_of(step, 1.0), "dense": summary_of(step, 8.0 if step == 13 else 2.0)}
+                if step % 4 == 0 or step == 13
+                else None,
+            )
+            if step % 8 == 7:
+                writer.add_batch(
+                    phase="validation",
+                    epoch=step // 8,
+                    index=0,
+                    wall_time=TIME + step / 2,
+                    predictions={"probabilities": predictions},
+                    targets={"probabilities": targets},
+                    loss=0.5,
+                )
+
+
+def write_others(logdir: Path) -> None:
+    """Write a regression, a multilabel, and a binary run."""
+    sample = np.arange(8)
+    with BatchWriter(logdir / "age", task="regression") as writer:
+        for step in range(6):
+            truth = (sample * 5 + step)[:, None] / 4
+            error = ((sample - 4) / 8)[:, None] * (6 - step)
+            writer.add_batch(step=step, wall_time=TIME + step, predictions=truth + error, targets=truth, loss=0.25)
+    with BatchWriter(logdir / "tags", task="multilabel", class_names=["cat", "dog", "sky"]) as writer:
+        for step in range(6):
+            truth = ((sample[:, None] + np.arange(3) * step) % 3 == 0).astype(np.float32)
+            scores = np.where((sample[:, None] + np.arange(3)) % 4 == 0, 1 - truth, truth) * 0.5 + 0.25
+            writer.add_batch(step=step, wall_time=TIME + step, predictions=scores, targets=truth, loss=0.5)
+    with BatchWriter(logdir / "spam", task="binary", class_names=["ham", "spam"]) as writer:
+        for step in range(6):
+            truth = (sample + step) % 2
+            scores = np.where(sample % 4 == 0, 1 - truth, truth) * 0.5 + 0.25
+            writer.add_batch(step=step, wall_time=TIME + step, predictions=scores[:, None], targets=truth, loss=0.5)
+
+
+@pytest.fixture(scope="module")
+def logdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("logs")
+    write_digits(directory)
+    write_others(directory)
+    return directory
+
+
+def open_client(logdir: Path) -> Client:
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(logdir)), refresh_seconds=0)
+    return Client(TensorBoardWSGI([plugin]))
+
+
+@pytest.fixture(scope="module")
+def client(logdir: Path) -> Client:
+    return open_client(logdir)
+
+
+def get_json(client: Client, request: str) -> Any:
+    response = client.get(BASE + request)
+    assert response.status_code == 200, response.get_data(as_text=True)
+    assert response.content_type == "application/json"
+    return json.loads(response.get_data())
+
+
+def get_arrays(client: Client, request: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    response = client.get(BASE + request)
+    assert response.status_code == 200, response.get_data(as_text=True)
+    assert response.content_type == "application/octet-stream"
+    return unpack_arrays(response.get_data())
+
+
+# --- the document ---
+
+# The requests whose answers the samples of each section show, in their order.
+DOCUMENTED = {
+    "runs": ["runs?run=digits"],
+    "batches": [f"batches?{DIGITS}&points=100", f"batches?{DIGITS}&sort=loss&descending=1"],
+    "batch": [f"batch?{DIGITS}&step=13&outcome=wrong"],
+    "sample": [f"sample?{DIGITS}&step=13&sample=2"],
+    "samples": [f"samples?{DIGITS}&outcome=wrong"],
+    "classes": [f"classes?{DIGITS}", "classes?run=age&phase=train"],
+    "confusion": [f"confusion?{DIGITS}"],
+    "layers": [f"layers?{DIGITS}"],
+    "layer": [f"layer?{DIGITS}&layer=dense"],
+}
+
+
+def documented_samples(root: Path) -> Iterator[tuple[str, int, Any]]:
+    text = (root / "docs" / "http-api.md").read_text("utf-8")
+    for section in text.split("\n## ")[1:]:
+        route = re.match(r"`([a-z]+)`\n", section)
+        for number, block in enumerate(re.findall(r"```json\n(.*?)```", section, re.DOTALL)):
+            assert route is not None, section[:40]
+            yield route[1], number, json.loads(block)
+
+
+def assert_alike(documented: Any, answered: Any, path: str) -> None:
+    """Compare keys and kinds of values, all the way down."""
+    if documented is None or answered is None:
+        return
+    if isinstance(documented, dict):
+        assert isinstance(answered, dict), path
+        assert set(documented) == set(answered), path
+        for key in documented:
+            assert_alike(documented[key], answered[key], f"{path}.{key}")
+    elif path.endswith(".arrays"):
+        assert [(item["name"], item["dtype"]) for item in documented] == [
+            (item["name"], item["dtype"]) for item in answered
+        ], path
+    elif isinstance(documented, list):
+        assert isinstance(answered, list), path
+        for item in answered:
+            assert_alike(documented[0] if documented else item, item, f"{path}[]")
+    else:
+        kinds = [
+            "number" if isinstance(value, (int, float)) or value == "NaN" else type(value).__name__
+            for value in (documented, answered)
+        ]
+        assert kinds[0] == kinds[1], path
+
+
+def test_every_answer_has_the_keys_of_the_document(client: Client, root: Path) -> None:
+    seen = []
+    for route, number, documented in documented_samples(root):
+        response = client.get(BASE + DOCUMENTED[route][number])
+        body = response.get_data()
+        if response.content_type == "application/json":
+            answered = json.loads(body)
+        else:
+            answered = json.loads(body[8 : 8 + int.from_bytes(body[4:8], "little")])
+        assert_alike(documented, answered, route)
+        seen.append((route, number))
+    assert seen == [(route, number) for route, requests in DOCUMENTED.items() for number in range(len(requests))]
+
+
+def test_every_route_is_documented(root: Path) -> None:
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir="."))
+    text = (root / "docs" / "http-api.md").read_text("utf-8")
+
+    assert {route.split("/")[1] for route in plugin.get_plugin_apps()} == {
+        re.split("[/`]", title)[0] for title in re.findall(r"^## `([^`]+)`", text, re.MULTILINE)
+    }
+
+
+# --- golden answers, which the tests of the frontend read ---
+
+GOLDEN_REQUESTS = {
+    "runs.json": "runs",
+    "run.json": "runs?run=digits",
+    "timeline.bin": f"batches?{DIGITS}&points=1000",
+    "timeline-decimated.bin": f"batches?{DIGITS}&points=5",
+    "timeline-regression.bin": "batches?run=age&phase=train&points=1000",
+    "batches.json": f"batches?{DIGITS}&limit=50",
+    "batch.json": f"batch?{DIGITS}&step=13&outcome=wrong",
+    "batch-regression.json": "batch?run=age&phase=train&step=2",
+    "sample.json": f"sample?{DIGITS}&step=13&sample=2",
+    "sample-multilabel.json": "sample?run=tags&phase=train&step=2&sample=1",
+    "samples.json": f"samples?{DIGITS}&target=1&predicted=2&sort=confidence&descending=1",
+    "classes.json": f"classes?{DIGITS}&sort=recall",
+    "classes-multilabel.json": "classes?run=tags&phase=train",
+    "classes-regression.json": "classes?run=age&phase=train",
+    "confusion.bin": f"confusion?{DIGITS}",
+    "confusion-binary.bin": "confusion?run=spam&phase=train",
+    "layers.json": f"layers?{DIGITS}",
+    "layer.bin": f"layer?{DIGITS}&layer=dense",
+}
+
+
+def golden_answer(client: Client, logdir: Path, request: str) -> bytes:
+    response = client.get(BASE + request)
+    assert response.status_code == 200, response.get_data(as_text=True)
+    body = response.get_data()
+    if response.content_type != "application/json":
+        return body
+    answer = json.loads(body)
+    if "logdir" in answer:
+        assert answer["logdir"] == str(logdir)
+        answer["logdir"] = "/home/ada/logs"
+    return (json.dumps(answer, indent=1) + "\n").encode()
+
+
+@pytest.mark.parametrize("name", GOLDEN_REQUESTS)
+def test_golden_answers_are_current(client: Client, logdir: Path, name: str) -> None:
+    answer = golden_answer(client, logdir, GOLDEN_REQUESTS[name])
+    if os.environ.get(UPDATE):
+        GOLDEN.mkdir(parents=True, exist_ok=True)
+        (GOLDEN / name).write_bytes(answer)
+
+    assert (GOLDEN / name).read_bytes() == answer, f"Run {UPDATE}=1 pytest tests/test_plugin.py, and look at the diff."
+
+
+# --- what the answers say ---
+
+
+def all_samples(steps: range) -> tuple[np.ndarray, np.ndarray]:
+    drawn = [scores_of(step, 12 if step % 8 == 7 else 16, 4) for step in steps]
+    predicted = np.concatenate([predictions.argmax(axis=1) for predictions, _ in drawn])
+    return np.concatenate([targets for _, targets in drawn]), predicted
+
+
+def test_runs_lists_what_was_written(client: Client) -> None:
+    answer = get_json(client, "runs")
+
+    assert [run["name"] for run in answer["runs"]] == ["age", "digits", "spam", "tags"]
+    digits = answer["runs"][1]
+    assert [phase["name"] for phase in digits["phases"]] == ["train", "validation"]
+    assert digits["phases"][0]["samples"] == 21 * 16 + 3 * 12
+    assert digits["outputs"] == [{"name": "probabilities", "task": "multiclass", "classes": 4, "activation": None}]
+    assert digits["layers"] == ["conv2d", "dense"]
+
+
+def test_timeline_keeps_every_batch_when_there_is_room(client: Client) -> None:
+    header, arrays = get_arrays(client, f"batches?{DIGITS}&points=1000")
+
+    assert header["bucket"] == 1
+    assert arrays["step"].tolist() == list(range(24))
+    assert arrays["loss_mean"][13] == pytest.approx(8.3125)
+    assert np.isnan(arrays["loss_mean"][20])
+    assert arrays["nonfinite"].tolist() == [int(step == 20) for step in range(24)]
+    assert [spike["step"] for spike in header["spikes"]] == [20, 13]
+    assert header["spikes"][0] == {"step": 20, "loss": "NaN", "ratio": None}
+    assert header["epochs"] == [{"epoch": epoch, "step": 8 * epoch} for epoch in range(3)]
+    target, predicted = all_samples(range(24))
+    assert header["error_rate"] == pytest.approx(np.mean(target != predicted))
+    assert sum(header["outcomes"].values()) == len(target)
+
+
+def test_timeline_of_a_range_compares_with_what_was_before(client: Client) -> None:
+    header, arrays = get_arrays(client, f"batches?{DIGITS}&points=3&start=12&stop=18")
+
+    assert (header["batches"], header["first_step"], header["last_step"]) == (6, 12, 17)
+    assert arrays["step"].tolist() == [12, 14, 16]
+    assert arrays["loss_max"][0] == pytest.approx(8.3125)
+    assert [spike["step"] for spike in header["spikes"]] == [13]
+
+
+def test_an_empty_range_has_empty_answers(client: Client) -> None:
+    header, arrays = get_arrays(client, f"batches?{DIGITS}&points=10&start=500")
+    assert (header["batches"], header["first_step"], header["loss"], header["spikes"]) == (0, None, None, [])
+    assert {array.shape for array in arrays.values()} == {(0,)}
+
+    assert get_json(client, f"batches?{DIGITS}&start=500")["rows"] == []
+    assert get_json(client, f"batches?{DIGITS}&start=500")["maxima"] == {"loss": None, "error_rate": None}
+    assert get_json(client, f"samples?{DIGITS}&start=5&stop=5")["samples"] == []
+    assert get_json(client, f"classes?{DIGITS}&start=500")["accuracy"] is None
+    assert get_json(client, f"layers?{DIGITS}&start=500")["layers"] == []
+    assert get_arrays(client, f"confusion?{DIGITS}&start=500")[1]["counts"].sum() == 0
+    assert get_arrays(client, f"layer?{DIGITS}&layer=dense&start=500")[1]["histogram"].shape == (0, 60)
+
+
+def test_batches_are_sorted_and_paged(client: Client) -> None:
+    answer = get_json(client, f"batches?{DIGITS}&sort=loss&descending=1&limit=2&offset=0")
+
+    assert [row["step"] for row in answer["rows"]] == [13, 0]
+    assert answer["total"] == 24
+    assert answer["maxima"]["loss"] == pytest.approx(8.3125)
+    # Missing values come last in both directions: step 0 has no accuracy.
+    for descending in (0, 1):
+        page = get_json(client, f"batches?{DIGITS}&sort=metrics.accuracy&descending={descending}&offset=23&limit=5")
+        assert [(row["step"], row["metrics"]) for row in page["rows"]] == [(0, {"accuracy": None})]
+
+
+def test_find_gives_the_page_that_holds_a_batch(client: Client) -> None:
+    for request in ("sort=step", "sort=loss&descending=1", "sort=confidence"):
+        answer = get_json(client, f"batches?{DIGITS}&{request}&limit=5&find=17")
+        assert 17 in [row["step"] for row in answer["rows"]]
+        assert answer["offset"] % 5 == 0
+
+
+def test_worst_confusion_is_the_most_frequent_of_the_batch(client: Client) -> None:
+    for row in get_json(client, f"batches?{DIGITS}")["rows"]:
+        target, predicted = all_samples(range(row["step"], row["step"] + 1))
+        confusion = metrics.confusion_matrix(target, predicted, labels=range(4))
+        np.fill_diagonal(confusion, 0)
+        first, second = np.unravel_index(confusion.argmax(), confusion.shape)
+        assert row["worst"] == {"target": first, "predicted": second, "count": confusion.max()}
+
+
+def test_batch_shows_its_samples(client: Client) -> None:
+    predictions, targets = scores_of(13, 16, 4)
+
+    answer = get_json(client, f"batch?{DIGITS}&step=13&sort=sample&descending=0")
+
+    assert (answer["previous"], answer["next"], answer["total"]) == (12, 14, 16)
+    assert [sample["sample"] for sample in answer["samples"]] == list(range(16))
+    assert [sample["target"] for sample in answer["samples"]] == targets.tolist()
+    assert [sample["id"] for sample in answer["samples"]] == [f"img_13_{number}.png" for number in range(16)]
+    assert [sample["weight"] for sample in answer["samples"]] == [0.5] * 16
+    for sample, scores in zip(answer["samples"], predictions, strict=True):
+        best = np.argsort(-scores, kind="stable")[:3]
+        assert sample["top"] == [{"class": int(number), "score": float(scores[number])} for number in best]
+    assert sum(mix["target"] for mix in answer["class_mix"]) == 16
+    dense = answer["layers"][1]
+    assert (dense["layer"], dense["mean"], dense["before"]["mean"]) == ("dense", 8.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("filters", "keep"),
+    [
+        ("outcome=correct", lambda target, predicted, sure: target == predicted),
+        ("outcome=wrong", lambda target, predicted, sure: target != predicted),
+        ("outcome=confidently_wrong", lambda target, predicted, sure: (target != predicted) & sure),
+        ("outcome=wrong&target=2", lambda target, predicted, sure: (target != predicted) & (target == 2)),
+        ("target=1&predicted=2", lambda target, predicted, sure: (target == 1) & (predicted == 2)),
+    ],
+)
+def test_samples_are_filtered(client: Client, filters: str, keep: Any) -> None:
+    target, predicted = all_samples(range(24))
+    confidence = np.concatenate([scores_of(step, 12 if step % 8 == 7 else 16, 4)[0].max(axis=1) for step in range(24)])
+
+    answer = get_json(client, f"samples?{DIGITS}&{filters}&limit=500")
+
+    expected = keep(target, predicted, confidence >= 0.8)
+    assert answer["total"] == np.count_nonzero(expected)
+    assert [sample["target"] for sample in answer["samples"]] == target[expected].tolist()
+    assert [sample["predicted"] for sample in answer["samples"]] == predicted[expected].tolist()
+
+
+def test_samples_find_their_way_back_to_the_batch(client: Client) -> None:
+    for sample in get_json(client, f"samples?{DIGITS}&sort=loss&descending=1&offset=3&limit=40")["samples"]:
+        assert sample["id"] == f"img_{sample['step']}_{sample['sample']}.png"
+        alone = get_json(client, f"sample?{DIGITS}&step={sample['step']}&sample={sample['sample']}")
+        assert {key: alone[key] for key in sample} == sample
+
+
+def test_sample_holds_all_scores(client: Client) -> None:
+    answer = get_json(client, f"sample?{DIGITS}&step=5&sample=2")
+
+    scores = scores_of(5, 16, 4)[0][2]
+    assert [score["score"] for score in answer["scores"]] == sorted(scores.tolist(), reverse=True)
+    assert all(scores[score["class"]] == score["score"] for score in answer["scores"])
+    assert "target_values" not in answer
+
+
+def test_sample_of_a_regression_holds_values(client: Client) -> None:
+    answer = get_json(client, "sample?run=age&phase=train&step=2&sample=1")
+
+    assert answer["scores"] == [{"class": 0, "score": 1.75 - 1.5}]
+    assert (answer["target_values"], answer["error"]) == ([1.75], 1.5)
+    assert (answer["target"], answer["predicted"], answer["top"]) == (None, None, [])
+
+
+def test_sample_of_many_labels_holds_their_truth(client: Client) -> None:
+    answer = get_json(client, "sample?run=tags&phase=train&step=2&sample=3")
+
+    assert [score["class"] for score in answer["scores"]] == [0, 1, 2]
+    assert answer["target_values"] == [1.0, 0.0, 0.0]
+    assert answer["error"] == pytest.approx(1 / 3)
+
+
+def test_classes_equal_scikit_learn(client: Client) -> None:
+    target, predicted = all_samples(range(4, 20))
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(target, predicted)
+
+    answer = get_json(client, f"classes?{DIGITS}&start=4&stop=20")
+
+    rows = answer["classes"]
+    assert [row["class"] for row in rows] == [0, 1, 2, 3]
+    assert [row["support"] for row in rows] == support.tolist()
+    assert np.allclose([[row[name] for row in rows] for name in ("precision", "recall", "f1")], [precision, recall, f1])
+    assert answer["accuracy"] == pytest.approx(metrics.accuracy_score(target, predicted))
+    assert (answer["batches"], answer["samples"]) == (16, len(target))
+
+
+def test_classes_are_sorted(client: Client) -> None:
+    rows = get_json(client, f"classes?{DIGITS}&sort=recall")["classes"]
+
+    assert [row["recall"] for row in rows] == sorted(row["recall"] for row in rows)
+
+
+def test_confusion_equals_scikit_learn(client: Client) -> None:
+    target, predicted = all_samples(range(24))
+
+    header, arrays = get_arrays(client, f"confusion?{DIGITS}")
+
+    assert arrays["counts"].tolist() == metrics.confusion_matrix(target, predicted).tolist()
+    assert (arrays["labels"].tolist(), header["shown"]) == ([0, 1, 2, 3], 4)
+
+
+def test_confusion_shows_the_classes_with_most_errors(client: Client) -> None:
+    full = get_arrays(client, f"confusion?{DIGITS}")[1]["counts"].astype(int)
+    errors = full.sum(axis=0) + full.sum(axis=1) - 2 * full.diagonal()
+
+    header, arrays = get_arrays(client, f"confusion?{DIGITS}&limit=2")
+
+    assert (header["classes"], header["shown"]) == (4, 2)
+    worst = sorted(np.argsort(-errors, kind="stable")[:2].tolist())
+    assert arrays["labels"].tolist() == worst
+    assert arrays["counts"].tolist() == full[np.ix_(worst, worst)].tolist()
+
+
+def test_layer_histograms_are_shares(client: Client) -> None:
+    header, arrays = get_arrays(client, f"layer?{DIGITS}&layer=dense&points=3")
+
+    # Summarised are the steps 0, 4, 8, 12, 13, 16 and 20.
+    assert (header["batches"], header["window"], header["units"]) == (7, 3, 4)
+    assert arrays["step"].tolist() == [0, 12, 20]
+    assert (header["low"], header["high"]) == (0.0, 32.0)
+    assert np.allclose(arrays["histogram"].sum(axis=1), 1)
+    assert arrays["mean"].tolist() == [2.0, 4.0, 2.0]
+    assert arrays["max"].tolist() == [8.0, 32.0, 8.0]
+
+
+def test_large_answers_are_gzipped_when_the_client_takes_it(client: Client) -> None:
+    request = BASE + f"batches?{DIGITS}&points=1000"
+    plain = client.get(request)
+    packed = client.get(request, headers={"Accept-Encoding": "br, gzip"})
+    refused = client.get(request, headers={"Accept-Encoding": "gzip;q=0"})
+
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.get_data()) == plain.get_data() == refused.get_data()
+    assert "Content-Encoding" not in plain.headers
+    assert "Content-Encoding" not in refused.headers
+
+
+def test_arrays_begin_on_multiples_of_eight(client: Client) -> None:
+    for request in (f"batches?{DIGITS}&points=7", f"confusion?{DIGITS}&limit=3", f"layer?{DIGITS}&layer=dense"):
+        body = client.get(BASE + request).get_data()
+        length = int.from_bytes(body[4:8], "little")
+        assert body[:4] == b"BVA1"
+        assert (8 + length) % 8 == 0
+        assert all(item["offset"] % 8 == 0 for item in json.loads(body[8 : 8 + length])["arrays"])
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "message"),
+    [
+        ("batches", 400, "run must be given"),
+        ("batches?run=digits", 400, "phase must be given"),
+        ("batches?run=digits&phase=", 400, "phase must be given"),
+        (
+            "batches?run=digits&phase=test",
+            400,
+            "phase must be one of train, validation, predict. Received: phase='test'",
+        ),
+        ("batches?run=digits&phase=predict", 404, "There is 'train', 'validation'"),
+        ("batches?run=../../etc&phase=train", 404, "There is 'age', 'digits', 'spam', 'tags'"),
+        (f"batches?{DIGITS}&output=x", 404, "There is 'probabilities'"),
+        (f"batches?{DIGITS}&bogus=1", 400, "Received: 'bogus'"),
+        (f"batches?{DIGITS}&run=age", 400, "run must be given once"),
+        ("batches?phase=train&run=" + "x" * 5000, 400, "run must have at most 4096 characters. Received: 5000"),
+        *(
+            (f"batches?{DIGITS}&start={text}", 400, "start must be a whole number from 0")
+            for text in ("-1", "1.5", "NaN", "1e3", "0x1", "٣", "1_0", "%20", "9" * 30, "True")
+        ),
+        (f"batches?{DIGITS}&start=7&stop=5", 400, "start must not be greater than stop. Received: start=7, stop=5"),
+        (f"batches?{DIGITS}&points=0", 400, "points must be a whole number from 1 to 5000"),
+        (f"batches?{DIGITS}&points=5001", 400, "points must be a whole number from 1 to 5000"),
+        (f"batches?{DIGITS}&points=5&sort=loss", 400, "sort must be left out of a timeline"),
+        (f"batches?{DIGITS}&limit=501", 400, "limit must be a whole number from 1 to 500"),
+        (f"batches?{DIGITS}&limit=0", 400, "limit must be a whole number from 1 to 500"),
+        (f"batches?{DIGITS}&sort=metrics.x", 400, "sort must be one of step, epoch, size, loss"),
+        (f"batches?{DIGITS}&descending=yes", 400, "descending must be one of 0, 1"),
+        (f"batches?{DIGITS}&find=500", 404, "find must be a batch of the range that was kept. Received: find=500"),
+        (f"batch?{DIGITS}", 400, "step must be given"),
+        (
+            f"batch?{DIGITS}&step=24",
+            404,
+            "step must be a batch that was kept. Received: step=24. Kept are 24 from 0 to 23",
+        ),
+        (f"batch?{DIGITS}&step=1&outcome=bad", 400, "outcome must be one of all, correct, wrong, confidently_wrong"),
+        (f"batch?{DIGITS}&step=1&target=-1", 400, "target must be a whole number"),
+        (f"batch?{DIGITS}&step=1&start=0", 400, "Received: 'start'"),
+        (f"sample?{DIGITS}&step=1", 400, "sample must be given"),
+        (f"sample?{DIGITS}&step=1&sample=16", 404, "sample must be below 16 in batch 1. Received: sample=16"),
+        (f"samples?{DIGITS}&sort=weight", 400, "sort must be one of step, target"),
+        (f"classes?{DIGITS}&sort=name", 400, "sort must be one of class, support"),
+        ("classes?run=age&phase=train&sort=name", 400, "sort must be one of class, support"),
+        ("confusion?run=age&phase=train", 400, "one class per sample. Received: output='output' of task 'regression'"),
+        (f"confusion?{DIGITS}&limit=1001", 400, "limit must be a whole number from 1 to 1000"),
+        (f"layer?{DIGITS}", 400, "layer must be given"),
+        (f"layer?{DIGITS}&layer=x", 404, "There is 'conv2d', 'dense'"),
+        (f"layer?{DIGITS}&layer=dense&points=501", 400, "points must be a whole number from 1 to 500"),
+        ("runs?run=x", 404, "run must be one of those recorded. Received: run='x'"),
+        ("runs?phase=train", 400, "Received: 'phase'"),
+        ("static/nothing.js", 404, "must be one of the frontend's"),
+        ("static/..%2Fplugin.py", 404, "must be one of the frontend's"),
+        ("static/%2Fetc%2Fpasswd", 404, "must be one of the frontend's"),
+        ("static/", 404, ""),
+    ],
+)
+def test_bad_input_gets_a_sentence(client: Client, request_: str, status: int, message: str) -> None:
+    response = client.get(BASE + request_)
+
+    assert response.status_code == status, response.get_data(as_text=True)
+    assert message in response.get_data(as_text=True)
+    assert response.content_type.startswith("text/plain")
+
+
+@pytest.mark.parametrize("route", ["runs", f"batches?{DIGITS}", "static/index.js"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_only_reading_is_allowed(client: Client, route: str, method: str) -> None:
+    response = client.open(BASE + route, method=method)
+
+    assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD")
+    assert client.head(BASE + route).status_code == 200
+
+
+# --- files ---
+
+
+def test_the_entry_module_is_there_even_without_a_bundle(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plugins, "_STATIC", tmp_path / "nothing")
+
+    response = client.get(BASE + "static/index.js")
+
+    assert response.status_code == 200
+    assert response.content_type == "text/javascript; charset=utf-8"
+    assert "make frontend" in response.get_data(as_text=True)
+    assert "export function render()" in response.get_data(as_text=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [
+        ("index.js", "text/javascript; charset=utf-8"),
+        ("style.css", "text/css; charset=utf-8"),
+        ("index.js.map", "application/json"),
+        ("font.woff2", "font/woff2"),
+        ("mark.svg", "image/svg+xml; charset=utf-8"),
+    ],
+)
+def test_files_of_the_frontend_have_their_types(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content_type: str
+) -> None:
+    (tmp_path / name).write_bytes(b"content of " + name.encode())
+    monkeypatch.setattr(plugins, "_STATIC", tmp_path)
+
+    response = client.get(BASE + "static/" + name)
+
+    assert (response.get_data(), response.content_type) == (b"content of " + name.encode(), content_type)
+    assert response.headers["Cache-Control"] == "no-cache, must-revalidate"
+
+
+# --- the host ---
+
+
+def test_the_tab_is_described(logdir: Path) -> None:
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(logdir)))
+
+    described = plugin.frontend_metadata()
+
+    assert (described.es_module_path, described.tab_name) == ("/static/index.js", "Batch View")
+
+
+def test_active_as_soon_as_there_is_a_run(tmp_path: Path) -> None:
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=0)
+    (tmp_path / "batchview").mkdir()
+    before = plugin.is_active()
+    write(tmp_path / "a", [make_record(0)])
+    after = plugin.is_active()
+    event_file(tmp_path / "a").unlink()
+
+    assert (before, after, plugin.is_active()) == (False, True, True)
+
+
+def test_activity_is_looked_for_at_most_so_often(tmp_path: Path) -> None:
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=1000)
+    assert not plugin.is_active()
+    write(tmp_path / "a", [make_record(0)])
+
+    assert not plugin.is_active()
+
+
+def test_files_are_looked_at_at_most_so_often(tmp_path: Path) -> None:
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=1000)
+    client = Client(TensorBoardWSGI([plugin]))
+    assert get_json(client, "runs")["runs"] == []
+    write(tmp_path / "a", [make_record(0)])
+
+    assert get_json(client, "runs")["runs"] == []
+
+
+def test_a_logdir_that_is_not_there_yet_is_empty_until_it_is(tmp_path: Path) -> None:
+    client = open_client(tmp_path / "later")
+    assert get_json(client, "runs")["runs"] == []
+    write(tmp_path / "later", [make_record(0)])
+
+    assert [run["name"] for run in get_json(client, "runs")["runs"]] == ["."]
+
+
+class Flags:
+    def __init__(self, logdir_spec: str) -> None:
+        self.logdir_spec = logdir_spec
+
+
+@pytest.mark.parametrize(
+    ("logdir", "spec", "roots"),
+    [
+        ("/logs", "", {"": "/logs"}),
+        ("", "a:/x,b:/y/z", {"a": "/x", "b": "/y/z"}),
+        ("", "/only", {"": "/only"}),
+        ("a:/x", "a:/x", {"a": "/x"}),
+        ("", "/with:colon/in", {"": "/with:colon/in"}),
+        ("", "", {}),
+    ],
+)
+def test_the_logdir_is_found_where_tensorboard_keeps_it(logdir: str, spec: str, roots: dict[str, str]) -> None:
+    found = find_roots(base_plugin.TBContext(logdir=logdir, flags=Flags(spec)))
+
+    assert found == (logdir or spec, {name: Path(path) for name, path in roots.items()})
+
+
+def test_the_home_directory_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert find_roots(base_plugin.TBContext(logdir="~/logs", flags=None)) == ("~/logs", {"": tmp_path / "logs"})
+
+
+def test_runs_of_a_logdir_spec_carry_its_names(tmp_path: Path) -> None:
+    write(tmp_path / "x", [make_record(0)])
+    write(tmp_path / "y" / "sub", [make_record(0)])
+    context = base_plugin.TBContext(logdir="", flags=Flags(f"a:{tmp_path / 'x'},b:{tmp_path / 'y'}"))
+    client = Client(TensorBoardWSGI([BatchViewPlugin(context)]))
+
+    assert [run["name"] for run in get_json(client, "runs")["runs"]] == ["a", "b/sub"]
+
+
+def test_many_threads_get_whole_answers_while_training_writes(tmp_path: Path) -> None:
+    pieces = frames([make_record(step) for step in range(120)])
+    path = event_file(tmp_path / "a")
+    path.write_bytes(b"".join(pieces[:21]))
+    client = open_client(tmp_path)
+
+    def ask(thread: int) -> list[str]:
+        problems = []
+        seen = 0
+        for _ in range(15):
+            header, arrays = get_arrays(client, "confusion?run=a&phase=train")
+            if int(arrays["counts"].sum()) != header["samples"] or header["samples"] != 8 * header["batches"]:
+                problems.append(f"confusion {header}")
+            if header["batches"] < seen:
+                problems.append(f"{header['batches']} after {seen}")
+            seen = header["batches"]
+            row = get_json(client, f"batches?run=a&phase=train&find={thread}&limit=1")["rows"][0]
+            batch = get_json(client, f"batch?run=a&phase=train&step={thread}")
+            if batch["loss"] != row["loss"] or len(batch["samples"]) != 8:
+                problems.append(f"batch {thread}")
+        return problems
+
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        asked = [pool.submit(ask, thread) for thread in range(10)]
+        for piece in pieces[21:]:
+            append(path, piece)
+        assert [problem for future in asked for problem in future.result()] == []
+    assert get_json(client, "runs")["runs"][0]["phases"][0]["batches"] == 120
+
+
+def test_a_batch_that_is_gone_is_not_found(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", [make_record(step) for step in range(5)])
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=1000)
+    client = Client(TensorBoardWSGI([plugin]))
+    get_json(client, "runs")
+    os.truncate(path, 1000)
+
+    response: TestResponse = client.get(BASE + "batch?run=a&phase=train&step=4")
+
+    assert response.status_code == 404
+    assert "was deleted, replaced or truncated" in response.get_data(as_text=True)
+
+
+def test_the_plugin_loads_neither_tensorflow_nor_keras(root: Path) -> None:
+    code = (
+        "import sys, tb_batchview.plugin\n"
+        "print(sorted({'tensorflow', 'keras', 'pandas', 'tb_batchview.writer'} & set(sys.modules)))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
