@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from tb_batchview.errors import ArgumentError, FormatError
 from tb_batchview.records import Array, BatchRecord, LayerSummary, OutputRecord, OutputSpec
 
 Payload = bytes | memoryview
+# A tag, and the content of its metadata.
+_Name = tuple[str, bytes]
 
 _DTYPES: dict[int, np.dtype[Any]] = {
     types_pb2.DT_FLOAT: np.dtype("<f4"),
@@ -71,7 +73,8 @@ class EventEncoder:
         self._specs: dict[str, OutputSpec] = {}
         self._prefixes: dict[tuple[str, np.dtype[Any], tuple[int, ...]], bytes] = {}
         self._said: dict[str, bytes] = {}
-        self._contents: dict[tuple[str, ...], bytes] = {}
+        self._names: dict[tuple[str, str, str], _Name] = {}
+        self._headers: dict[tuple[str, ...], _Name] = {}
 
     def encode(self, record: BatchRecord, specs: Mapping[str, OutputSpec], top_k: int | None = None) -> bytes:
         """Return the event of a batch.
@@ -90,75 +93,85 @@ class EventEncoder:
         self._use(specs)
         phase = record.phase
         derived = {name: tasks.derive(specs[name], output) for name, output in record.outputs.items()}
-        fronts = {name: _front(output, derived[name]) for name, output in record.outputs.items()}
-        bulks = {name: _bulk(output, specs[name], top_k) for name, output in record.outputs.items()}
+        event = _Pieces()
         said: dict[str, bytes] = {}
-        pieces: list[Any] = list(self._header(record, derived, said))
-        for kinds in (fronts, bulks):
-            for name, arrays in kinds.items():
-                for kind, array in arrays:
-                    tag = metadata.output_tag(phase, name, kind)
-                    pieces += self._value(tag, array, self._content(metadata.output_content, phase, name, kind), said)
+        self._add(event, self._header_name(record), self._header(record, derived), said)
+        for name, output in record.outputs.items():
+            for kind, array in _front(output, derived[name]):
+                self._add(event, self._output_name(phase, name, kind), array, said)
+        for name, output in record.outputs.items():
+            for kind, array in _bulk(output, specs[name], top_k):
+                self._add(event, self._output_name(phase, name, kind), array, said)
         for layer, summary in record.layers.items():
             for kind, array in _layer_arrays(summary):
-                tag = metadata.layer_tag(phase, layer, kind)
-                pieces += self._value(tag, array, self._content(metadata.layer_content, phase, layer, kind), said)
-        event = _event(record.wall_time, record.step, pieces)
+                self._add(event, self._layer_name(phase, layer, kind), array, said)
         # Only now: an event that could not be encoded has said nothing.
         self._said.update(said)
-        return event
+        return event.join(record.wall_time, record.step)
 
     def encode_status(self, status: metadata.Status, *, step: int, wall_time: float) -> bytes:
         """Return the event of a status; `step` counts them in this file."""
-        said: dict[str, bytes] = {}
+        event = _Pieces()
         text = np.array([metadata.status_text(status)], object)
-        pieces = self._value(metadata.STATUS_TAG, text, self._content(metadata.status_content), said)
-        event = _event(wall_time, step, pieces)
-        self._said.update(said)
-        return event
+        self._add(event, (metadata.STATUS_TAG, metadata.status_content()), text, self._said)
+        return event.join(wall_time, step)
 
     def _use(self, specs: Mapping[str, OutputSpec]) -> None:
-        """Forget the contents made from other specs."""
+        """Forget the header's metadata when it was made from other specs."""
         if self._specs != specs:
             self._specs = dict(specs)
-            self._contents = {key: content for key, content in self._contents.items() if key[:1] != ("header",)}
+            self._headers.clear()
 
-    def _content(self, make: Any, *names: str) -> bytes:
-        """Return the content of a tag's metadata, made once."""
-        content = self._contents.get(names)
-        if content is None:
-            content = self._contents[names] = make(*names)
-        return content
+    def _header_name(self, record: BatchRecord) -> _Name:
+        key = (record.phase, *record.metrics)
+        name = self._headers.get(key)
+        if name is None:
+            fields = (
+                *metadata.HEADER_FIELDS,
+                *(metadata.metric_field(metric) for metric in record.metrics),
+                *(
+                    metadata.output_field(output, figure)
+                    for output in self._specs
+                    for figure in metadata.OUTPUT_FIGURES
+                ),
+            )
+            content = metadata.header_content(record.phase, fields, self._specs, self._run)
+            name = self._headers[key] = metadata.header_tag(record.phase), content
+        return name
 
-    def _header(
-        self, record: BatchRecord, derived: Mapping[str, dict[str, Array]], said: dict[str, bytes]
-    ) -> Sequence[Any]:
-        """Return the pieces of the header's value."""
+    def _output_name(self, phase: str, output: str, kind: str) -> _Name:
+        name = self._names.get((phase, output, kind))
+        if name is None:
+            name = metadata.output_tag(phase, output, kind), metadata.output_content(phase, output, kind)
+            self._names[phase, output, kind] = name
+        return name
+
+    def _layer_name(self, phase: str, layer: str, kind: str) -> _Name:
+        # Kinds of layers are none of outputs: they share the cache.
+        name = self._names.get((phase, layer, kind))
+        if name is None:
+            name = metadata.layer_tag(phase, layer, kind), metadata.layer_content(phase, layer, kind)
+            self._names[phase, layer, kind] = name
+        return name
+
+    def _header(self, record: BatchRecord, derived: Mapping[str, dict[str, Array]]) -> Array:
+        """Return the numbers of the batch."""
         numbers = [record.epoch, record.index, record.size, record.loss, *record.metrics.values()]
         for name in self._specs:
             figures = derived.get(name, {})
             numbers += [tasks.error_rate(figures), tasks.mean_confidence(figures)]
-        key = ("header", record.phase, *record.metrics)
-        content = self._contents.get(key)
-        if content is None:
-            fields = (
-                *metadata.HEADER_FIELDS,
-                *(metadata.metric_field(name) for name in record.metrics),
-                *(metadata.output_field(name, figure) for name in self._specs for figure in metadata.OUTPUT_FIGURES),
-            )
-            content = metadata.header_content(record.phase, fields, self._specs, self._run)
-            self._contents[key] = content
-        return self._value(metadata.header_tag(record.phase), np.array(numbers, np.float64), content, said)
+        return np.array(numbers, np.float64)
 
-    def _value(self, tag: str, array: Array, content: bytes, said: dict[str, bytes]) -> Sequence[Any]:
-        """Return the pieces of a value; metadata if it is news."""
+    def _add(self, event: _Pieces, name: _Name, array: Array, said: dict[str, bytes]) -> None:
+        """Add a value to an event; with metadata if that is news."""
+        tag, content = name
         suffix = b""
         if said.get(tag, self._said.get(tag)) != content:
             said[tag] = content
             suffix = summary_pb2.Summary.Value(metadata=metadata.summary_metadata(content)).SerializeToString()
         if array.dtype.kind in "USO":
-            value = _string_value(tag, array) + suffix
-            return b"\n", _varint(len(value)), value
+            event.add(_string_value(tag, array), None, suffix)
+            return
         array = storable(array, tag)
         key = (tag, array.dtype, array.shape)
         prefix = self._prefixes.get(key)
@@ -166,7 +179,33 @@ class EventEncoder:
             if len(self._prefixes) > _MAX_PREFIXES:
                 self._prefixes.clear()
             prefix = self._prefixes[key] = _value_prefix(tag, array)
-        return b"\n", _varint(len(prefix) + array.nbytes + len(suffix)), prefix, array, suffix
+        event.add(prefix, array, suffix)
+
+
+class _Pieces:
+    """The pieces of an event's values, to be joined in one copy."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Any] = []
+        self._size = 0
+
+    def add(self, prefix: bytes, array: Array | None, suffix: bytes) -> None:
+        """Add a value: what stands before its raw bytes, and after them."""
+        size = len(prefix) + len(suffix)
+        # An array of no bytes has no buffer that join() takes.
+        bulk: Any = b"" if array is None or not array.nbytes else array
+        if array is not None:
+            size += array.nbytes
+        length = _varint(size)
+        self._pieces += (b"\x0a", length, prefix, bulk, suffix)
+        self._size += 1 + len(length) + size
+
+    def join(self, wall_time: float, step: int) -> bytes:
+        """Return the event."""
+        time = _DOUBLE.pack(wall_time)
+        # As protobuf does: zero is left out.
+        head = (b"\x09" + time if any(time) else b"") + (b"\x10" + _varint(step) if step else b"")
+        return b"".join([head, b"\x2a", _varint(self._size), *self._pieces])
 
 
 # Shapes differ from batch to batch in ragged data: the cache must end somewhere.
@@ -184,6 +223,8 @@ def storable(array: Array, name: str) -> Array:
     Raises:
         ArgumentError: The dtype has no place in the format.
     """
+    if array.dtype in _DTYPE_NUMBERS and array.flags.c_contiguous:
+        return array
     if array.dtype.name == "bfloat16" or array.dtype.name.startswith("float8"):
         array = array.astype(np.float32)
     little = array.dtype.newbyteorder("<")
@@ -293,20 +334,6 @@ def _shape(array: Array) -> tensor_shape_pb2.TensorShapeProto:
     return tensor_shape_pb2.TensorShapeProto(
         dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in array.shape]
     )
-
-
-def _event(wall_time: float, step: int, values: Sequence[Any]) -> bytes:
-    """Return an event of the pieces of its values: the one copy."""
-    size = sum(piece.nbytes if isinstance(piece, np.ndarray) else len(piece) for piece in values)
-    head = b""
-    time = _DOUBLE.pack(wall_time)
-    # As protobuf does: zero is left out.
-    if any(time):
-        head += b"\x09" + time
-    if step:
-        head += b"\x10" + _varint(step)
-    # Arrays of no bytes have no buffer that join() takes.
-    return b"".join([head, b"\x2a", _varint(size), *(p for p in values if not isinstance(p, np.ndarray) or p.nbytes)])
 
 
 def _varint(number: int) -> bytes:

@@ -56,6 +56,8 @@ class EventFile:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._fd: int | None = None
+        # Of the file, once it is open.
+        self.name = ""
         self._written = 0
         self._pieces: list[bytes] = []
         self._pending = 0
@@ -92,7 +94,7 @@ class EventFile:
         if not pieces:
             return
         if self._fd is None:
-            self._fd = _create(self._directory)
+            self._fd, self.name = _create(self._directory)
         try:
             written = sum(_write(self._fd, pieces[at : at + _PIECES]) for at in range(0, len(pieces), _PIECES))
         except OSError:
@@ -123,7 +125,7 @@ def _write(fd: int, pieces: list[bytes]) -> int:
     return total
 
 
-def _create(directory: str) -> int:
+def _create(directory: str) -> tuple[int, str]:
     """Create the next file of a directory, last in lexical order."""
     os.makedirs(directory, exist_ok=True)
     newest = max(event_files(directory), default="")
@@ -133,7 +135,7 @@ def _create(directory: str) -> int:
         if name > newest:
             path = os.path.join(directory, name)
             # Python makes descriptors that a child process does not inherit.
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644), name
         seconds = max(seconds, metadata.file_seconds(newest)) + 1
 
 
@@ -149,16 +151,12 @@ def event_files(directory: str) -> list[str]:
         return []
 
 
-def last_steps(directory: str) -> dict[str, int]:
-    """Return the last step of each phase in a directory's files.
-
-    Files that cannot be read are passed over.
-    """
+def last_steps(path: str) -> dict[str, int]:
+    """Return the last step of each phase in a file; nothing if unreadable."""
     steps: dict[str, int] = {}
-    for name in event_files(directory):
-        with contextlib.suppress(OSError):
-            for phase, step in _steps(os.path.join(directory, name)):
-                steps[phase] = max(step, steps.get(phase, -1))
+    with contextlib.suppress(OSError):
+        for phase, step in _steps(path):
+            steps[phase] = max(step, steps.get(phase, -1))
     return steps
 
 

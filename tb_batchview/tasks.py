@@ -391,7 +391,8 @@ def _pick(probabilities: Floats, classes: Ints) -> Floats:
     """Return each row's probability of a class; NaN for class -1."""
     if not probabilities.size:
         return np.full(len(classes), np.nan, np.float32)
-    picked = np.take_along_axis(probabilities, np.maximum(classes, 0)[:, np.newaxis], axis=1)[:, 0]
+    # For -1 this is the last class, which is not taken.
+    picked = probabilities[np.arange(len(classes)), classes]
     return np.where(classes >= 0, picked, np.float32(np.nan))
 
 

@@ -19,13 +19,13 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike, path
 from types import MappingProxyType, TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tb_batchview import encode, metadata, tasks, tfrecord
 from tb_batchview.errors import ArgumentError, BatchViewError, BatchViewWarning
-from tb_batchview.eventfile import EventFile, check_log_dir, last_steps
+from tb_batchview.eventfile import EventFile, check_log_dir, event_files, last_steps
 from tb_batchview.handoff import Handoff
 from tb_batchview.records import TASKS, Array, BatchRecord, LayerSummary, OutputRecord, OutputSpec
 from tb_batchview.tasks import TaskHint
@@ -112,8 +112,10 @@ class BatchWriter:
         self._counting = threading.RLock()
         self._specs: dict[str, OutputSpec] = {}
         # Of the arrays a spec was told from; other ones ask for another spec.
-        self._signatures: dict[str, tuple[Any, ...]] = {}
-        self._last: dict[str, int] | None = None
+        self._signatures: dict[str, _Signature] = {}
+        self._last: dict[str, int] = {}
+        self._scanned: set[str] = set()
+        self._stale = True
         self._seen: collections.Counter[str] = collections.Counter()
         self._counts: collections.Counter[tuple[str, str]] = collections.Counter()
         self._dropped = 0
@@ -126,6 +128,10 @@ class BatchWriter:
         limit = math.inf if math.isinf(max_pending_mb) else max_pending_mb * _MB
         self._handoff = Handoff(limit, idle=self._idle, finish=self._finish)
         _open_writers.add(self)
+        # Handlers run from the last to the first: ours before those of the
+        # libraries loaded by now, which the waiting thunks need.
+        atexit.unregister(_close_writers)
+        atexit.register(_close_writers)
 
     @property
     def hints(self) -> Mapping[str, TaskHint]:
@@ -134,11 +140,7 @@ class BatchWriter:
 
     @hints.setter
     def hints(self, hints: Mapping[str, TaskHint]) -> None:
-        with self._lock:
-            changed = {name for name in {*hints, *self._hints} if hints.get(name) != self._hints.get(name)}
-            self._hints = MappingProxyType(dict(hints))
-            for name in changed:
-                self._signatures.pop(name, None)
+        self._hints = MappingProxyType({name: TaskHint(*hint) for name, hint in hints.items()})
 
     @property
     def run(self) -> Mapping[str, str]:
@@ -316,9 +318,14 @@ class BatchWriter:
     # --- called by any thread, with the lock ---
 
     def _continue(self) -> dict[str, int]:
-        """Return the last steps, of earlier files at first."""
-        if self._last is None:
-            self._last = last_steps(self._directory)
+        """Return the last steps; of other writers' files too, at first."""
+        if self._stale:
+            self._stale = False
+            for name in event_files(self._directory):
+                if name not in self._scanned:
+                    self._scanned.add(name)
+                    for phase, step in last_steps(path.join(self._directory, name)).items():
+                        self._last[phase] = max(step, self._last.get(phase, -1))
         return self._last
 
     def _place(self, record: BatchRecord) -> BatchRecord:
@@ -351,11 +358,11 @@ class BatchWriter:
             self._specs.setdefault(name, OutputSpec("regression", 0))
             return
         told = self._signatures.get(name)
-        signature = _signature(output)
+        hint = self._hints.get(name, TaskHint())
+        signature = _Signature.of(hint, output)
         # What was told with targets holds without them.
-        if told == signature or (told is not None and told[0] == signature[0] and told[1]):
+        if told is not None and told in (signature, signature._replace(targets=True)):
             return
-        hint = TaskHint(*self._hints.get(name, TaskHint()))
         task = self._task.get(name, "auto") if isinstance(self._task, Mapping) else self._task
         names = self._class_names.get(name) if isinstance(self._class_names, Mapping) else self._class_names
         hint = TaskHint(hint.task if task == "auto" else task, hint.from_logits)
@@ -468,7 +475,7 @@ class BatchWriter:
                 self._specs[name] = tasks.resolve_spec(TaskHint(), predictions, targets)
             except ArgumentError:
                 self._specs[name] = OutputSpec("regression", 0)
-            self._signatures[name] = _signature(output)
+            self._signatures[name] = _Signature.of(self._hints.get(name, TaskHint()), output)
 
     def _append(self, event: bytes) -> None:
         if self._file is None:
@@ -531,17 +538,16 @@ class BatchWriter:
     def _finish(self) -> None:
         """Close the file in order, so that the next batch opens another."""
         self._flush()
-        file, self._file = self._file, None
         try:
-            if file is not None and not self._unwritable:
-                self._file = file
+            if self._file is not None and not self._unwritable:
                 self._write_status(metadata.Status("closed", "", 1, self._seen_here()))
-                file.close()
+                self._file.close()
+                self._scanned.add(self._file.name)
         except OSError as error:
             self._fail(error)
-        finally:
-            self._file = None
         self._begin()
+        # Another writer may go on before this one does.
+        self._stale = True
 
     def _begin(self) -> None:
         """Start with nothing said, for the next file."""
@@ -581,18 +587,32 @@ class _Job:
 _open_writers: weakref.WeakSet[BatchWriter] = weakref.WeakSet()
 
 
-@atexit.register
 def _close_writers() -> None:
     """Write what an interrupted training left."""
     for writer in list(_open_writers):
         writer.close()
 
 
-def _signature(output: OutputRecord) -> tuple[Any, ...]:
-    """Return what a spec depends on besides values."""
-    predictions = output.predictions
-    kind = None if predictions is None else (predictions.ndim, predictions.shape[-1] if predictions.ndim > 1 else 1)
-    return kind, output.targets is not None
+class _Signature(NamedTuple):
+    """What a spec was told from, besides values.
+
+    Attributes:
+        hint: Of the loss.
+        rank: Of the predictions; 0 without.
+        scores: Their last axis.
+        targets: Whether there were some.
+    """
+
+    hint: TaskHint
+    rank: int
+    scores: int
+    targets: bool
+
+    @classmethod
+    def of(cls, hint: TaskHint, output: OutputRecord) -> _Signature:
+        """Return what a batch has to tell."""
+        shape = () if output.predictions is None else output.predictions.shape
+        return cls(hint, len(shape), shape[-1] if len(shape) > 1 else 1, output.targets is not None)
 
 
 def _describe(error: BaseException) -> str:

@@ -167,6 +167,15 @@ def test_steps_go_on_where_older_files_ended(tmp_path: Path):
     assert writer.last_steps == {"train": 4, "validation": 1, "predict": 0}
 
 
+def test_steps_go_on_where_another_writer_ended(tmp_path: Path):
+    first, second = BatchWriter(tmp_path), BatchWriter(tmp_path)
+    for writer in (first, second, first, first, second):
+        writer.add_batch(loss=1.0)
+        writer.close()
+    assert steps(tmp_path) == [0, 1, 2, 3, 4]
+    assert [path.name for path in files(tmp_path)] == sorted(path.name for path in files(tmp_path))
+
+
 def test_steps_go_on_after_a_damaged_file(tmp_path: Path):
     with BatchWriter(tmp_path) as writer:
         for _ in range(4):
