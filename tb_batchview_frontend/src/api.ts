@@ -125,7 +125,8 @@ async function get(route: string, query: Query, signal: AbortSignal): Promise<Re
     throw new ApiError("TensorBoard does not answer. Is it still running?", 0);
   }
   if (response.ok) return response;
-  const sentence = (await response.text()).trim();
+  // TensorBoard puts the kind of error before the plugin's sentence; the status says it already.
+  const sentence = (await response.text()).trim().replace(/^(Invalid argument|Not found): /, "");
   // A page of HTML or a trace is no sentence for the reader.
   const readable = sentence !== "" && sentence.length < 2000 && !sentence.startsWith("<");
   throw new ApiError(

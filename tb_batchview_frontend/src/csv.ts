@@ -27,14 +27,13 @@ export function csvText(head: readonly string[], rows: readonly (readonly Cell[]
 
 /** Fetch every page of a table, one after the other. */
 export async function allRows<Answer extends { total: number }, Row>(
-  fetchPage: (offset: number, limit: number, signal: AbortSignal) => Promise<Answer>,
+  fetchPage: (offset: number, limit: number) => Promise<Answer>,
   rowsOf: (answer: Answer) => Row[],
-  signal: AbortSignal,
 ): Promise<Row[]> {
   const rows: Row[] = [];
   let total = 1;
   while (rows.length < Math.min(total, MOST_CSV_ROWS)) {
-    const answer = await fetchPage(rows.length, PAGE, signal);
+    const answer = await fetchPage(rows.length, PAGE);
     const page = rowsOf(answer);
     total = answer.total;
     if (page.length === 0) break;

@@ -97,11 +97,11 @@ export function bytes(value: number): string {
   return `${unit === 0 ? count(size) : size.toFixed(1)} ${units[unit]}`;
 }
 
-/** The name the user gave a class, or its number. */
+/** The name the user gave a class, or its number where there is none (or an empty one). */
 export function className(
   names: readonly string[] | null | undefined,
   index: number | null | undefined,
 ): string {
   if (index === null || index === undefined) return NOTHING;
-  return names?.[index] ?? String(index);
+  return names?.[index] || String(index);
 }

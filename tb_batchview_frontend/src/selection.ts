@@ -43,6 +43,8 @@ export interface Selection {
   log: boolean;
   diagonal: boolean;
   logLoss: boolean;
+  /** The timeline shows the range alone. */
+  zoom: boolean;
   batchSort: Sort;
   sampleSort: Sort;
   classSort: Sort;
@@ -66,6 +68,7 @@ export const INITIAL: Readonly<Selection> = {
   log: false,
   diagonal: true,
   logLoss: false,
+  zoom: false,
   batchSort: { column: "step", descending: false },
   sampleSort: { column: "loss", descending: true },
   classSort: { column: "recall", descending: false },
@@ -112,6 +115,7 @@ const READ: Readers = {
   log: readFlag,
   diagonal: readFlag,
   logLoss: readFlag,
+  zoom: readFlag,
   batchSort: readSort,
   sampleSort: readSort,
   classSort: readSort,

@@ -83,6 +83,8 @@ export class Store {
   readonly samples: Pages<SamplesAnswer, Sample>;
   readonly classes: Pages<ClassesAnswer, ClassRow>;
   private dirty = false;
+  /** Whether the table should go to the chosen batch: not when the reader has just sorted it to see its top. */
+  private reveal = true;
 
   constructor(
     public selection: Selection,
@@ -123,6 +125,13 @@ export class Store {
     return (this.ranged ? this.range : this.overview).value?.header ?? null;
   }
 
+  /** The address of this view for others: it names the run also where the newest is shown by default. */
+  get fullAddress(): Record<string, string> {
+    const { chosen, selection } = this;
+    const [run, phase, output] = [chosen?.run.name, chosen?.phase?.name, chosen?.output?.name];
+    return toAddress({ ...selection, run: run ?? "", phase: phase ?? "", output: output ?? "" });
+  }
+
   get ranged(): boolean {
     return this.selection.start !== null || this.selection.stop !== null;
   }
@@ -137,9 +146,9 @@ export class Store {
     return (rows.find(({ name }) => name === this.selection.layer) ?? rows[0])?.name ?? null;
   }
 
-  /** Row of the chosen batch in the table, once it is known. */
+  /** Row of the chosen batch in the table, once it is known; `null` while the table should stay where it is. */
   get batchIndex(): number | null {
-    if (this.batchRow !== null) return this.batchRow;
+    if (this.batchRow !== null || !this.reveal) return this.batchRow;
     const { batch } = this.selection;
     const page = this.find.value;
     const row = page?.rows.findIndex(({ step }) => step === batch) ?? -1;
@@ -150,7 +159,10 @@ export class Store {
 
   select(change: Partial<Selection>): void {
     this.selection = { ...this.selection, ...change };
-    if ("batchSort" in change || "start" in change || "stop" in change) this.batchRow = null;
+    if ("batchSort" in change || "start" in change || "stop" in change) {
+      this.batchRow = null;
+      this.reveal = false;
+    }
     this.write(toAddress(this.selection));
     this.want();
     this.render();
@@ -159,6 +171,7 @@ export class Store {
   /** Choose a batch; `row` is its place in the table when it was chosen there. */
   pick(batch: number, row: number | null = null): void {
     this.batchRow = row;
+    this.reveal = true;
     this.select({ batch });
   }
 
@@ -237,10 +250,10 @@ export class Store {
   }
 
   private wantBatches(query: api.Query, again: boolean): void {
-    const { batchSort, sampleSort, outcome, target, batch } = this.selection;
+    const { batchSort, sampleSort, outcome, target, predicted, batch } = this.selection;
     const sorted = { ...query, sort: batchSort.column, descending: batchSort.descending ? 1 : 0 };
     this.open(this.batches, api.fetchBatches, sorted, again);
-    if (batch !== null && this.batchRow === null) {
+    if (batch !== null && this.batchRow === null && this.reveal) {
       this.load(this.find, api.fetchBatches, { ...sorted, find: batch, limit: PAGE });
     }
     if (this.step === null) return;
@@ -253,6 +266,7 @@ export class Store {
         step: this.step,
         outcome,
         target,
+        predicted,
         sort: sampleSort.column,
         descending: sampleSort.descending ? 1 : 0,
       },

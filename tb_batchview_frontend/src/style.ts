@@ -56,8 +56,8 @@ input::placeholder { color: var(--quiet); opacity: 1; }
 .dot.correct_unsure { background: var(--correct-unsure); }
 .dot.wrong_unsure { background: var(--wrong-unsure); }
 .dot.wrong_confident { background: var(--wrong-confident); }
-.badge { display: flex; align-items: center; gap: 6px; padding: 5px 10px; border: 0; border-radius: 14px; background: var(--good-soft); color: var(--good); font-size: 12px; text-align: left; }
-.badge .dot { width: 8px; height: 8px; margin-left: 2px; }
+.badge { padding: 5px 10px; border: 0; border-radius: 14px; background: var(--good-soft); color: var(--good); font-size: 12px; text-align: left; }
+.badge .dot { display: inline-block; width: 8px; height: 8px; margin: 0 4px 0 2px; }
 .badge.partial { background: var(--warn-soft); color: var(--warn-text); }
 .badge.paused { background: var(--ground); color: var(--quiet); border: 1px solid var(--rule); padding: 4px 9px; }
 .matches { position: absolute; z-index: 5; left: 0; right: 0; top: 34px; max-height: 260px; overflow-y: auto; margin: 0; padding: 4px 0; list-style: none; background: var(--ground); border: 1px solid var(--rule); border-radius: 4px; box-shadow: 0 4px 12px rgb(0 0 0 / 20%); }
@@ -85,7 +85,9 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .columns { display: grid; grid-template-columns: minmax(0, 1.06fr) minmax(0, 1fr); gap: 16px 24px; align-items: start; }
 .columns.layers { grid-template-columns: minmax(300px, 420px) minmax(0, 1fr); }
 .columns.classes { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
-@container content (max-width: 1000px) { .columns, .columns.layers, .columns.classes { grid-template-columns: minmax(0, 1fr); } }
+.columns.layers > :first-child { position: sticky; top: 0; }
+@container content (max-width: 1000px) { .columns.layers > :first-child { position: static; } .columns, .columns.layers, .columns.classes { grid-template-columns: minmax(0, 1fr); } }
+.labels { max-width: 820px; }
 .panel { min-width: 0; display: flex; flex-direction: column; gap: 8px; }
 .stack { min-width: 0; display: flex; flex-direction: column; gap: 18px; }
 .head { display: flex; align-items: baseline; gap: 4px 10px; flex-wrap: wrap; min-height: 20px; }
@@ -117,6 +119,7 @@ bv-table { display: block; min-width: 0; }
 .grid { width: 100%; border-collapse: separate; border-spacing: 0; table-layout: fixed; font-variant-numeric: tabular-nums; }
 .grid th { position: sticky; top: 0; z-index: 2; height: 30px; padding: 0 6px; background: var(--ground); border-bottom: 1px solid var(--rule); font-weight: 500; color: var(--quiet); text-align: left; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .grid th button { border: 0; padding: 0; background: none; font-weight: 500; color: inherit; max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; vertical-align: middle; }
+.grid th span { display: inline-block; max-width: 100%; overflow: hidden; text-overflow: ellipsis; vertical-align: middle; }
 .grid th button:hover, .grid [aria-sort] { color: var(--text); }
 .grid td { height: 28px; padding: 0 6px; border-bottom: 1px solid var(--line); white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .grid .number { text-align: right; }

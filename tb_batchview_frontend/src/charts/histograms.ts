@@ -69,9 +69,10 @@ export function ridgesOf(histograms: Histograms, frame: Frame, most = 36): Ridge
   return windows.map((window, index) => ({
     window,
     baseline: windows.length === 1 ? frame.top + frame.height : frame.top + tallest + index * step,
+    // The square root, as in the heatmap: the bin of exact zeros would press all others flat.
     heights: Float64Array.from(
       { length: histograms.bins },
-      (_, bin) => (shareAt(histograms, window, bin) / greatest) * tallest,
+      (_, bin) => Math.sqrt(shareAt(histograms, window, bin) / greatest) * tallest,
     ),
   }));
 }

@@ -11,6 +11,7 @@ import {
   cellValue,
   type Layout,
   LEAST_LABELLED,
+  labelled,
   layoutOf,
   type MatrixView,
   ordered,
@@ -149,7 +150,7 @@ export class MatrixElement extends CanvasElement {
     for (let index = 0; index < shades.length; index += 1) {
       const shade = shades[index] ?? 0;
       // A single error among a thousand classes is one pixel: give it enough colour to be seen.
-      const level = shade > 0 ? Math.round(64 + 191 * shade) : Math.round(-255 * shade);
+      const level = shade > 0 ? Math.round(110 + 145 * shade) : Math.round(-255 * shade);
       target[index] = (shade > 0 ? wrong[level] : shade < 0 ? right[level] : wrong[0]) ?? 0;
     }
     const canvas = new OffscreenCanvas(edge, edge);
@@ -208,11 +209,10 @@ export class MatrixElement extends CanvasElement {
       context.textAlign = "left";
       context.fillText("n", left + edge + 8, top - 9);
     }
-    const every = Math.max(1, Math.ceil(LEAST_LABELLED / cell));
     context.fillStyle = themeColour(this, "--text");
     const shorten = (text: string, room: number): string =>
       text.length * 6.4 <= room ? text : `${text.slice(0, Math.max(1, Math.floor(room / 6.4) - 1))}…`;
-    for (let index = 0; index < this.classes; index += every) {
+    for (const index of labelled(this.classes, cell)) {
       const name = this.nameAt(index);
       const y = top + (index - this.view.row + 0.5) * cell;
       if (y > top && y < top + edge) {

@@ -32,7 +32,8 @@ export interface Place {
 }
 
 const LETTER = 6.4;
-const LARGEST_CELL = 46;
+/** Cells of a few classes are larger; many classes share the room. */
+const largestCell = (classes: number): number => Math.min(84, Math.max(46, 420 / classes));
 const LARGEST_EDGE = 720;
 export const SUPPORT_ROOM = 52;
 export const LEAST_LABELLED = 11;
@@ -41,7 +42,7 @@ export function layoutOf(width: number, names: readonly string[], view: MatrixVi
   const longest = names.reduce((most, name) => Math.max(most, name.length), 1) * LETTER;
   const left = Math.min(Math.max(26, longest + 12), 130);
   const room = Math.max(80, width - left - SUPPORT_ROOM);
-  const edge = Math.min(room, LARGEST_EDGE, Math.max(1, view.size) * LARGEST_CELL);
+  const edge = Math.min(room, LARGEST_EDGE, view.size * largestCell(view.size));
   const cell = edge / view.size;
   const upright = longest + 6 > cell;
   return { left, top: 18 + (upright ? Math.min(longest + 6, 110) : 20), edge, cell, upright };
@@ -95,6 +96,15 @@ export function showing(view: MatrixView, place: Place, classes: number): Matrix
   return panned(view, shift(view.row, place.row), shift(view.column, place.column), classes);
 }
 
+/** Positions whose names are written: all where there is room, else round numbers at least 22 pixels apart. */
+export function labelled(classes: number, cell: number): number[] {
+  if (cell >= LEAST_LABELLED) return Array.from({ length: classes }, (_, index) => index);
+  const least = 22 / cell;
+  const power = 10 ** Math.floor(Math.log10(least));
+  const every = ([1, 2, 5, 10].find((factor) => factor * power >= least) ?? 10) * power;
+  return Array.from({ length: Math.ceil(classes / every) }, (_, index) => index * every);
+}
+
 export interface Sums {
   rows: Float64Array;
   columns: Float64Array;
@@ -135,7 +145,7 @@ export function cellValue(count: number, row: number, column: number, sums: Sums
 export function strength(value: number, greatest: number, log: boolean): number {
   if (greatest <= 0 || value <= 0) return 0;
   const share = Math.min(1, value / greatest);
-  return log ? Math.log1p(share * 999) / Math.log(1000) : share;
+  return log ? Math.log1p(share * 99) / Math.log(100) : share;
 }
 
 /**

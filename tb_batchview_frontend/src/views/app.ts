@@ -3,7 +3,7 @@
 import { html, LitElement, nothing, type TemplateResult } from "lit";
 import { customElement } from "lit/decorators.js";
 import { linkTo } from "../host.js";
-import { TABS, type Tab, toAddress } from "../selection.js";
+import { TABS, type Tab } from "../selection.js";
 import type { Chosen, Store } from "../state.js";
 import { batchesView } from "./batches.js";
 import { classesView } from "./classes.js";
@@ -68,7 +68,7 @@ export class AppElement extends LitElement {
   }
 
   private async copyLink(store: Store): Promise<void> {
-    const link = linkTo(toAddress(store.selection));
+    const link = linkTo(store.fullAddress);
     try {
       await navigator.clipboard.writeText(link);
       store.set({ notice: "link copied" });

@@ -16,7 +16,7 @@ function title(store: Store, batch: BatchAnswer): TemplateResult {
   const wrong = store.chosen?.output?.task === "regression" ? "" : ` · ${count(batch.counts.wrong)} wrong`;
   return html`<div class="head">
     <h2 data-testid="batch-title">Batch ${count(batch.step)}${store.selection.batch === null ? html` <span class="quiet">(the latest)</span>` : nothing}</h2>
-    <span class="quiet small" title=${clock(batch.wall_time)}>${place}${many(batch.size, "sample")}${wrong} · loss ${number(batch.loss, figure(batch.loss))}</span>
+    <span class="quiet small" title=${clock(batch.wall_time)}>${place}${many(batch.size, "sample")}${wrong} · loss ${number(batch.loss, figure(batch.loss))}${Object.entries(batch.metrics).map(([name, value]) => html` · ${name} ${number(value, figure(value))}`)}</span>
     <span class="end small">
       <button type="button" class="link" ?hidden=${batch.previous === null} @click=${() => store.pick(batch.previous ?? batch.step)}>← previous</button>
       <button type="button" class="link" ?hidden=${batch.next === null} @click=${() => store.pick(batch.next ?? batch.step)}>next →</button>
@@ -25,7 +25,7 @@ function title(store: Store, batch: BatchAnswer): TemplateResult {
 }
 
 function outcomeChips(store: Store, { counts }: BatchAnswer): TemplateResult {
-  const { outcome, target } = store.selection;
+  const { outcome } = store.selection;
   const choices: [Outcome, string][] = [
     ["all", `all ${count(counts.all)}`],
     ["wrong", `wrong ${count(counts.wrong)}`],
@@ -34,7 +34,7 @@ function outcomeChips(store: Store, { counts }: BatchAnswer): TemplateResult {
   return html`<div class="chips" role="group" aria-label="Which samples">
     ${choices.map(([value, label]) => chip(label, outcome === value, () => store.select({ outcome: value }), `outcome-${value}`))}
     ${outcome === "correct" ? chip("correct ✕", true, () => store.select({ outcome: "all" })) : nothing}
-    ${target === null ? nothing : filterChips(store, (index) => className(store.classNames, index))}
+    ${filterChips(store, (index) => className(store.classNames, index))}
   </div>`;
 }
 
@@ -82,12 +82,10 @@ export function batchView(store: Store): TemplateResult {
     return html`<section class="panel">${waiting(error, loading, "No batch is chosen.")}</section>`;
   const { output } = store.chosen ?? { output: null };
   const { sampleSort, sample } = store.selection;
-  const metrics = Object.entries(batch.metrics);
   return html`<section class="stack" aria-label="The chosen batch" data-testid="batch">
     <div class="panel">
       ${title(store, batch)}
       ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
-      ${metrics.length === 0 ? nothing : html`<dl class="facts small">${metrics.map(([name, value]) => html`<div><dt>${name}</dt><dd title=${exact(value)}>${figure(value)}</dd></div>`)}</dl>`}
       ${output?.task === "regression" ? nothing : outcomeChips(store, batch)}
       <bv-table
         id="batch-samples"
@@ -97,12 +95,12 @@ export function batchView(store: Store): TemplateResult {
         .columns=${sampleColumns({ output, names: store.classNames, top: true, sortable: BATCH_SORTS })}
         .rows=${store.batch}
         .sort=${sampleSort}
-        .subject=${`${store.step}${JSON.stringify(sampleSort)}${store.selection.outcome}${store.selection.target}`}
+        .subject=${`${store.step}${JSON.stringify(sampleSort)}${store.selection.outcome}${store.selection.target}/${store.selection.predicted}`}
         .onSort=${(sort: typeof sampleSort) => store.select({ sampleSort: sort })}
         .onPick=${(row: BatchAnswer["samples"][number]) => openSample(store, row)}
         .isPicked=${isOpen(store)}
       ></bv-table>
-      <p class="quiet small">${many(store.batch.total, "sample")}${store.batch.total === 0 ? " of this kind in the batch" : " · a row opens its scores"}</p>
+      <p class="quiet small">${many(store.batch.total, "sample")}${store.batch.total === 0 ? " of this kind in the batch" : ` · a row opens its ${output?.task === "regression" ? "values" : "scores"}`}</p>
       ${sample !== null && sample.step === store.step ? sampleView(store) : nothing}
     </div>
     ${

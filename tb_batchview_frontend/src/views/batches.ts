@@ -73,14 +73,16 @@ function linesOf(timeline: Block<TimelineHeader>, prefix: "loss" | "error"): Lin
 }
 
 function timelineView(store: Store): TemplateResult {
-  const timeline = store.overview.value;
+  const zoomed = store.ranged && store.selection.zoom;
+  const timeline = (zoomed ? store.range : store.overview).value;
   if (timeline === null) return waiting(store.overview.error, true, "");
   const { header, arrays } = timeline;
   const output = store.chosen?.output ?? null;
   const { start, stop } = store.selection;
-  const range = store.ranged
-    ? ([start ?? header.first_step ?? 0, stop ?? (header.last_step ?? 0) + 1] as const)
-    : null;
+  const range =
+    store.ranged && !zoomed
+      ? ([start ?? header.first_step ?? 0, stop ?? (header.last_step ?? 0) + 1] as const)
+      : null;
   const epochs = header.epochs.map(({ epoch, step }) => ({ step, label: `epoch ${count(epoch)}` }));
   const spikes = header.spikes.map(({ step, loss, ratio }) => ({
     step,
@@ -149,6 +151,7 @@ function timelineView(store: Store): TemplateResult {
                 html`${index === 0 ? ": " : ", "}<button type="button" class="link" @click=${() => store.pick(step)}>${count(step)}</button>`,
             )}</span>`
       }
+      ${store.ranged ? chip("only the range", zoomed, () => store.select({ zoom: !zoomed }), "zoom") : nothing}
       ${chip("log loss", store.selection.logLoss, () => store.select({ logLoss: !store.selection.logLoss }), "log-loss")}
     </div>
   </section>`;

@@ -157,7 +157,7 @@ function classTable(store: Store, output: Output): TemplateResult {
     return html`<section class="panel">${waiting(classes.error, classes.loading, "No samples with a target in this range.")}</section>`;
   const { accuracy, macro_f1 } = classes.head;
   const what = output.task === "multilabel" ? "label" : "class";
-  return html`<section class="panel" aria-label=${`Per ${what}`}>
+  return html`<section class=${what === "label" ? "panel labels" : "panel"} aria-label=${`Per ${what}`}>
     <div class="head">
       <h2>Per ${what}</h2>
       <span class="quiet small">${count(classes.total)} · accuracy ${score(accuracy)} · macro F1 ${score(macro_f1)}</span>

@@ -131,21 +131,17 @@ async function sheetOf(store: Store, signal: AbortSignal): Promise<Sheet | null>
   if (tab === "batches") {
     const page = (offset: number, limit: number) =>
       api.fetchBatches({ ...sorted(batchSort), offset, limit }, signal);
-    return batchSheet(
-      await allRows(page, (answer) => answer.rows, signal),
-      store.batches.head?.metrics ?? [],
-      names,
-    );
+    return batchSheet(await allRows(page, (answer) => answer.rows), store.batches.head?.metrics ?? [], names);
   }
   if (tab === "classes") {
     const page = (offset: number, limit: number) =>
       api.fetchClasses({ ...sorted(classSort), offset, limit }, signal);
-    return classSheet(await allRows(page, (answer) => answer.classes, signal), names);
+    return classSheet(await allRows(page, (answer) => answer.classes), names);
   }
   if (tab === "samples") {
     const query = { ...sorted(sampleSort), outcome, target, predicted };
     const page = (offset: number, limit: number) => api.fetchSamples({ ...query, offset, limit }, signal);
-    return sampleSheet(await allRows(page, (answer) => answer.samples, signal), names);
+    return sampleSheet(await allRows(page, (answer) => answer.samples), names);
   }
   return layerSheet(store.layers.value?.layers ?? []);
 }

@@ -26,7 +26,8 @@ export function emptyView(store: Store): TemplateResult {
     <pre><code>from tb_batchview import BatchWriter
 
 with BatchWriter("${answer.logdir || "logs"}/run-1") as writer:
-    writer.add_batch(step=step, phase="train", epoch=epoch, predictions=scores, targets=labels, loss=loss)</code></pre>
+    writer.add_batch(step=step, phase="train", epoch=epoch,
+                     predictions=scores, targets=labels, loss=loss)</code></pre>
     <p class="quiet">Batches appear here while the training runs. If you expected some, ask <code>tb-batchview doctor ${answer.logdir || "LOGDIR"}</code> what it finds.</p>
   </section></div>`;
 }

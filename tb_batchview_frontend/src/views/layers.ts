@@ -159,7 +159,7 @@ function layerPanel(store: Store): TemplateResult {
       ></bv-heatmap>
     </div>
     <div class="panel">
-      <div class="head"><h2>Ridgeline</h2><span class="quiet small">the newest batch in front</span></div>
+      <div class="head"><h2>Ridgeline</h2><span class="quiet small">the newest batch in front · height: share of the values, square-root scale</span></div>
       <bv-ridgeline
         data-testid="layer-ridgeline"
         label=${`Ridgeline: the same distribution, one curve a window of batches, from batch ${count(shown.steps[0])} to ${count(shown.steps[shown.steps.length - 1])}.`}

@@ -10,12 +10,14 @@ import type { TableColumn } from "./table.js";
 const idText = ({ id, sample }: Sample): string => (id === null ? `#${sample}` : String(id));
 
 function classColumns(names: readonly string[] | null): TableColumn<Sample>[] {
+  const longest = (names ?? []).reduce((most, name) => Math.max(most, name.length), 0);
+  const width = Math.min(130, Math.max(62, longest * 7 + 14));
   const tone = (sample: Sample): string => (sample.target === sample.predicted ? "good" : "bad");
   return [
     {
       key: "target",
       label: "Target",
-      width: 74,
+      width,
       sortable: true,
       cell: ({ target }) => className(names, target),
       hint: ({ target }) => className(names, target),
@@ -23,7 +25,7 @@ function classColumns(names: readonly string[] | null): TableColumn<Sample>[] {
     {
       key: "predicted",
       label: "Predicted",
-      width: 78,
+      width: Math.max(74, width),
       sortable: true,
       cell: (sample) => html`<span class=${tone(sample)}>${className(names, sample.predicted)}</span>`,
       hint: ({ predicted }) => className(names, predicted),
@@ -31,7 +33,7 @@ function classColumns(names: readonly string[] | null): TableColumn<Sample>[] {
     {
       key: "confidence",
       label: "Confidence",
-      width: 118,
+      width: 108,
       sortable: true,
       cell: (sample) => bar(sample.confidence, score(sample.confidence), outcomeOf(sample)),
       hint: ({ confidence }) => exact(confidence),
@@ -39,7 +41,7 @@ function classColumns(names: readonly string[] | null): TableColumn<Sample>[] {
     {
       key: "target_score",
       label: "Target score",
-      width: 88,
+      width: 86,
       number: true,
       sortable: true,
       cell: (sample) => score(sample.target_score),
@@ -80,7 +82,7 @@ export function sampleColumns({ output, names, batch, top, sortable }: SampleCol
       key: "id",
       label: "Sample",
       title: "Id of the sample, or # and its place in the batch",
-      width: 80,
+      width: 70,
       cell: idText,
       hint: idText,
     },
@@ -101,7 +103,7 @@ export function sampleColumns({ output, names, batch, top, sortable }: SampleCol
     {
       key: "loss",
       label: "Loss",
-      width: 70,
+      width: 62,
       number: true,
       sortable: true,
       cell: (sample: Sample) => figure(sample.loss),
@@ -112,7 +114,7 @@ export function sampleColumns({ output, names, batch, top, sortable }: SampleCol
           {
             key: "top",
             label: "Top scores",
-            width: 150,
+            width: 120,
             cell: (sample: Sample) => topText(names, sample.top ?? []),
             hint: (sample: Sample) => topText(names, sample.top ?? []),
           },

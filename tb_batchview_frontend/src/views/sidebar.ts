@@ -117,7 +117,10 @@ function classGroup(store: Store, { output }: Chosen): TemplateResult | typeof n
   };
   const onKey = (event: KeyboardEvent): void => {
     const first = matches[0];
-    if (event.key === "Enter" && first !== undefined) choose(first);
+    if (event.key === "Enter" && first !== undefined) {
+      choose(first);
+      (event.target as HTMLElement).blur();
+    }
     if (event.key === "Escape") {
       store.set({ search: "" });
       (event.target as HTMLElement).blur();

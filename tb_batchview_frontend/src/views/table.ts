@@ -72,6 +72,9 @@ export class TableElement extends LitElement {
 
   /** Choose the row above or below the current one. */
   move(by: number): void {
+    // After another sort the row at the old place is another one.
+    const here = this.rows.row(this.current);
+    if (here === undefined || !this.isPicked(here as never)) this.current = -1;
     const next = Math.max(
       0,
       Math.min(this.rows.total - 1, this.current < 0 && by < 0 ? 0 : this.current + by),
@@ -180,7 +183,7 @@ export class TableElement extends LitElement {
     >${
       column.sortable && this.onSort !== null
         ? html`<button type="button" @click=${turn}>${column.label}${mark}</button>`
-        : column.label
+        : html`<span>${column.label}</span>`
     }</th>`;
   }
 

@@ -1,0 +1,231 @@
+import { expect, test } from "vitest";
+import { channels, inkOn, pixels, ramp } from "../src/charts/colour.js";
+import { binEdges, heatCell, pickWindows, ridgeAt, ridgesOf } from "../src/charts/histograms.js";
+import { gapped, snap, thin } from "../src/charts/lines.js";
+import {
+  cellValue,
+  labelled,
+  layoutOf,
+  ordered,
+  panned,
+  placeAt,
+  pooled,
+  showing,
+  strength,
+  sumsOf,
+  zoomed,
+} from "../src/charts/matrix_geometry.js";
+import { lastAtMost, ticks } from "../src/charts/scale.js";
+
+const WHOLE = { row: 0, column: 0, size: 3 };
+const MATRIX = { labels: [2, 5, 9], counts: [8, 1, 1, 0, 5, 5, 0, 0, 0] };
+
+test("a click in the middle of a drawn cell is that cell", () => {
+  const names = ["a", "b", "c"];
+  for (const view of [WHOLE, { row: 1, column: 0.5, size: 2 }]) {
+    const layout = layoutOf(500, names, view);
+    for (let row = Math.ceil(view.row); row + 1 <= view.row + view.size; row += 1) {
+      for (let column = Math.ceil(view.column); column + 1 <= view.column + view.size; column += 1) {
+        const x = layout.left + (column - view.column + 0.5) * layout.cell;
+        const y = layout.top + (row - view.row + 0.5) * layout.cell;
+        expect(placeAt(x, y, layout, view, 3)).toEqual({ row, column });
+      }
+    }
+  }
+});
+
+test("heads are rows and columns; beside the matrix is nothing", () => {
+  const layout = layoutOf(500, ["a", "b", "c"], WHOLE);
+  const { left, top, edge, cell } = layout;
+  expect(placeAt(left - 3, top + 1.5 * cell, layout, WHOLE, 3)).toEqual({ row: 1, column: null });
+  expect(placeAt(left + 2.5 * cell, top - 3, layout, WHOLE, 3)).toEqual({ row: null, column: 2 });
+  expect(placeAt(left + edge + 20, top + cell, layout, WHOLE, 3)).toBeNull();
+  expect(placeAt(-1, -1, layout, WHOLE, 3)).toBeNull();
+});
+
+test("the matrix and its heads fit the width, for few and for many classes with long names", () => {
+  for (const [classes, width] of [
+    [2, 300],
+    [10, 400],
+    [1000, 700],
+  ] as const) {
+    const names = Array.from({ length: classes }, (_, index) => `a rather long name ${index}`);
+    const { left, edge, top } = layoutOf(width, names, { row: 0, column: 0, size: classes });
+    expect(left + edge).toBeLessThanOrEqual(width);
+    expect(top).toBeLessThan(140);
+  }
+});
+
+test("zooming keeps the cell under the pointer and stays inside", () => {
+  const view = { row: 0, column: 0, size: 1000 };
+  const near = zoomed(view, 10, { row: 900, column: 20 }, 1000);
+  expect(near.size).toBe(100);
+  expect([(900.5 - near.row) / 100, (20.5 - near.column) / 100]).toEqual([
+    expect.closeTo(0.9005),
+    expect.closeTo(0.0205),
+  ]);
+  expect(zoomed(near, 0.001, { row: 0, column: 0 }, 1000)).toEqual(view);
+  expect(zoomed(view, 1e9, { row: 0, column: 0 }, 1000).size).toBe(4);
+  expect(panned(near, -5000, 5000, 1000)).toEqual({ row: 0, column: 900, size: 100 });
+  expect(showing(near, { row: 3, column: null }, 1000)).toEqual({ ...near, row: 3 });
+});
+
+test("cells are counts, shares of their row, or shares of their column", () => {
+  const sums = sumsOf(MATRIX);
+  expect([Array.from(sums.rows), Array.from(sums.columns)]).toEqual([
+    [10, 10, 0],
+    [8, 6, 6],
+  ]);
+  expect((["count", "row", "column"] as const).map((cells) => cellValue(1, 0, 1, sums, cells))).toEqual([
+    1,
+    0.1,
+    1 / 6,
+  ]);
+  expect(cellValue(0, 2, 0, sums, "row")).toBe(0);
+});
+
+test("classes are ordered by number, support or errors", () => {
+  const sums = sumsOf(MATRIX);
+  const order = (["index", "support", "errors"] as const).map((by) => ordered(MATRIX, sums, by));
+  expect(order).toEqual([
+    [0, 1, 2],
+    [0, 1, 2],
+    [1, 0, 2],
+  ]);
+});
+
+test("colour grows with the value; logarithmic colour shows rare confusions", () => {
+  expect([
+    strength(0, 10, true),
+    strength(10, 10, false),
+    strength(10, 10, true),
+    strength(5, 0, false),
+  ]).toEqual([0, 1, expect.closeTo(1), 0]);
+  expect(strength(1, 100, true)).toBeGreaterThan(5 * strength(1, 100, false));
+});
+
+test("one confusion among a thousand classes is still a pixel", () => {
+  const image = pooled(400, { row: 0, column: 0, size: 1000 }, 1000, (row, column) =>
+    row === 731 && column === 12 ? 0.02 : row === column ? -0.9 : 0,
+  );
+  expect(image[Math.floor(731 * 0.4) * 400 + Math.floor(12 * 0.4)]).toBeCloseTo(0.02);
+  expect(image.filter((value) => value > 0)).toHaveLength(1);
+  expect(image.filter((value) => value < 0)).toHaveLength(400);
+});
+
+test("names of many classes are written at round distances that leave room", () => {
+  expect(labelled(4, 40)).toEqual([0, 1, 2, 3]);
+  expect(labelled(1000, 0.54)).toEqual(Array.from({ length: 20 }, (_, index) => index * 50));
+});
+
+const SHARES = {
+  steps: [0, 10, 20],
+  bins: 4,
+  low: -1,
+  high: 1,
+  shares: [0, 1, 0, 0, 0, 0.5, 0.5, 0, 0, 0, 0, 1],
+};
+const FRAME = { left: 10, top: 20, width: 300, height: 100 };
+
+test("the heatmap has time to the right and values upwards", () => {
+  expect(heatCell(10, 119, FRAME, SHARES)).toEqual({ window: 0, bin: 0 });
+  expect(heatCell(309, 21, FRAME, SHARES)).toEqual({ window: 2, bin: 3 });
+  expect([heatCell(9, 50, FRAME, SHARES), heatCell(50, 121, FRAME, SHARES)]).toEqual([null, null]);
+  expect([binEdges(SHARES, 0), binEdges(SHARES, 3)]).toEqual([
+    [-1, -0.5],
+    [0.5, 1],
+  ]);
+});
+
+test("ridges run from the oldest above to the newest in front, and lie in the frame", () => {
+  const ridges = ridgesOf(SHARES, FRAME);
+  expect(ridges.map(({ window }) => window)).toEqual([0, 1, 2]);
+  expect(
+    ridges
+      .map(({ baseline }) => baseline)
+      .every((line, index, all) => index === 0 || line > (all[index - 1] ?? 0)),
+  ).toBe(true);
+  expect(ridges[2]?.baseline).toBe(120);
+  expect(
+    Math.min(
+      ...ridges.flatMap(({ baseline, heights }) => Array.from(heights, (height) => baseline - height)),
+    ),
+  ).toBeGreaterThanOrEqual(FRAME.top);
+});
+
+test("the frontmost ridge under the pointer is hit", () => {
+  const ridges = ridgesOf(SHARES, FRAME);
+  const bin = (index: number): number => FRAME.left + (index + 0.5) * 75;
+  expect(ridgeAt(bin(3), 110, FRAME, ridges)).toEqual({ ridge: 2, bin: 3 });
+  expect(ridgeAt(bin(1), (ridges[0]?.baseline ?? 0) - 10, FRAME, ridges)).toEqual({ ridge: 0, bin: 1 });
+  expect([
+    ridgeAt(5, 50, FRAME, ridges),
+    ridgeAt(bin(0), 20, FRAME, ridges),
+    ridgeAt(50, 50, FRAME, []),
+  ]).toEqual([null, null, null]);
+});
+
+test("windows are thinned evenly and the newest is kept", () => {
+  expect([pickWindows(0, 5), pickWindows(3, 5), pickWindows(1, 1)]).toEqual([[], [0, 1, 2], [0]]);
+  const thinned = pickWindows(200, 36);
+  expect([thinned.length, thinned[0], thinned[35], new Set(thinned).size]).toEqual([36, 0, 199, 36]);
+});
+
+test("a click near a spike is the spike, elsewhere the nearest batch", () => {
+  const steps = [0, 10, 20, 30];
+  expect([
+    snap(13, steps, [17], 5),
+    snap(13, steps, [19], 5),
+    snap(26, steps, [], 5),
+    snap(3, [], [], 1),
+  ]).toEqual([17, 10, 30, null]);
+});
+
+test("gaps stand where a number is not finite, or has no logarithm", () => {
+  const values = [1, Number.NaN, Number.POSITIVE_INFINITY, 0, -1];
+  expect([gapped(values), gapped(values, true)]).toEqual([
+    [1, null, null, 0, -1],
+    [1, null, null, null, null],
+  ]);
+});
+
+test("marks are thinned to what has room", () => {
+  expect(thin([0, 1, 2, 3, 4, 5, 6], 3)).toEqual([0, 3, 6]);
+});
+
+test("ticks are round and inside", () => {
+  expect([ticks(0, 1, 5), ticks(-1.2, 4, 6), ticks(3, 3, 5), ticks(0, 0.3, 3)]).toEqual([
+    [0, 0.2, 0.4, 0.6, 0.8, 1],
+    [-1, 0, 1, 2, 3, 4],
+    [3],
+    [0, 0.1, 0.2, 0.3],
+  ]);
+});
+
+test("a step belongs to the window that began last", () => {
+  expect([0, 9, 10, 99, -5].map((step) => lastAtMost([0, 10, 20], step))).toEqual([0, 0, 1, 2, 0]);
+});
+
+test("text on any colour of the ramps has a contrast of at least 4.5", () => {
+  const luminance = (colour: string): number => {
+    const [red, green, blue] = channels(colour).map((value) =>
+      value / 255 <= 0.03928 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4,
+    ) as [number, number, number];
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+  };
+  for (const dark of [false, true]) {
+    for (let share = 0; share <= 1; share += 0.01) {
+      const ground = ramp(dark)(share);
+      const [one, two] = [luminance(ground), luminance(inkOn(ground))];
+      expect((Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05)).toBeGreaterThanOrEqual(4.5);
+    }
+  }
+});
+
+test("pixels are red, green, blue, opaque in memory", () => {
+  const bytes = new Uint8Array(pixels(() => "rgb(1, 2, 3)").buffer, 0, 4);
+  expect([Array.from(bytes), channels("#ff9800")]).toEqual([
+    [1, 2, 3, 255],
+    [255, 152, 0],
+  ]);
+});

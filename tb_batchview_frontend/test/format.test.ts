@@ -1,0 +1,132 @@
+import { expect, test } from "vitest";
+import { csvCell, csvText } from "../src/csv.js";
+import {
+  ago,
+  bytes,
+  className,
+  count,
+  exact,
+  figure,
+  many,
+  percent,
+  percentTick,
+  score,
+  tick,
+} from "../src/format.js";
+
+test.each([
+  [
+    count,
+    [
+      [19200, "19,200"],
+      [0, "0"],
+      [-5, "−5"],
+      [null, "–"],
+      [Number.NaN, "NaN"],
+    ],
+  ],
+  [
+    figure,
+    [
+      [1.95, "1.950"],
+      [0.31, "0.3100"],
+      [12345.6, "12,346"],
+      [0, "0"],
+      [0.00001234, "1.23e-5"],
+      [-2.5, "−2.500"],
+      [4.2e9, "4.20e+9"],
+      [null, "–"],
+      [Number.POSITIVE_INFINITY, "∞"],
+    ],
+  ],
+  [
+    percent,
+    [
+      [0.081, "8.1\u00a0%"],
+      [1, "100.0\u00a0%"],
+      [0, "0.0\u00a0%"],
+      [0.0004, "0.04\u00a0%"],
+      [null, "–"],
+    ],
+  ],
+  [
+    score,
+    [
+      [0.97, "0.970"],
+      [0, "0.000"],
+      [0.0001, "1e-4"],
+      [Number.NaN, "NaN"],
+    ],
+  ],
+  [
+    tick,
+    [
+      [2, "2"],
+      [0.30000000000000004, "0.3"],
+      [12000, "12,000"],
+      [1e-5, "1e-5"],
+    ],
+  ],
+  [
+    percentTick,
+    [
+      [0.25, "25\u00a0%"],
+      [0.005, "0.5\u00a0%"],
+    ],
+  ],
+  [
+    exact,
+    [
+      [0.1 + 0.2, "0.30000000000000004"],
+      [null, "–"],
+    ],
+  ],
+  [
+    bytes,
+    [
+      [999, "999 B"],
+      [5123456, "5.1 MB"],
+    ],
+  ],
+] as [(value: number | null) => string, [number | null, string][]][])(
+  "%o writes numbers for readers",
+  (write, cases) => {
+    expect(cases.map(([value]) => write(value))).toEqual(cases.map(([, text]) => text));
+  },
+);
+
+test("one is one and two are many", () => {
+  expect([many(1, "batch", "batches"), many(1200, "batch", "batches"), many(0, "sample")]).toEqual([
+    "1 batch",
+    "1,200 batches",
+    "0 samples",
+  ]);
+});
+
+test("time since is in the largest unit that fits", () => {
+  const now = 1_000_000;
+  expect([2, 61, 7300, 90000, -5].map((seconds) => ago(now - seconds, now))).toEqual([
+    "2 s ago",
+    "1 min ago",
+    "2 h ago",
+    "1 d ago",
+    "0 s ago",
+  ]);
+  expect(ago(null, now)).toBe("never");
+});
+
+test("a class without a name is its number", () => {
+  expect([
+    className(["cat", "dog"], 1),
+    className(["cat"], 5),
+    className(null, 3),
+    className(["cat"], null),
+  ]).toEqual(["dog", "5", "3", "–"]);
+});
+
+test("a CSV cell keeps numbers, quotes text and runs no formula", () => {
+  expect(
+    ["a,b", 'say "hi"', "=1+1", "-cmd", "+x", "@y", -0.5, null, undefined, "line\nbreak"].map(csvCell),
+  ).toEqual(['"a,b"', '"say ""hi"""', "'=1+1", "'-cmd", "'+x", "'@y", "-0.5", "", "", '"line\nbreak"']);
+  expect(csvText(["step", "loss"], [[1, 0.5]])).toBe("step,loss\r\n1,0.5\r\n");
+});

@@ -1,0 +1,60 @@
+import { expect, test } from "vitest";
+import { joinHash, splitHash } from "../src/host.js";
+import { fromAddress, INITIAL, type Selection, toAddress } from "../src/selection.js";
+
+const EVERYTHING: Selection = {
+  tab: "classes",
+  run: "a/b & c=d #1 %",
+  phase: "validation",
+  output: "NaN",
+  start: 0,
+  stop: 540,
+  batch: 417,
+  sample: { step: 417, sample: 7 },
+  target: 3,
+  predicted: 0,
+  outcome: "confidently_wrong",
+  layer: "conv2d/1",
+  cells: "column",
+  order: "errors",
+  log: true,
+  diagonal: false,
+  logLoss: true,
+  zoom: true,
+  batchSort: { column: "metrics.top-k accuracy", descending: true },
+  sampleSort: { column: "confidence", descending: false },
+  classSort: { column: "f1", descending: true },
+};
+
+test("a selection comes back whole from TensorBoard's hash", () => {
+  const { ours } = splitHash(joinHash(toAddress(EVERYTHING), ["batchview"]));
+  expect(fromAddress(ours)).toEqual(EVERYTHING);
+});
+
+test("what is as at first is not in the address", () => {
+  expect(toAddress(INITIAL)).toEqual({});
+  expect(toAddress({ ...INITIAL, batch: 0 })).toEqual({ batch: "0" });
+});
+
+test("nonsense in the address is left out", () => {
+  const typed = {
+    tab: "secrets",
+    start: "-3",
+    stop: "1e9",
+    batch: "4.5",
+    sample: "4",
+    outcome: "",
+    log: "yes",
+    cells: "__proto__",
+    batchSort: "-",
+  };
+  expect(fromAddress(typed)).toEqual(INITIAL);
+});
+
+test("keys of others in the hash stay where they are", () => {
+  const { ours, rest } = splitHash(
+    "#batchview&p.batchview.run=a%2Fb&p.other.run=x&tagFilter=loss&p.batchview.bad=%E0%A4%A",
+  );
+  expect([ours, rest]).toEqual([{ run: "a/b" }, ["batchview", "p.other.run=x", "tagFilter=loss"]]);
+  expect(joinHash({ run: "c" }, rest)).toBe("#batchview&p.other.run=x&tagFilter=loss&p.batchview.run=c");
+});

@@ -1,0 +1,158 @@
+import { afterEach, expect, test, vi } from "vitest";
+import { INITIAL } from "../src/selection.js";
+import { choose, Store } from "../src/state.js";
+import { fakePlugin, runsAnswer, settle, timelineBlock } from "./fakes.js";
+
+afterEach(() => vi.unstubAllGlobals());
+
+const BATCH = {
+  step: 731,
+  epoch: 9,
+  index: 3,
+  size: 0,
+  wall_time: 0,
+  loss: 1,
+  metrics: {},
+  error_rate: 0,
+  confidence: 1,
+  previous: 730,
+  next: null,
+  counts: { all: 0, wrong: 0, confidently_wrong: 0 },
+  class_mix: [],
+  total: 0,
+  offset: 0,
+  samples: [],
+  layers: [],
+};
+const ROUTES = {
+  runs: () => runsAnswer(),
+  batches: (query: URLSearchParams) =>
+    query.has("points") ? timelineBlock() : { total: 0, offset: 0, metrics: [], maxima: {}, rows: [] },
+  batch: () => BATCH,
+  layers: () => ({ layers: [] }),
+};
+
+function makeStore(selection = {}): { store: Store; written: Record<string, string>[] } {
+  const written: Record<string, string>[] = [];
+  return {
+    store: new Store(
+      { ...INITIAL, ...selection },
+      () => undefined,
+      (address) => written.push(address),
+    ),
+    written,
+  };
+}
+
+test("where a choice does not exist, the newest run and its first phase are shown", () => {
+  const { runs } = runsAnswer();
+  const older = { ...(runs[0] as (typeof runs)[0]), name: "older", updated: 1 };
+  const chosen = choose({ ...INITIAL, run: "gone", phase: "predict", output: "gone" }, [older, ...runs]);
+  expect([chosen?.run.name, chosen?.phase?.name, chosen?.output?.name]).toEqual([
+    "digits",
+    "train",
+    "probabilities",
+  ]);
+  expect(choose({ ...INITIAL, run: "older" }, [older, ...runs])?.run.name).toBe("older");
+  expect(choose(INITIAL, [])).toBeNull();
+});
+
+test("only what the open tab shows is asked for", async () => {
+  const { asked } = fakePlugin(ROUTES);
+  const { store } = makeStore({ tab: "layers" });
+  store.want();
+  await settle();
+  await settle();
+  expect(asked.map((address) => address.split("?")[0])).toEqual([
+    "./runs",
+    "./runs",
+    "./batches",
+    "./layers",
+  ]);
+});
+
+test("the latest batch is shown until one is chosen", async () => {
+  fakePlugin(ROUTES);
+  const { store, written } = makeStore();
+  store.want();
+  await settle();
+  await settle();
+  expect(store.step).toBe(731);
+  store.pick(417);
+  expect([store.step, written]).toEqual([417, [{ batch: "417" }]]);
+});
+
+test("another run forgets what was chosen inside the old one", () => {
+  fakePlugin(ROUTES);
+  const { store } = makeStore({
+    run: "digits",
+    start: 5,
+    stop: 9,
+    batch: 6,
+    target: 3,
+    sample: { step: 6, sample: 1 },
+    tab: "classes",
+  });
+  store.move({ run: "other" });
+  expect(store.selection).toEqual({ ...INITIAL, run: "other", tab: "classes" });
+});
+
+test("a hidden page asks for nothing and catches up when it is seen again", async () => {
+  const { asked } = fakePlugin(ROUTES);
+  const { store } = makeStore({ tab: "layers" });
+  store.want();
+  await settle();
+  await settle();
+  asked.length = 0;
+  store.setVisible(false);
+  store.refresh();
+  await store.poll();
+  expect(asked).toEqual([]);
+  store.setVisible(true);
+  await settle();
+  expect(asked.map((address) => address.split("?")[0])).toEqual([
+    "./runs",
+    "./runs",
+    "./batches",
+    "./layers",
+  ]);
+});
+
+test("a live page refreshes when the run has grown, and only then", async () => {
+  let batches = 720;
+  const grown = () => {
+    const answer = runsAnswer();
+    for (const phase of answer.runs[0]?.phases ?? []) phase.batches = batches;
+    return answer;
+  };
+  const { asked } = fakePlugin({ ...ROUTES, runs: grown });
+  const { store } = makeStore({ tab: "layers" });
+  store.want();
+  await settle();
+  await settle();
+  asked.length = 0;
+  await store.poll();
+  expect(asked).toEqual(["./runs"]);
+  batches += 1;
+  await store.poll();
+  await settle();
+  expect(asked.map((address) => address.split("?")[0])).toEqual([
+    "./runs",
+    "./runs",
+    "./runs",
+    "./batches",
+    "./layers",
+  ]);
+  asked.length = 0;
+  store.setLive(false);
+  await store.poll();
+  expect(asked).toEqual([]);
+});
+
+test("a link for others names the run that is shown by default", async () => {
+  fakePlugin(ROUTES);
+  const { store } = makeStore({ batch: 3 });
+  store.want();
+  await settle();
+  expect(store.fullAddress).toEqual({ run: "digits", phase: "train", output: "probabilities", batch: "3" });
+});

@@ -1,0 +1,370 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { INITIAL, type Selection } from "../src/selection.js";
+import { Store } from "../src/state.js";
+import { AppElement } from "../src/views/app.js";
+import { batchSheet, sampleSheet } from "../src/views/download.js";
+import { pressKey } from "../src/views/keys.js";
+import { outcomeOf } from "../src/views/parts.js";
+import { epochsOf, healthWords } from "../src/views/sentence.js";
+import { findClasses } from "../src/views/sidebar.js";
+import { MOST_ROWS, ROW_HEIGHT, shiftOf, type TableElement } from "../src/views/table.js";
+import { fakePlugin, HOSTILE, runsAnswer, SAMPLE, settle, timelineBlock } from "./fakes.js";
+
+// There is no canvas to draw on here; the browser tests see the pictures.
+vi.mock("uplot", () => ({
+  default: class {
+    over = document.createElement("div");
+    cursor = { idx: null };
+    setData(): void {}
+    redraw(): void {}
+    destroy(): void {}
+  },
+}));
+
+beforeEach(() => {
+  // happy-dom lays nothing out: give every element a size, so that tables have rows in view.
+  vi.spyOn(HTMLElement.prototype, "clientHeight", "get").mockReturnValue(400);
+  vi.spyOn(HTMLElement.prototype, "clientWidth", "get").mockReturnValue(600);
+});
+
+afterEach(() => {
+  vi.unstubAllGlobals();
+  vi.restoreAllMocks();
+  document.body.replaceChildren();
+});
+
+const hostileRuns = () => {
+  const answer = runsAnswer({ name: HOSTILE, metrics: [HOSTILE], layers: [HOSTILE] });
+  const run = answer.runs[0] as (typeof answer.runs)[0];
+  run.outputs = [
+    {
+      name: HOSTILE,
+      task: "multiclass",
+      classes: 10,
+      activation: null,
+      class_names: Array(10).fill(HOSTILE),
+    },
+  ];
+  run.health = {
+    ...run.health,
+    corrupt_records: 2,
+    warnings: [{ kind: "capture", message: HOSTILE, count: 3 }],
+  };
+  return answer;
+};
+
+const figures = { mean: 1, std: 1, zero_fraction: 0 };
+const sample = { ...SAMPLE, id: HOSTILE };
+const ROUTES = {
+  runs: hostileRuns,
+  batches: (query: URLSearchParams) =>
+    query.has("points")
+      ? timelineBlock()
+      : {
+          total: 1,
+          offset: 0,
+          metrics: [HOSTILE],
+          maxima: { loss: 2 },
+          rows: [
+            {
+              step: 4,
+              epoch: 0,
+              index: 4,
+              size: 64,
+              wall_time: 1,
+              loss: "NaN",
+              error_rate: 0.3,
+              confidence: null,
+              metrics: { [HOSTILE]: 1 },
+              worst: { target: 3, predicted: 5, count: 2 },
+            },
+          ],
+        },
+  batch: () => ({
+    step: 4,
+    epoch: 0,
+    index: 4,
+    size: 64,
+    wall_time: 1,
+    loss: 1,
+    metrics: { [HOSTILE]: 1 },
+    error_rate: 0.1,
+    confidence: 0.9,
+    previous: 3,
+    next: 5,
+    counts: { all: 1, wrong: 1, confidently_wrong: 1 },
+    class_mix: [
+      { class: 3, target: 1, predicted: 0 },
+      { class: 5, target: 0, predicted: 1 },
+    ],
+    total: 1,
+    offset: 0,
+    samples: [sample],
+    layers: [{ layer: HOSTILE, ...figures, before: null }],
+  }),
+  sample: () => ({ ...sample, classes: 10, scores: sample.top, history: [] }),
+  samples: () => ({ total: 1, offset: 0, samples: [sample] }),
+  classes: () => ({
+    batches: 1,
+    samples: 1,
+    accuracy: 0.5,
+    macro_f1: 0.5,
+    total: 1,
+    offset: 0,
+    classes: [
+      {
+        class: 3,
+        support: 1,
+        predicted: 0,
+        precision: null,
+        recall: 0,
+        recall_low: 0,
+        recall_high: 0.8,
+        f1: null,
+        most_confused: { class: 5, count: 1 },
+      },
+    ],
+  }),
+  layers: () => ({
+    layers: [
+      { name: HOSTILE, batches: 1, first_step: 0, last_step: 0, units: 4, min: 0, max: 1, ...figures },
+    ],
+  }),
+};
+
+async function showPage(
+  selection: Partial<Selection>,
+  routes: Record<string, (query: URLSearchParams) => unknown> = ROUTES,
+): Promise<{ app: AppElement; store: Store }> {
+  fakePlugin(routes);
+  const app = new AppElement();
+  const store = new Store(
+    { ...INITIAL, ...selection },
+    () => app.requestUpdate(),
+    () => undefined,
+  );
+  app.store = store;
+  document.body.append(app);
+  store.want();
+  for (let turn = 0; turn < 6; turn += 1) await settle();
+  await app.updateComplete;
+  return { app, store };
+}
+
+test.each(["batches", "classes", "samples", "layers"] as const)(
+  "hostile names, ids and messages are text in the %s tab",
+  async (tab) => {
+    const { app } = await showPage({ tab, batch: 4, target: 3, sample: { step: 4, sample: 7 } });
+    expect(app.querySelectorAll("img, script")).toHaveLength(0);
+    expect(app.querySelector('[data-testid="content"]')?.textContent).toContain(HOSTILE);
+    expect(app.querySelector('[data-testid="health"]')?.textContent).toContain(HOSTILE);
+    expect("hacked" in window).toBe(false);
+  },
+);
+
+test("the badge says how many batches were kept of those there were", async () => {
+  const { app } = await showPage({});
+  expect(app.querySelector('[data-testid="badge"]')?.textContent).toBe("720 of 732 batches · live");
+});
+
+test("the table of batches shows NaN and missing values as such", async () => {
+  const { app } = await showPage({});
+  const cells = [...app.querySelectorAll('[data-testid="batches-table"] tbody tr[aria-rowindex] td')].map(
+    (cell) => cell.textContent?.trim(),
+  );
+  expect(cells).toEqual(["4", "0", "64", "NaN", "1.000", "30.0\u00a0%", "–", `${HOSTILE} → ${HOSTILE} (2)`]);
+});
+
+test("without runs the page says where was looked and which lines are missing", async () => {
+  const { app } = await showPage({}, { runs: () => ({ ...runsAnswer(), runs: [] }) });
+  const text = app.querySelector('[data-testid="empty"]')?.textContent ?? "";
+  expect(text).toContain("/home/ada/logs");
+  expect(text).toContain('callbacks=[BatchViewCallback("/home/ada/logs/run-1")]');
+});
+
+test("an error of the first answer is said, with a way to try again", async () => {
+  const { app } = await showPage(
+    {},
+    { runs: () => new Response("logdir must be readable.", { status: 400 }) },
+  );
+  const error = app.querySelector('[data-testid="error"]');
+  expect([
+    error?.textContent?.includes("logdir must be readable."),
+    error?.querySelector("button")?.textContent,
+  ]).toEqual([true, "Try again"]);
+});
+
+test("a regression never shows a matrix of classes", async () => {
+  const runs = runsAnswer({ outputs: [{ name: "age", task: "regression", classes: 0, activation: null }] });
+  const classes = { batches: 3, samples: 96, mean_absolute_error: 2.345, total: 0, offset: 0, classes: [] };
+  const { app } = await showPage({ tab: "classes" }, { ...ROUTES, runs: () => runs, classes: () => classes });
+  const content = app.querySelector('[data-testid="content"]');
+  expect([
+    content?.querySelector("bv-matrix"),
+    content?.textContent?.includes("it has no classes"),
+    content?.textContent?.includes("2.345"),
+  ]).toEqual([null, true, true]);
+});
+
+test("several labels a sample give a table of labels and no matrix", async () => {
+  const runs = runsAnswer({
+    outputs: [{ name: "tags", task: "multilabel", classes: 5, activation: "sigmoid", class_names: null }],
+  });
+  const { app } = await showPage({ tab: "classes" }, { ...ROUTES, runs: () => runs });
+  expect([
+    app.querySelector("bv-matrix"),
+    app.querySelector('[data-testid="classes-table"] th')?.textContent,
+  ]).toEqual([null, "Label"]);
+});
+
+test("a run that a link names and the log directory lacks is said", async () => {
+  const { app } = await showPage({ run: "gone" });
+  expect(app.querySelector('[data-testid="missing-run"]')?.textContent).toContain("“gone”");
+});
+
+test("a click on a header sorts, on the same header the other way", async () => {
+  const { app, store } = await showPage({});
+  const click = (): void =>
+    app.querySelector<HTMLElement>('[data-testid="batches-table"] [data-column="loss"] button')?.click();
+  click();
+  expect(store.selection.batchSort).toEqual({ column: "loss", descending: true });
+  await app.updateComplete;
+  await app.querySelector<TableElement>('[data-testid="batches-table"]')?.updateComplete;
+  click();
+  expect(store.selection.batchSort).toEqual({ column: "loss", descending: false });
+});
+
+test("keys go to the next batch, the tabs, the search and the sheet; Esc widens step by step", async () => {
+  const { store } = await showPage({ batch: 4, target: 3, start: 2, sample: { step: 4, sample: 7 } });
+  const done: string[] = [];
+  const press = (key: string): boolean =>
+    pressKey(
+      store,
+      key,
+      (by) => done.push(`row ${by}`),
+      () => done.push("search"),
+    );
+  expect(["ArrowUp", "ArrowDown", "/", "q"].map(press)).toEqual([true, true, true, false]);
+  expect(done).toEqual(["row -1", "row 1", "search"]);
+  press("ArrowRight");
+  expect(store.selection.batch).toBe(5);
+  for (const left of [{ sample: null }, { target: null }, { start: null }, { batch: null }]) {
+    press("Escape");
+    expect(store.selection).toMatchObject(left);
+  }
+  press("3");
+  press("?");
+  expect([store.selection.tab, store.help]).toEqual(["samples", true]);
+});
+
+test("a table longer than a browser can scroll still reaches its last row", () => {
+  const total = 3_000_000;
+  const viewport = 440;
+  const bottom = MOST_ROWS * ROW_HEIGHT - viewport;
+  expect([
+    shiftOf(0, viewport, total),
+    shiftOf(bottom, viewport, total),
+    shiftOf(bottom, viewport, 1000),
+  ]).toEqual([0, total - MOST_ROWS, 0]);
+});
+
+test("the outcome of a sample is one of four, confident from 0.8 on", () => {
+  const cases = [
+    [3, 3, 0.8],
+    [3, 3, 0.79],
+    [3, 5, 0.5],
+    [3, 5, 0.9],
+    [null, null, 0.9],
+  ] as const;
+  expect(
+    cases.map(([target, predicted, confidence]) => outcomeOf({ ...SAMPLE, target, predicted, confidence })),
+  ).toEqual(["correct_confident", "correct_unsure", "wrong_unsure", "wrong_confident", null]);
+});
+
+test("a class is found by number, by its beginning and by any part", () => {
+  const names = ["husky", "tabby cat", "cat", "wildcat", "2nd"];
+  expect([
+    findClasses(names, 5, "cat"),
+    findClasses(names, 5, " 2"),
+    findClasses(null, 30, "2"),
+    findClasses(names, 5, " "),
+  ]).toEqual([[2, 1, 3], [2, 4], [2, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 12], []]);
+});
+
+test("a range touches the epochs that run through it", () => {
+  const epochs = [
+    { epoch: 0, step: 0 },
+    { epoch: 1, step: 72 },
+    { epoch: 2, step: 144 },
+  ];
+  expect([
+    epochsOf(epochs, 0, 71),
+    epochsOf(epochs, 71, 72),
+    epochsOf(epochs, 150, 900),
+    epochsOf([], 0, 9),
+  ]).toEqual([[0, 0], [0, 1], [2, 2], null]);
+});
+
+test("health is said in sentences, and a healthy run says nothing", () => {
+  const health = runsAnswer().runs[0]?.health;
+  if (health === undefined) throw new Error("the fake run must have a health");
+  expect(healthWords(health)).toEqual([]);
+  expect(
+    healthWords({
+      ...health,
+      corrupt_records: 1,
+      dropped_batches: 12,
+      warnings: [{ kind: "capture", message: "No loss.", count: 1 }],
+    }),
+  ).toEqual([
+    "1 record is corrupt and left out.",
+    "12 batches were dropped while recording, because the disk did not keep up.",
+    "No loss.",
+  ]);
+});
+
+test("sheets have a head for every cell", () => {
+  const batches = batchSheet(
+    [
+      {
+        step: 4,
+        epoch: 0,
+        index: 4,
+        size: 64,
+        wall_time: 1,
+        loss: 0.5,
+        error_rate: 0.1,
+        confidence: 0.9,
+        metrics: { accuracy: 0.9 },
+        worst: { target: 0, predicted: 1, count: 2 },
+      },
+    ],
+    ["accuracy"],
+    ["cat", "dog"],
+  );
+  expect(Object.fromEntries(batches.head.map((name, index) => [name, batches.rows[0]?.[index]]))).toEqual({
+    step: 4,
+    epoch: 0,
+    index: 4,
+    size: 64,
+    wall_time: 1,
+    loss: 0.5,
+    accuracy: 0.9,
+    error_rate: 0.1,
+    confidence: 0.9,
+    worst_target: "cat",
+    worst_predicted: "dog",
+    worst_count: 2,
+  });
+  const samples = sampleSheet([SAMPLE], null);
+  expect(samples.rows[0]).toHaveLength(samples.head.length);
+});
+
+test("a value in a style is a number, whatever the answer held", async () => {
+  const { app } = await showPage({ batch: 4 });
+  const styles = [...app.querySelectorAll<HTMLElement>("[style]")].map(({ style }) => style.cssText);
+  expect(styles.length).toBeGreaterThan(0);
+  expect(
+    styles.every((text) => !text.includes("url") && !text.includes("undefined") && !text.includes("NaN")),
+  ).toBe(true);
+});
