@@ -13,6 +13,7 @@ import stat
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -55,8 +56,7 @@ class Layout:
     samples: Mapping[str, int]
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One complete batch in a file.
 
     Attributes:
@@ -78,8 +78,7 @@ class Entry:
     summaries: Mapping[str, bytes]
 
 
-@dataclasses.dataclass(frozen=True)
-class StatusEntry:
+class StatusEntry(NamedTuple):
     """A status in a file."""
 
     file: int
@@ -271,8 +270,9 @@ class _KnownLayout:
         position = frame.payload_position
         if len(front) < self.read_ahead:
             return None
-        if any(front[start:stop] != constant for start, stop, constant in self.near):
-            return None
+        for start, stop, constant in self.near:
+            if front[start:stop] != constant:
+                return None
         if any(os.pread(fd, stop - start, position + start) != constant for start, stop, constant in self.far):
             return None
         step, stop = _read_varint(front, 10)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import struct
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -34,6 +35,8 @@ _SAMPLE_COLUMNS: dict[str, tuple[Any, float]] = {
     "error": (np.float32, np.nan),
 }
 _FIGURES = len(metadata.LAYER_FIGURES)
+# Rows and pieces that wait to be joined; a piece may keep a whole record (64 KiB) in memory.
+_PENDING = 512
 
 
 class Column:
@@ -43,22 +46,27 @@ class Column:
         self._shape = (width,) if width else ()
         self._values: Array = np.empty((0, *self._shape), dtype)
         self._stored = 0
-        self._pending: list[Any] = []
+        # Joined many at a time: a copy per batch would cost more than all the rest.
+        self._pieces: list[Array] = []
+        self._rows: list[Any] = []
         self._fill = fill
         self.count = 0
 
     def append(self, row: Any) -> None:
         """Add one row."""
-        self._pending.append(row)
+        self._rows.append(row)
         self.count += 1
-        if len(self._pending) >= 4096:
+        if len(self._rows) >= _PENDING:
             self._flush()
 
     def extend(self, rows: Array) -> None:
-        """Add rows."""
-        self._flush()
-        self._store(rows)
+        """Add rows; they must not change later."""
+        if self._rows:
+            self._seal()
+        self._pieces.append(rows)
         self.count += len(rows)
+        if len(self._pieces) >= _PENDING:
+            self._flush()
 
     def pad(self, count: int, fill: float | None = None) -> None:
         """Fill up to `count` rows with what stands for none."""
@@ -70,7 +78,7 @@ class Column:
         """Put other rows in place of all; earlier views stay as they are."""
         self._values = np.ascontiguousarray(rows, self._values.dtype)
         self._stored = self.count = len(rows)
-        self._pending = []
+        self._pieces, self._rows = [], []
 
     def view(self) -> Array:
         """Return the rows so far, read-only."""
@@ -79,20 +87,23 @@ class Column:
         rows.flags.writeable = False
         return rows
 
-    def _flush(self) -> None:
-        if self._pending:
-            rows = np.array(self._pending, self._values.dtype)
-            self._pending = []
-            self._store(rows)
+    def _seal(self) -> None:
+        self._pieces.append(np.array(self._rows, self._values.dtype))
+        self._rows = []
 
-    def _store(self, rows: Array) -> None:
-        needed = self._stored + len(rows)
+    def _flush(self) -> None:
+        if self._rows:
+            self._seal()
+        if not self._pieces:
+            return
+        needed = self.count
         if needed > len(self._values):
             grown = np.empty((max(needed, 2 * len(self._values), 256), *self._shape), self._values.dtype)
             grown[: self._stored] = self._values[: self._stored]
             self._values = grown
-        self._values[self._stored : needed] = rows
+        np.concatenate(self._pieces, out=self._values[self._stored : needed], casting="unsafe")
         self._stored = needed
+        self._pieces = []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -303,7 +314,7 @@ class RunStore:
         self._info: dict[str, str] = {}
         self._layouts: list[index.Layout] = []
         self._layout_numbers: dict[int, int] = {}
-        self._contents: list[metadata.Content] = []
+        self._content: metadata.Content | None = None
         self._statuses: dict[tuple[int, str, str], int] = {}
         self._seen: dict[str, int] = {}
         self._bases: dict[tuple[int, str], int] = {}
@@ -312,12 +323,10 @@ class RunStore:
 
     def _add(self, entry: index.Entry) -> None:
         layout = entry.layout
-        content = layout.content
-        # Contents are few and the same object for all batches of a layout.
-        if not any(known is content for known in self._contents):
-            self._contents.append(content)
-            self._outputs.update(content.outputs)
-            self._info.update(content.run)
+        if layout.content is not self._content:
+            self._content = layout.content
+            self._outputs.update(layout.content.outputs)
+            self._info.update(layout.content.run)
         phase = self._phases.get(layout.phase)
         if phase is None:
             phase = self._phases[layout.phase] = _PhaseColumns(layout.phase)
@@ -456,15 +465,14 @@ class _PhaseColumns:
             ValueError, OverflowError: A number of the header cannot be.
         """
         plan = self._plan(entry.layout)
-        header = np.frombuffer(entry.front, "<f8", len(plan.fields), plan.header_offset).tolist()
-        whole = {field: _whole(header[place]) for field, place in plan.whole}
+        header = plan.header.unpack_from(entry.front, plan.header_offset)
+        whole = [0 if place is None else _whole(header[place]) for place in plan.whole]
         row = self.count
         self.step.append(entry.step)
         self.wall_time.append(entry.wall_time)
-        for field, column in self.numbers.items():
-            column.append(whole.get(field, 0))
-        for field, place in plan.floats:
-            column = self.fields[field]
+        for column, number in zip(self.numbers.values(), whole, strict=True):
+            column.append(number)
+        for column, place in plan.floats:
             column.pad(row)
             column.append(header[place])
         self.file.append(entry.file)
@@ -473,7 +481,8 @@ class _PhaseColumns:
         self.layout.append(layout)
         self.fieldset.append(plan.fieldset)
         for output, samples, slots in plan.outputs:
-            arrays = {kind: encode.slot_array(entry.front, slot) for kind, slot in slots}
+            front = entry.front
+            arrays = {kind: np.frombuffer(front, dtype, samples, offset) for kind, dtype, offset in slots}
             self.outputs[output].add(row, samples, arrays)
         for layer, raw in entry.summaries.items():
             rows, figures = self.layers.setdefault(layer, (Column(np.int64, 0), Column(np.float32, np.nan, _FIGURES)))
@@ -553,22 +562,22 @@ class _PhaseColumns:
         if len(self._plans) > index.MAX_LAYOUTS:
             self._plans.clear()
         fields = layout.content.fields
-        places = dict(zip(fields, range(len(fields)), strict=True))
+        places = {field: place for place, field in enumerate(fields)}
         for field in places:
             if field not in self.numbers and field not in self.fields:
                 self.fields[field] = Column(np.float64, np.nan)
-        front: dict[str, list[tuple[str, encode.Slot]]] = {output: [] for output in layout.samples}
+        front: dict[str, list[tuple[str, Any, int]]] = {output: [] for output in layout.samples}
         for (output, kind), slot in layout.arrays.items():
             if kind in _SAMPLE_COLUMNS:
-                front[output].append((kind, slot))
+                front[output].append((kind, slot.dtype, slot.offset))
         for output in front:
             self.outputs.setdefault(output, _OutputColumns())
         plan = _Plan(
-            fields=fields,
+            header=struct.Struct(f"<{len(fields)}d"),
             fieldset=self.fieldsets.setdefault(frozenset(fields), len(self.fieldsets)),
             header_offset=layout.header.offset,
-            whole=tuple((field, place) for field, place in places.items() if field in self.numbers),
-            floats=tuple((field, place) for field, place in places.items() if field not in self.numbers),
+            whole=tuple(places.get(field) for field in self.numbers),
+            floats=tuple((self.fields[field], place) for field, place in places.items() if field in self.fields),
             outputs=tuple((output, layout.samples[output], tuple(slots)) for output, slots in front.items()),
         )
         # The layout is kept with it, so that no other one gets the same id.
@@ -580,12 +589,12 @@ class _PhaseColumns:
 class _Plan:
     """Which bytes of a layout go into which columns."""
 
-    fields: tuple[str, ...]
-    fieldset: int
+    header: struct.Struct
     header_offset: int
-    whole: tuple[tuple[str, int], ...]
-    floats: tuple[tuple[str, int], ...]
-    outputs: tuple[tuple[str, int, tuple[tuple[str, encode.Slot], ...]], ...]
+    fieldset: int
+    whole: tuple[int | None, ...]
+    floats: tuple[tuple[Column, int], ...]
+    outputs: tuple[tuple[str, int, tuple[tuple[str, Any, int], ...]], ...]
 
 
 def _whole(number: float) -> int:
