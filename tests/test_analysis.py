@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics
@@ -50,6 +50,7 @@ def test_confusion_leaves_out_samples_without_a_class() -> None:
     assert analysis.count_confusion(target, predicted, 2).tolist() == [[1, 0], [1, 0]]
 
 
+@settings(deadline=None)
 @given(pairs)
 def test_confusion_sums_to_the_samples_that_have_classes(drawn: tuple[int, list[tuple[int, int]]]) -> None:
     classes, samples = drawn
@@ -60,6 +61,7 @@ def test_confusion_sums_to_the_samples_that_have_classes(drawn: tuple[int, list[
     assert confusion.sum() == sum(first >= 0 and second >= 0 for first, second in samples)
 
 
+@settings(deadline=None)
 @given(pairs, st.randoms())
 def test_permuting_samples_changes_no_confusion(drawn: tuple[int, list[tuple[int, int]]], random: object) -> None:
     classes, samples = drawn
@@ -129,6 +131,7 @@ def test_wilson_interval_equals_published_values(successes: int, total: int, low
     assert (round(float(found[0][0]), 4), round(float(found[1][0]), 4)) == (low, high)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(0, 1000))
 def test_wilson_interval_holds_the_share(first: int, second: int) -> None:
     successes, total = sorted((first, second))
@@ -162,6 +165,7 @@ def test_picked_classes_are_those_with_most_errors() -> None:
     assert analysis.pick_classes(confusion, 9).tolist() == [0, 1, 2, 3]
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(st.integers(-1, 3), st.integers(-1, 3)), max_size=12), min_size=1, max_size=6))
 def test_worst_confusion_equals_a_count_by_hand(batches: list[list[tuple[int, int]]]) -> None:
     target, predicted = split([pair for batch in batches for pair in batch])
@@ -195,6 +199,7 @@ def test_outcomes_part_the_samples_that_have_classes() -> None:
     }
 
 
+@settings(deadline=None)
 @given(losses, st.booleans())
 def test_sorting_puts_missing_values_last_in_both_directions(values: np.ndarray, descending: bool) -> None:
     order = analysis.sort_order(values, descending=descending)
@@ -214,6 +219,7 @@ def test_sorting_keeps_the_order_of_equal_values() -> None:
     assert analysis.sort_order(values, missing=values == 1.0).tolist() == [1, 3, 0, 2]
 
 
+@settings(deadline=None)
 @given(losses, st.integers(1, 20))
 def test_buckets_lose_no_extreme_and_no_value(values: np.ndarray, points: int) -> None:
     size = analysis.bucket_size(len(values), points)
@@ -315,6 +321,7 @@ def summarise(values: np.ndarray) -> list[float]:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 99))
 def test_merged_moments_are_those_of_all_values_together(sizes: list[int], window: int, seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -350,6 +357,7 @@ histograms = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(histograms, st.integers(1, 80))
 def test_rebinning_conserves_mass(drawn: list[tuple[float, float, list[int]]], bins: int) -> None:
     low = np.array([first for first, _, _ in drawn])

@@ -80,7 +80,7 @@ def test_torn_tail_is_read_when_complete(tmp_path: Path) -> None:
     assert count_corrupt(run) == 0
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_file_that_grows_anyhow_yields_the_same_batches(tmp_path: Path, data: st.DataObject) -> None:
     content = b"".join(frames([make_record(step, samples=2) for step in range(3)]))
@@ -133,7 +133,7 @@ def test_a_lost_stretch_that_grows_is_counted_once(tmp_path: Path) -> None:
     assert count_corrupt(run) == 1
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.integers(0, 10_000), value=st.integers(1, 255))
 def test_one_changed_byte_never_yields_a_wrong_batch(tmp_path: Path, place: int, value: int) -> None:
     records = [make_record(step, samples=2) for step in range(3)]

@@ -162,7 +162,7 @@ def changed(step: int) -> BatchRecord:
     return make_record(step, samples=11, wall_time=TIME + 1000 + step, layers={"late": make_summary(step)})
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     first=st.sets(st.integers(0, 20), max_size=12),
     second=st.sets(st.integers(0, 20), max_size=12),
@@ -392,6 +392,7 @@ def test_readers_see_whole_snapshots_while_the_run_grows(tmp_path: Path) -> None
     assert len(run.view.phases["train"]) == 100
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=40), st.integers(0, 5))
 def test_a_column_equals_a_list(values: list[int], padding: int) -> None:
     column, expected = Column(np.int64, -1), []
