@@ -45,6 +45,8 @@ export interface Selection {
   logLoss: boolean;
   /** The timeline shows the range alone. */
   zoom: boolean;
+  /** Histograms show also the values that hardly any batch has. */
+  allValues: boolean;
   batchSort: Sort;
   sampleSort: Sort;
   classSort: Sort;
@@ -69,6 +71,7 @@ export const INITIAL: Readonly<Selection> = {
   diagonal: true,
   logLoss: false,
   zoom: false,
+  allValues: false,
   batchSort: { column: "step", descending: false },
   sampleSort: { column: "loss", descending: true },
   classSort: { column: "recall", descending: false },
@@ -116,6 +119,7 @@ const READ: Readers = {
   diagonal: readFlag,
   logLoss: readFlag,
   zoom: readFlag,
+  allValues: readFlag,
   batchSort: readSort,
   sampleSort: readSort,
   classSort: readSort,

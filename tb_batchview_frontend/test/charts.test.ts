@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { channels, inkOn, pixels, ramp } from "../src/charts/colour.js";
-import { binEdges, heatCell, pickWindows, ridgeAt, ridgesOf } from "../src/charts/histograms.js";
+import { binEdges, heatCell, pickWindows, ridgeAt, ridgesOf, usualValues } from "../src/charts/histograms.js";
 import { gapped, snap, thin } from "../src/charts/lines.js";
 import {
   cellValue,
@@ -228,4 +228,23 @@ test("pixels are red, green, blue, opaque in memory", () => {
     [1, 2, 3, 255],
     [255, 152, 0],
   ]);
+});
+
+test("a window gone wild does not press the others into a corner; without one nothing is left out", () => {
+  const bins = 10;
+  const shares = new Float32Array(40 * bins);
+  for (let window = 0; window < 40; window += 1) {
+    shares[window * bins + 2] = 0.5;
+    shares[window * bins + 3] = 0.5;
+  }
+  shares.set([0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 17 * bins);
+  const all = { steps: Array.from({ length: 40 }, (_, index) => index), shares, bins, low: 0, high: 10 };
+  const usual = usualValues(all);
+  expect([usual.bins, usual.low, usual.high, Array.from(usual.shares).slice(0, 2)]).toEqual([
+    2,
+    2,
+    4,
+    [0.5, 0.5],
+  ]);
+  expect(usualValues(usual)).toBe(usual);
 });

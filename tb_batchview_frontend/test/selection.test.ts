@@ -21,6 +21,7 @@ const EVERYTHING: Selection = {
   diagonal: false,
   logLoss: true,
   zoom: true,
+  allValues: true,
   batchSort: { column: "metrics.top-k accuracy", descending: true },
   sampleSort: { column: "confidence", descending: false },
   classSort: { column: "f1", descending: true },

@@ -27,6 +27,35 @@ export function greatestShare({ shares }: Histograms): number {
   return greatest;
 }
 
+/**
+ * Leave out the outer values that hardly any window has: one batch gone wild would press all others into a corner.
+ * A bin counts as usual when at least one window in twenty has a thousandth of its values there.
+ */
+export function usualValues(histograms: Histograms): Histograms {
+  const windows = histograms.steps.length;
+  const usual = Array.from({ length: histograms.bins }, (_, bin) => {
+    let seen = 0;
+    for (let window = 0; window < windows; window += 1)
+      if (shareAt(histograms, window, bin) >= 0.001) seen += 1;
+    return seen >= Math.max(1, windows / 20);
+  });
+  const [first, last] = [usual.indexOf(true), usual.lastIndexOf(true)];
+  if (first < 0 || (last - first + 1) / histograms.bins > 0.8) return histograms;
+  const bins = last - first + 1;
+  const shares = new Float32Array(windows * bins);
+  for (let window = 0; window < windows; window += 1) {
+    for (let bin = 0; bin < bins; bin += 1)
+      shares[window * bins + bin] = shareAt(histograms, window, first + bin);
+  }
+  return {
+    steps: histograms.steps,
+    shares,
+    bins,
+    low: binEdges(histograms, first)[0],
+    high: binEdges(histograms, last)[1],
+  };
+}
+
 /** The values that fall into a bin: from, to. */
 export function binEdges({ low, high, bins }: Histograms, bin: number): [number, number] {
   const width = (high - low) / bins;

@@ -332,7 +332,9 @@ export class MatrixElement extends CanvasElement {
   }
 
   private zoom(factor: number, about: Place = this.focused ?? this.chosen()): void {
-    this.view = zoomed(this.view, factor, about, this.classes);
+    // With a row or a column alone, the diagonal is what to keep in view.
+    const { row, column } = about;
+    this.view = zoomed(this.view, factor, { row: row ?? column, column: column ?? row }, this.classes);
     this.tip = null;
     this.requestUpdate();
   }

@@ -60,7 +60,15 @@ export class AppElement extends LitElement {
     if (pressKey(store, event.key, moveRow, search)) event.preventDefault();
   };
 
+  private opened: object | null = null;
+
   protected override updated(): void {
+    const sample = this.store?.sample.value ?? null;
+    if (sample !== this.opened) {
+      this.opened = sample;
+      // Its scores may open below what is in sight.
+      this.querySelector('[data-testid="sample"]')?.scrollIntoView({ block: "nearest" });
+    }
     const sheet = this.querySelector("dialog");
     if (sheet === null || this.store === null) return;
     if (this.store.help && !sheet.open) sheet.showModal();

@@ -55,15 +55,15 @@ function mixBar(store: Store, batch: BatchAnswer, which: "target" | "predicted")
 }
 
 function layersTable(store: Store, batch: BatchAnswer): TemplateResult {
-  if (batch.layers.length === 0) {
-    return html`<p class="quiet small">The layers were not summarised in this batch (<code>histogram_freq</code> says how often they are).</p>`;
-  }
+  const head = (words: string): TemplateResult =>
+    html`<div class="head"><h2>Layers in this batch</h2><span class="quiet small">${words}</span></div>`;
+  if (batch.layers.length === 0) return head("not summarised here; histogram_freq says how often they are");
   const changed = (now: number | null, then: number | null | undefined): string => {
     if (now === null || then === null || then === undefined || then === 0) return "";
     const ratio = Math.abs(now / then);
     return ratio >= 2 ? ` ▲ ${ratio.toFixed(1)}×` : ratio <= 0.5 ? ` ▼ ${ratio.toFixed(2)}×` : "";
   };
-  return html`<div class="wide"><table class="grid" data-testid="batch-layers" aria-label="Layers in this batch">
+  return html`${head("▲▼ spread doubled or halved against the 20 summaries before")}<div class="wide"><table class="grid" data-testid="batch-layers" aria-label="Layers in this batch">
     <thead><tr><th scope="col">Layer</th><th scope="col" class="number">Mean</th><th scope="col" class="number">Std</th><th scope="col" class="number">Zeros</th></tr></thead>
     <tbody>${batch.layers.map((row) => {
       const mark = changed(row.std, row.before?.std);
@@ -92,7 +92,7 @@ export function batchView(store: Store): TemplateResult {
         data-testid="batch-samples"
         class=${batch.step === store.step ? "" : "stale"}
         label=${`Samples of batch ${batch.step}`}
-        .columns=${sampleColumns({ output, names: store.classNames, top: true, sortable: BATCH_SORTS })}
+        .columns=${sampleColumns({ output, names: store.classNames, top: true, ids: store.batch.row(0)?.id != null, sortable: BATCH_SORTS })}
         .rows=${store.batch}
         .sort=${sampleSort}
         .subject=${`${store.step}${JSON.stringify(sampleSort)}${store.selection.outcome}${store.selection.target}/${store.selection.predicted}`}
@@ -109,6 +109,6 @@ export function batchView(store: Store): TemplateResult {
         : html`<div class="panel" data-testid="class-mix"><div class="head"><h2>Class mix</h2><span class="quiet small">samples of each class, in the targets and in the predictions</span></div>
           <div class="mix">${mixBar(store, batch, "target")}${mixBar(store, batch, "predicted")}</div></div>`
     }
-    <div class="panel"><div class="head"><h2>Layers in this batch</h2><span class="quiet small">▲▼ spread doubled or halved against the 20 summaries before</span></div>${layersTable(store, batch)}</div>
+    ${store.chosen?.run.layers.length === 0 ? nothing : html`<div class="panel">${layersTable(store, batch)}</div>`}
   </section>`;
 }

@@ -2,13 +2,13 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import "../charts/heatmap.js";
-import type { Histograms } from "../charts/histograms.js";
+import { type Histograms, usualValues } from "../charts/histograms.js";
 import "../charts/lines.js";
 import "../charts/ridgeline.js";
 import { count, exact, figure, many, percent, percentTick } from "../format.js";
 import type { Store } from "../state.js";
 import type { Block, LayerHeader, LayerRow } from "../types.js";
-import { waiting } from "./parts.js";
+import { chip, waiting } from "./parts.js";
 import type { TableColumn } from "./table.js";
 import "./table.js";
 
@@ -61,13 +61,20 @@ const column = (layer: Block<LayerHeader>, name: string): ArrayLike<number> =>
 const combine = (a: ArrayLike<number>, b: ArrayLike<number>, sign: 1 | -1): number[] =>
   Array.from(a, (value, index) => value + sign * (b[index] ?? Number.NaN));
 
-const histograms = new WeakMap<object, Histograms>();
-function histogramsOf(layer: Block<LayerHeader>): Histograms {
-  const known = histograms.get(layer);
+interface Pictured {
+  all: Histograms;
+  usual: Histograms;
+}
+
+/** The same objects for the same answer, so that the pictures are laid out once and not at every render. */
+const pictured = new WeakMap<object, Pictured>();
+function histogramsOf(layer: Block<LayerHeader>): Pictured {
+  const known = pictured.get(layer);
   if (known !== undefined) return known;
   const { low, high, bins } = layer.header;
-  const made = { steps: column(layer, "step"), shares: column(layer, "histogram"), low, high, bins };
-  histograms.set(layer, made);
+  const all = { steps: column(layer, "step"), shares: column(layer, "histogram"), low, high, bins };
+  const made = { all, usual: usualValues(all) };
+  pictured.set(layer, made);
   return made;
 }
 
@@ -141,17 +148,23 @@ function layerPanel(store: Store): TemplateResult {
   const { value: layer, error, loading } = store.layer;
   if (layer === null)
     return html`<section class="panel">${waiting(error, loading, "This layer has no summaries in the range.")}</section>`;
-  const shown = histogramsOf(layer);
+  const { all, usual } = histogramsOf(layer);
+  const { allValues } = store.selection;
+  const shown = allValues ? all : usual;
   const { header } = layer;
   return html`<section class="stack" aria-label=${`Layer ${header.layer}`} data-testid="layer">
     ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
     <div class="head"><h2 data-testid="layer-title">${header.layer}</h2><span class="quiet small">${header.units === null ? "" : `${many(header.units, "unit")} · `}${many(header.batches, "batch", "batches")} summarised</span></div>
     ${lineCharts(store, layer)}
     <div class="panel">
-      <div class="head"><h2>Histogram over the batches</h2><span class="quiet small">colour: share of the values, square-root scale · a click chooses the batch</span></div>
+      <div class="head"><h2>Histogram over the batches</h2><span class="quiet small">colour: share of the values, square-root scale · a click chooses the batch</span>${
+        usual === all
+          ? nothing
+          : html`<span class="end">${chip(`all values, ${figure(header.low)} to ${figure(header.high)}`, allValues, () => store.select({ allValues: !allValues }), "all-values")}</span>`
+      }</div>
       <bv-heatmap
         data-testid="layer-heatmap"
-        label=${`Heatmap: distribution of the values of ${header.layer} from ${figure(header.low)} to ${figure(header.high)} over ${many(shown.steps.length, "window")} of batches.`}
+        label=${`Heatmap: distribution of the values of ${header.layer} from ${figure(shown.low)} to ${figure(shown.high)} over ${many(shown.steps.length, "window")} of batches.`}
         .histograms=${shown}
         .marker=${store.selection.batch}
         .onStep=${(step: number) => store.select({ batch: step })}

@@ -9,9 +9,11 @@ import type { TableColumn } from "./table.js";
 
 const idText = ({ id, sample }: Sample): string => (id === null ? `#${sample}` : String(id));
 
+const longestName = (names: readonly string[] | null): number =>
+  (names ?? []).reduce((most, name) => Math.max(most, name.length), 0);
+
 function classColumns(names: readonly string[] | null): TableColumn<Sample>[] {
-  const longest = (names ?? []).reduce((most, name) => Math.max(most, name.length), 0);
-  const width = Math.min(130, Math.max(62, longest * 7 + 14));
+  const width = Math.min(112, Math.max(62, longestName(names) * 7 + 14));
   const tone = (sample: Sample): string => (sample.target === sample.predicted ? "good" : "bad");
   return [
     {
@@ -28,7 +30,7 @@ function classColumns(names: readonly string[] | null): TableColumn<Sample>[] {
       width: Math.max(74, width),
       sortable: true,
       cell: (sample) => html`<span class=${tone(sample)}>${className(names, sample.predicted)}</span>`,
-      hint: ({ predicted }) => className(names, predicted),
+      hint: ({ predicted, top }) => (top ? topText(names, top) : className(names, predicted)),
     },
     {
       key: "confidence",
@@ -58,12 +60,21 @@ export interface SampleColumns {
   names: readonly string[] | null;
   /** With the batch each sample was in, for tables over several batches. */
   batch?: boolean;
+  /** The samples have ids of their own, which need more room than places in the batch. */
+  ids?: boolean;
   /** With the three largest scores, which only the samples of one batch carry. */
   top?: boolean;
   sortable: readonly string[];
 }
 
-export function sampleColumns({ output, names, batch, top, sortable }: SampleColumns): TableColumn<Sample>[] {
+export function sampleColumns({
+  output,
+  names,
+  batch,
+  ids,
+  top,
+  sortable,
+}: SampleColumns): TableColumn<Sample>[] {
   const hasClasses = output?.task === "multiclass" || output?.task === "binary";
   const columns: TableColumn<Sample>[] = [
     ...(batch
@@ -82,7 +93,7 @@ export function sampleColumns({ output, names, batch, top, sortable }: SampleCol
       key: "id",
       label: "Sample",
       title: "Id of the sample, or # and its place in the batch",
-      width: 70,
+      width: ids ? 112 : 66,
       cell: idText,
       hint: idText,
     },
@@ -109,7 +120,7 @@ export function sampleColumns({ output, names, batch, top, sortable }: SampleCol
       cell: (sample: Sample) => figure(sample.loss),
       hint: (sample: Sample) => exact(sample.loss),
     },
-    ...(top && hasClasses
+    ...(top && hasClasses && longestName(names) <= 4
       ? [
           {
             key: "top",

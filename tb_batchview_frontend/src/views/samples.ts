@@ -27,7 +27,13 @@ function samplesTable(store: Store, primary: boolean): TemplateResult {
       data-testid="samples-table"
       ?data-primary=${primary}
       label="Samples of the range"
-      .columns=${sampleColumns({ output: store.chosen?.output ?? null, names: store.classNames, batch: true, sortable: RANGE_SORTS })}
+      .columns=${sampleColumns({
+        output: store.chosen?.output ?? null,
+        names: store.classNames,
+        batch: true,
+        ids: samples.row(0)?.id != null,
+        sortable: RANGE_SORTS,
+      })}
       .rows=${samples}
       .sort=${sampleSort}
       .subject=${JSON.stringify([sampleSort, outcome, target, predicted, start, stop])}
@@ -69,7 +75,7 @@ export function samplesPanel(store: Store): TemplateResult {
     <div class="head">
       <h2>${filterWords(store)}</h2>
       <span class="quiet small">${store.samples.head === null ? "" : many(store.samples.total, "sample")} · a row opens its scores</span>
-      <span class="end small"><button type="button" class="link" @click=${() => store.select({ tab: "samples" })}>all columns</button></span>
+      <span class="end small"><button type="button" class="link" @click=${() => store.select({ tab: "samples" })}>open in Samples</button></span>
     </div>
     ${outcomeChips(store)}
     ${samplesTable(store, false)}

@@ -33,7 +33,7 @@ const TAIL: Record<string, (store: Store) => string> = {
     ]
       .filter((part) => part !== "")
       .join(", "),
-  layers: () => "activations as they were in training",
+  layers: () => "activations of the pass the loss saw",
 };
 
 export function sentenceView(store: Store, { phase, output, run }: Chosen): TemplateResult {

@@ -178,7 +178,7 @@ function liveGroup(store: Store, { run, phase }: Chosen): TemplateResult {
       title=${store.live ? "Looks for new batches every few seconds. Click to stop." : "New batches are not looked for. Click to follow the training."}
       data-testid="badge"
       @click=${() => store.setLive(!store.live)}
-    >${count(kept)} of ${count(seen)} batches · ${store.live ? html`<i class="dot"></i>live` : "not live"}</button>
+    >${count(kept)} of ${count(seen)} batches · ${store.live ? html`<span><i class="dot"></i>live</span>` : "not live"}</button>
     <span class="quiet small"><span data-testid="updated">updated ${ago(run.updated, Date.now() / 1000)}</span> ·
       <button type="button" class="link" data-testid="keys" @click=${() => store.set({ help: true })}>? keys</button></span>
   </div>`;
