@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import socket
 import time
 from collections.abc import Iterator
 
 from tb_batchview import encode, metadata, tfrecord
-from tb_batchview.errors import ArgumentError, FormatError
+from tb_batchview.errors import FormatError
 from tb_batchview.records import PHASES
 
 # Written at once when so much has gathered; else about every second.
@@ -26,24 +25,6 @@ _FRONT_BYTES = 4096
 _PIECES = 1024
 
 _numbers = itertools.count()
-
-
-def check_log_dir(log_dir: str | os.PathLike[str]) -> str:
-    """Return the directory as an absolute path.
-
-    Raises:
-        ArgumentError: It is no path, or one of another machine.
-    """
-    if not isinstance(log_dir, (str, os.PathLike)) or not isinstance(os.fspath(log_dir), str):
-        raise ArgumentError(f"log_dir must be a str or os.PathLike. Received: log_dir={log_dir!r}.")
-    path = os.fspath(log_dir)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
-        raise ArgumentError(
-            f"log_dir must be a local path for now. Received: log_dir={path!r}. Write to a local directory and copy it."
-        )
-    if not path or "\0" in path:
-        raise ArgumentError(f"log_dir must name a directory. Received: log_dir={path!r}.")
-    return os.path.abspath(path)
 
 
 class EventFile:

@@ -2,7 +2,7 @@
 
 The Keras callback hands over thunks, other loops arrays. A thread of its own
 evaluates, encodes and writes; training only pays for putting it in a queue.
-Calls `tasks`, `encode`, `eventfile` and `handoff`.
+Calls `arguments`, `specs`, `encode`, `eventfile` and `handoff`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike, path
 from types import MappingProxyType, TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from tb_batchview import encode, metadata, tasks, tfrecord
+from tb_batchview import arguments, encode, metadata, tfrecord
 from tb_batchview.errors import ArgumentError, BatchViewError, BatchViewWarning
-from tb_batchview.eventfile import EventFile, check_log_dir, event_files, last_steps
+from tb_batchview.eventfile import EventFile, event_files, last_steps
 from tb_batchview.handoff import Handoff
-from tb_batchview.records import TASKS, Array, BatchRecord, LayerSummary, OutputRecord, OutputSpec
+from tb_batchview.records import Array, BatchRecord, LayerSummary, OutputRecord, OutputSpec
+from tb_batchview.specs import SpecBook
 from tb_batchview.tasks import TaskHint
 from tb_batchview.version import __version__
 
-# The name of the output when arrays are given without one.
-DEFAULT_OUTPUT = "output"
 # How often what was written is handed to the operating system.
 FLUSH_SECONDS = 1.0
 # Different messages counted; further ones are counted as one.
@@ -92,11 +91,10 @@ class BatchWriter:
         on_full: str = "wait",
         run: Mapping[str, str] | None = None,
     ) -> None:
-        self._directory = path.join(check_log_dir(log_dir), metadata.DIRECTORY)
-        self._class_names = _check_class_names(class_names)
-        self._task = _check_task(task)
-        self._update_freq = _check_count("update_freq", update_freq)
-        self._top_k = None if top_k is None else _check_count("top_k", top_k)
+        self._directory = path.join(arguments.check_log_dir(log_dir), metadata.DIRECTORY)
+        self._book = SpecBook(arguments.check_class_names(class_names), arguments.check_task(task))
+        self._update_freq = arguments.check_count("update_freq", update_freq)
+        self._top_k = None if top_k is None else arguments.check_count("top_k", top_k)
         if isinstance(max_pending_mb, bool) or not isinstance(max_pending_mb, (int, float)) or not max_pending_mb > 0:
             raise ArgumentError(
                 f"max_pending_mb must be a number above 0. Received: max_pending_mb={max_pending_mb!r}."
@@ -104,15 +102,11 @@ class BatchWriter:
         if on_full not in ("wait", "drop"):
             raise ArgumentError(f"on_full must be 'wait' or 'drop'. Received: on_full={on_full!r}.")
         self._wait = on_full == "wait"
-        self._run = _check_run(run)
-        self._hints: Mapping[str, TaskHint] = MappingProxyType({})
+        self._run = arguments.check_run(run)
         # Guards specs and steps; held while older files are read.
         self._lock = threading.RLock()
         # Guards the counts, briefly.
         self._counting = threading.RLock()
-        self._specs: dict[str, OutputSpec] = {}
-        # Of the arrays a spec was told from; other ones ask for another spec.
-        self._signatures: dict[str, _Signature] = {}
         self._last: dict[str, int] = {}
         self._scanned: set[str] = set()
         self._stale = True
@@ -136,20 +130,20 @@ class BatchWriter:
     @property
     def hints(self) -> Mapping[str, TaskHint]:
         """What losses say about each output, by output name."""
-        return self._hints
+        return self._book.hints
 
     @hints.setter
     def hints(self, hints: Mapping[str, TaskHint]) -> None:
-        self._hints = MappingProxyType({name: TaskHint(*hint) for name, hint in hints.items()})
+        self._book.hints = MappingProxyType({name: TaskHint(*hint) for name, hint in hints.items()})
 
     @property
     def run(self) -> Mapping[str, str]:
         """What is constant about the run, for the viewer."""
-        return self._run
+        return MappingProxyType(self._run)
 
     @run.setter
     def run(self, run: Mapping[str, str]) -> None:
-        checked = _check_run(run)
+        checked = arguments.check_run(run)
         if checked != self._run:
             self._run = checked
             self._encoder = encode.EventEncoder(self._constants())
@@ -219,35 +213,36 @@ class BatchWriter:
         Raises:
             ArgumentError: (a `ValueError`) An argument is not what it must be.
         """
-        outputs = _output_records(
+        outputs = arguments.output_records(
             predictions=predictions,
             targets=targets,
             sample_loss=sample_loss,
             sample_weight=sample_weight,
             sample_ids=sample_ids,
         )
-        layers = {name: _layer_values(name, values) for name, values in (histograms or {}).items()}
+        layers = {name: arguments.layer_values(name, values) for name, values in (histograms or {}).items()}
         sizes = {array.shape[0] for output in outputs.values() for array in _arrays(output)}
         if len(sizes) > 1:
             raise ArgumentError(f"All outputs must have the same number of samples. Received: {sorted(sizes)}.")
-        epoch = _check_count("epoch", epoch, least=0)
+        epoch = arguments.check_count("epoch", epoch, least=0)
         record = BatchRecord(
             phase=phase,
-            step=None if step is None else _check_count("step", step, least=0),
+            step=None if step is None else arguments.check_count("step", step, least=0),
             epoch=epoch,
-            index=-1 if index is None else _check_count("index", index, least=0),
+            index=-1 if index is None else arguments.check_count("index", index, least=0),
             size=sizes.pop() if sizes else 0,
-            wall_time=time.time() if wall_time is None else _number("wall_time", wall_time),
-            loss=_number("loss", loss),
-            metrics={_check_name("metric", name): _number(name, value) for name, value in (metrics or {}).items()},
+            wall_time=time.time() if wall_time is None else arguments.number("wall_time", wall_time),
+            loss=arguments.number("loss", loss),
+            metrics={
+                arguments.check_name("metric", name): arguments.number(name, value)
+                for name, value in (metrics or {}).items()
+            },
             outputs=outputs,
         )
         with self._lock:
-            self._check_outputs(outputs)
-            for name, output in outputs.items():
-                self._resolve(name, output)
+            self._book.tell(outputs)
             record = self._place(record)
-            specs = dict(self._specs)
+            specs = self._book.specs()
         held = [array for output in outputs.values() for array in _arrays(output)] + list(layers.values())
         nbytes = sum(array.nbytes for array in held if isinstance(array, np.ndarray))
         job = _Job(lambda: (_summarised(record, layers),), 1, phase, specs)
@@ -341,34 +336,6 @@ class BatchWriter:
         index = step if record.index < 0 else record.index
         return dataclasses.replace(record, step=step, index=index)
 
-    def _check_outputs(self, outputs: Mapping[str, OutputRecord]) -> None:
-        """Raise for names or tasks of outputs that do not exist."""
-        for argument, given in (("class_names", self._class_names), ("task", self._task)):
-            unknown = sorted(set(given) - set(outputs)) if outputs and isinstance(given, Mapping) else []
-            if unknown:
-                raise ArgumentError(
-                    f"{argument} must be for outputs of the model. Received: {unknown}. "
-                    f"There are: {', '.join(sorted(outputs))}."
-                )
-
-    def _resolve(self, name: str, output: OutputRecord) -> None:
-        """Tell what an output means, when its arrays are of a new kind."""
-        predictions, targets = output.predictions, output.targets
-        if predictions is None and targets is None:
-            self._specs.setdefault(name, OutputSpec("regression", 0))
-            return
-        told = self._signatures.get(name)
-        hint = self._hints.get(name, TaskHint())
-        signature = _Signature.of(hint, output)
-        # What was told with targets holds without them.
-        if told is not None and told in (signature, signature._replace(targets=True)):
-            return
-        task = self._task.get(name, "auto") if isinstance(self._task, Mapping) else self._task
-        names = self._class_names.get(name) if isinstance(self._class_names, Mapping) else self._class_names
-        hint = TaskHint(hint.task if task == "auto" else task, hint.from_logits)
-        self._specs[name] = tasks.resolve_spec(hint, predictions, targets, names)
-        self._signatures[name] = signature
-
     def _put(self, job: _Job, nbytes: int) -> bool:
         """Hand a job over, or count its batches as dropped."""
         if not self._unwritable:
@@ -438,9 +405,10 @@ class BatchWriter:
         if specs is not None:
             return record, specs
         with self._lock:
-            for name, output in record.outputs.items():
-                self._resolve_anyhow(name, output)
-            return self._place(record), dict(self._specs)
+            wrong = self._book.tell_anyhow(record.outputs)
+            if wrong:
+                self._count("capture", wrong)
+            return self._place(record), self._book.specs()
 
     def _write_batch(self, record: BatchRecord, specs: Mapping[str, OutputSpec]) -> bool:
         """Encode a batch and append it; False if that failed."""
@@ -462,20 +430,6 @@ class BatchWriter:
             self._unflushed += 1
             return True
         return False
-
-    def _resolve_anyhow(self, name: str, output: OutputRecord) -> None:
-        """Tell what an output means, at worst without the user's word."""
-        try:
-            self._check_outputs({name: output})
-            self._resolve(name, output)
-        except ArgumentError as error:
-            self._count("capture", f"Output {name!r}: {error}")
-            predictions, targets = output.predictions, output.targets
-            try:
-                self._specs[name] = tasks.resolve_spec(TaskHint(), predictions, targets)
-            except ArgumentError:
-                self._specs[name] = OutputSpec("regression", 0)
-            self._signatures[name] = _Signature.of(self._hints.get(name, TaskHint()), output)
 
     def _append(self, event: bytes) -> None:
         if self._file is None:
@@ -593,28 +547,6 @@ def _close_writers() -> None:
         writer.close()
 
 
-class _Signature(NamedTuple):
-    """What a spec was told from, besides values.
-
-    Attributes:
-        hint: Of the loss.
-        rank: Of the predictions; 0 without.
-        scores: Their last axis.
-        targets: Whether there were some.
-    """
-
-    hint: TaskHint
-    rank: int
-    scores: int
-    targets: bool
-
-    @classmethod
-    def of(cls, hint: TaskHint, output: OutputRecord) -> _Signature:
-        """Return what a batch has to tell."""
-        shape = () if output.predictions is None else output.predictions.shape
-        return cls(hint, len(shape), shape[-1] if len(shape) > 1 else 1, output.targets is not None)
-
-
 def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:300]
 
@@ -632,98 +564,3 @@ def _summarised(record: BatchRecord, layers: Mapping[str, Array | LayerSummary])
         name: values if isinstance(values, LayerSummary) else LayerSummary.of(values) for name, values in layers.items()
     }
     return dataclasses.replace(record, layers=summaries)
-
-
-def _output_records(**arguments: Any) -> dict[str, OutputRecord]:
-    """Return the arrays of each output, copied and checked.
-
-    Args:
-        **arguments: Arrays, dicts of them by output name, or None.
-    """
-    given = {argument: value for argument, value in arguments.items() if value is not None}
-    named = {argument: value for argument, value in given.items() if isinstance(value, Mapping)}
-    names = list(dict.fromkeys(name for value in named.values() for name in value))
-    if not names:
-        names = [DEFAULT_OUTPUT] if given else []
-    for name in names:
-        _check_name("output", name)
-    arrays: dict[str, dict[str, Array]] = {name: {} for name in names}
-    for argument, value in given.items():
-        if argument not in named:
-            if len(names) > 1 and argument not in ("sample_ids", "sample_weight"):
-                raise ArgumentError(
-                    f"{argument} must be a dict by output name, since there are outputs {', '.join(names)}. "
-                    f"Received: a value of type {type(value).__name__}."
-                )
-            value = dict.fromkeys(names, value)
-        for name, array in value.items():
-            arrays[name][argument] = _copy(argument, array)
-    return {name: OutputRecord(**fields) for name, fields in arrays.items()}
-
-
-def _copy(name: str, value: Any) -> Array:
-    """Return a copy of an array as the format holds it."""
-    try:
-        array = np.array(value)
-    except Exception as error:  # Whatever a foreign tensor's __array__ raises.
-        raise ArgumentError(
-            f"{name} must be an array, or what numpy.asarray takes. Received: {type(value).__name__} ({error})."
-        ) from error
-    return encode.sample_ids(array) if name == "sample_ids" else encode.storable(array, name)
-
-
-def _layer_values(name: str, values: Any) -> Array | LayerSummary:
-    _check_name("layer", name)
-    return values if isinstance(values, LayerSummary) else _copy(f"histograms[{name!r}]", values)
-
-
-def _check_name(thing: str, name: Any) -> str:
-    if not isinstance(name, str) or not 0 < len(name) <= 1000 or not name.isprintable():
-        raise ArgumentError(f"The name of a {thing} must be a printable str of 1 to 1000. Received: name={name!r}.")
-    return name
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except Exception as error:  # Whatever a foreign tensor raises.
-        raise ArgumentError(f"{name} must be a number. Received: {name}={value!r}.") from error
-
-
-def _check_count(name: str, value: Any, *, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**63:
-        raise ArgumentError(f"{name} must be a whole number of at least {least}. Received: {name}={value!r}.")
-    return int(value)
-
-
-def _check_run(run: Mapping[str, str] | None) -> Mapping[str, str]:
-    if run is None:
-        return MappingProxyType({})
-    if not isinstance(run, Mapping) or not all(isinstance(text, str) for pair in run.items() for text in pair):
-        raise ArgumentError(f"run must be a dict of str to str. Received: run={run!r}.")
-    return MappingProxyType(dict(run))
-
-
-def _check_task(task: Any) -> str | Mapping[str, str]:
-    for value in task.values() if isinstance(task, Mapping) else (task,):
-        if value not in ("auto", *TASKS):
-            raise ArgumentError(
-                f"task must be 'auto' or one of {', '.join(TASKS)}, or a dict of them by output. "
-                f"Received: task={task!r}."
-            )
-    return dict(task) if isinstance(task, Mapping) else task
-
-
-def _check_class_names(names: Any) -> tuple[str, ...] | Mapping[str, tuple[str, ...]] | None:
-    if isinstance(names, Mapping):
-        return {output: _check_names(of_output) for output, of_output in names.items()}
-    return None if names is None else _check_names(names)
-
-
-def _check_names(names: Any) -> tuple[str, ...]:
-    listed = tuple(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes, Mapping)) else ()
-    if not listed or not all(isinstance(name, str) for name in listed):
-        raise ArgumentError(
-            f"class_names must be a sequence of str, or a dict of them by output. Received: class_names={names!r}."
-        )
-    return listed

@@ -139,3 +139,24 @@ def test_any_bytes_end_the_scan_in_order(directory: Path, content: bytes):
     assert [f.position for f in frames] == positions[:-1]
     assert positions == sorted(positions)
     assert positions[-1] <= len(content)
+
+
+@settings(max_examples=200)
+@given(
+    payloads=st.lists(st.binary(max_size=40), min_size=1, max_size=5),
+    flips=st.lists(st.tuples(st.integers(0), st.integers(1, 255)), min_size=1, max_size=3),
+    cut=st.integers(0),
+)
+def test_a_damaged_file_never_yields_another_record(
+    directory: Path, payloads: list[bytes], flips: list[tuple[int, int]], cut: int
+):
+    content = bytearray(b"".join(map(frame, payloads)))
+    for position, change in flips:
+        content[position % len(content)] ^= change
+    content = content[: cut % (len(content) + 1)] if cut % 2 else content
+    read = [
+        content[f.payload_position :][: f.length] for f in scan_bytes(directory, bytes(content)) if f.status == "ok"
+    ]
+    # Those that are read are of those that were written, in order.
+    waiting = iter(payloads)
+    assert all(payload in waiting for payload in read)

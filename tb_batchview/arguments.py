@@ -1,0 +1,141 @@
+"""What a caller gave `BatchWriter`, checked at once and copied.
+
+`writer` calls it on the caller's thread; every function raises
+`ArgumentError`, naming what came and what was expected.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tb_batchview import encode
+from tb_batchview.errors import ArgumentError
+from tb_batchview.records import TASKS, Array, LayerSummary, OutputRecord
+
+# The name of the output when arrays are given without one.
+DEFAULT_OUTPUT = "output"
+
+
+def check_log_dir(log_dir: str | os.PathLike[str]) -> str:
+    """Return the directory as an absolute path.
+
+    Raises:
+        ArgumentError: It is no path, or one of another machine.
+    """
+    if not isinstance(log_dir, (str, os.PathLike)) or not isinstance(os.fspath(log_dir), str):
+        raise ArgumentError(f"log_dir must be a str or os.PathLike. Received: log_dir={log_dir!r}.")
+    path = os.fspath(log_dir)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
+        raise ArgumentError(
+            f"log_dir must be a local path for now. Received: log_dir={path!r}. Write to a local directory and copy it."
+        )
+    if not path or "\0" in path:
+        raise ArgumentError(f"log_dir must name a directory. Received: log_dir={path!r}.")
+    return os.path.abspath(path)
+
+
+def output_records(**given: Any) -> dict[str, OutputRecord]:
+    """Return the arrays of each output, copied and checked.
+
+    Args:
+        **given: Arrays, dicts of them by output name, or None.
+    """
+    given = {argument: value for argument, value in given.items() if value is not None}
+    named = {argument: value for argument, value in given.items() if isinstance(value, Mapping)}
+    names = list(dict.fromkeys(name for value in named.values() for name in value))
+    if not names:
+        names = [DEFAULT_OUTPUT] if given else []
+    for name in names:
+        check_name("output", name)
+    arrays: dict[str, dict[str, Array]] = {name: {} for name in names}
+    for argument, value in given.items():
+        if argument not in named:
+            if len(names) > 1 and argument not in ("sample_ids", "sample_weight"):
+                raise ArgumentError(
+                    f"{argument} must be a dict by output name, since there are outputs {', '.join(names)}. "
+                    f"Received: a value of type {type(value).__name__}."
+                )
+            value = dict.fromkeys(names, value)
+        for name, array in value.items():
+            arrays[name][argument] = copy_array(argument, array)
+    return {name: OutputRecord(**fields) for name, fields in arrays.items()}
+
+
+def copy_array(name: str, value: Any) -> Array:
+    """Return a copy of an array as the format holds it."""
+    try:
+        array = np.array(value)
+    except Exception as error:  # Whatever a foreign tensor's __array__ raises.
+        raise ArgumentError(
+            f"{name} must be an array, or what numpy.asarray takes. Received: {type(value).__name__} ({error})."
+        ) from error
+    return encode.sample_ids(array) if name == "sample_ids" else encode.storable(array, name)
+
+
+def layer_values(name: str, values: Any) -> Array | LayerSummary:
+    """Return a copy of a layer's values, or its summary as it is."""
+    check_name("layer", name)
+    return values if isinstance(values, LayerSummary) else copy_array(f"histograms[{name!r}]", values)
+
+
+def check_name(thing: str, name: Any) -> str:
+    """Return the name of an output, a layer or a metric."""
+    if not isinstance(name, str) or not 0 < len(name) <= 1000 or not name.isprintable():
+        raise ArgumentError(f"The name of a {thing} must be a printable str of 1 to 1000. Received: name={name!r}.")
+    return name
+
+
+def number(name: str, value: Any) -> float:
+    """Return a float, from a tensor of one value too."""
+    try:
+        return float(value)
+    except Exception as error:  # Whatever a foreign tensor raises.
+        raise ArgumentError(f"{name} must be a number. Received: {name}={value!r}.") from error
+
+
+def check_count(name: str, value: Any, *, least: int = 1) -> int:
+    """Return a whole number that is not below the least."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**63:
+        raise ArgumentError(f"{name} must be a whole number of at least {least}. Received: {name}={value!r}.")
+    return int(value)
+
+
+def check_run(run: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Return a copy of the constants of the run."""
+    if run is None:
+        return {}
+    if not isinstance(run, Mapping) or not all(isinstance(text, str) for pair in run.items() for text in pair):
+        raise ArgumentError(f"run must be a dict of str to str. Received: run={run!r}.")
+    return dict(run)
+
+
+def check_task(task: Any) -> str | Mapping[str, str]:
+    """Return the task, or a copy of the dict by output."""
+    for value in task.values() if isinstance(task, Mapping) else (task,):
+        if value not in ("auto", *TASKS):
+            raise ArgumentError(
+                f"task must be 'auto' or one of {', '.join(TASKS)}, or a dict of them by output. "
+                f"Received: task={task!r}."
+            )
+    return dict(task) if isinstance(task, Mapping) else task
+
+
+def check_class_names(names: Any) -> tuple[str, ...] | Mapping[str, tuple[str, ...]] | None:
+    """Return the names, or a dict of them by output."""
+    if isinstance(names, Mapping):
+        return {output: _check_names(of_output) for output, of_output in names.items()}
+    return None if names is None else _check_names(names)
+
+
+def _check_names(names: Any) -> tuple[str, ...]:
+    listed = tuple(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes, Mapping)) else ()
+    if not listed or not all(isinstance(name, str) for name in listed):
+        raise ArgumentError(
+            f"class_names must be a sequence of str, or a dict of them by output. Received: class_names={names!r}."
+        )
+    return listed
