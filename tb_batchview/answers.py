@@ -1,0 +1,629 @@
+"""What the routes answer: plain Python made of a run's columns and arrays.
+
+Called by `plugin` only, so that each answer can be had without HTTP. Calls
+`analysis` for what is counted, `log` for what is read, `http` for parameters
+and the form of array answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tb_batchview import analysis, metadata, tasks
+from tb_batchview import log as logs
+from tb_batchview.http import Parameters, missing, pack_arrays
+from tb_batchview.layers import LayerLog
+from tb_batchview.log import Run
+from tb_batchview.records import OutputSpec
+from tb_batchview.store import PhaseView, Place, RunView
+
+Array = npt.NDArray[Any]
+Answer = dict[str, Any]
+
+MAX_LIMIT = 500  # rows a page
+MAX_CLASSES = 1_000  # of a confusion matrix, and scores of a sample
+MAX_EPOCHS = 1_000
+MAX_SPIKES = 50
+MAX_CLASS_MIX = 100
+TOP_SCORES = 3
+BATCHES_BEFORE = 20  # a layer is compared with
+HISTOGRAM_BINS = 60
+SMOOTH_SHARE = 50  # the moving mean spans one part in so many of the range
+SMOOTH_LEAST = 5  # batches
+
+OUTCOMES = ("all", "correct", "wrong", "confidently_wrong")
+BATCH_COLUMNS = ("step", "epoch", "size", "loss", "error_rate", "confidence")
+SAMPLE_COLUMNS = ("target", "predicted", "confidence", "target_score", "loss", "error")
+CLASS_COLUMNS = ("class", "support", "predicted", "precision", "recall", "f1")
+
+
+class Chosen:
+    """What most routes are asked about: an output in a range of batches."""
+
+    def __init__(
+        self, run: Run, phase: PhaseView, output: str, spec: OutputSpec, start: int | None, stop: int | None
+    ) -> None:
+        self.run = run
+        self.view: RunView = run.view
+        self.phase = phase
+        self.output = output
+        self.spec = spec
+        self.start = start
+        self.stop = stop
+        self.first, self.last = phase.rows(start, stop)
+
+    @property
+    def has_classes(self) -> bool:
+        """Tell whether each sample has one class."""
+        return self.spec.task in ("multiclass", "binary")
+
+    def figure(self, name: str) -> Array:
+        """Return `error_rate` or `confidence` of all batches of the phase."""
+        return self.phase.field(metadata.output_field(self.output, name))
+
+    def row(self, step: int) -> int:
+        """Return the row of a step; 404 if it was not kept."""
+        row = self.phase.row_of(step)
+        if row is None:
+            raise missing(logs.unknown_step(self.phase, step))
+        return row
+
+    def place(self, row: int) -> Place:
+        """Return where a batch is in the files."""
+        return self.view.place(self.phase, row)
+
+
+class Samples:
+    """The samples of the batches `first` to `last`, as columns."""
+
+    def __init__(self, chosen: Chosen, first: int, last: int) -> None:
+        self._chosen = chosen
+        self._first, self._last = first, last
+        self._view = chosen.phase.outputs.get(chosen.output)
+        starts = np.zeros(last - first + 1, np.int64) if self._view is None else self._view.starts[first : last + 1]
+        self._starts = starts - starts[0] if len(starts) else np.zeros(1, np.int64)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def column(self, name: str) -> Array:
+        """Return a column; `loss` is that of each sample."""
+        if name == "step":
+            return np.repeat(self._chosen.phase.step[self._first : self._last], np.diff(self._starts))
+        if name == "sample":
+            return np.arange(len(self)) - np.repeat(self._starts[:-1], np.diff(self._starts))
+        if name == "error" and self._chosen.has_classes and not self._has("error"):
+            target, predicted = self.column("target"), self.column("predicted")
+            known = (target >= 0) & (predicted >= 0)
+            return np.where(known, (target != predicted).astype(np.float32), np.float32(np.nan))
+        name = "sample_loss" if name == "loss" else name
+        if self._view is None:
+            return np.zeros(0, np.float32)
+        return self._view.column(name, self._first, self._last)
+
+    def having(self, outcome: str) -> Array:
+        """Mark the samples of an outcome.
+
+        With several labels or decisions a sample is wrong if any of them is;
+        predicted numbers are neither right nor wrong.
+        """
+        if outcome == "all":
+            return np.ones(len(self), bool)
+        target, predicted = self.column("target"), self.column("predicted")
+        confident = self.column("confidence") >= analysis.CONFIDENT
+        error = self.column("error")
+        several = (target < 0) if self._chosen.spec.task != "regression" else np.zeros(len(self), bool)
+        right = analysis.mark_correct(target, predicted) | (several & (error == 0))
+        is_wrong = analysis.mark_wrong(target, predicted) | (several & (error > 0))
+        return {"correct": right, "wrong": is_wrong, "confidently_wrong": is_wrong & confident}[outcome]
+
+    def locate(self, number: int) -> tuple[int, int]:
+        """Return the row of the batch of a sample, and its place there."""
+        batch = int(np.searchsorted(self._starts, number, side="right")) - 1
+        return self._first + batch, number - int(self._starts[batch])
+
+    def _has(self, name: str) -> bool:
+        return self._view is not None and name in self._view.columns
+
+
+def describe_run(name: str, view: RunView, *, with_names: bool) -> Answer:
+    """Return what `runs` says of a run."""
+    outputs = []
+    for output, spec in view.outputs.items():
+        row = {"name": output, "task": spec.task, "classes": spec.classes, "activation": spec.activation}
+        if with_names:
+            row["class_names"] = None if spec.class_names is None else list(spec.class_names)
+        outputs.append(row)
+    health = view.health
+    return {
+        "name": name,
+        "updated": view.updated,
+        "phases": [describe_phase(phase) for phase in view.phases.values() if len(phase)],
+        "outputs": outputs,
+        "metrics": list(dict.fromkeys(metric for phase in view.phases.values() for metric in phase.metrics)),
+        "layers": list(dict.fromkeys(layer for phase in view.phases.values() for layer in phase.layers)),
+        "health": {
+            "files": health.files,
+            "bytes": health.bytes,
+            "corrupt_records": health.corrupt_records,
+            "torn_files": health.torn_files,
+            "refused_files": health.refused_files,
+            "dropped_batches": health.dropped_batches,
+            "warnings": [
+                {"kind": kind, "message": message, "count": count} for kind, message, count in health.warnings
+            ],
+        },
+    }
+
+
+def describe_phase(phase: PhaseView) -> Answer:
+    """Return what `runs` says of a phase."""
+    return {
+        "name": phase.name,
+        "batches": len(phase),
+        "seen": phase.seen,
+        "samples": max((int(samples.starts[-1]) for samples in phase.outputs.values()), default=0),
+        "first_step": int(phase.step[0]),
+        "last_step": int(phase.step[-1]),
+        "epochs": len(np.unique(phase.epoch)),
+        "updated": float(phase.wall_time[-1]),
+    }
+
+
+def timeline(chosen: Chosen, points: int) -> bytes:
+    """Return the timeline of a range, cut into at most `points` buckets."""
+    phase, first, last = chosen.phase, chosen.first, chosen.last
+    size = analysis.bucket_size(last - first, points)
+    steps, losses = phase.step[first:last], phase.field("loss")[first:last]
+    error, confidence = (chosen.figure(name)[first:last] for name in ("error_rate", "confidence"))
+    loss_buckets, error_buckets = analysis.cut_buckets(losses, size), analysis.cut_buckets(error, size)
+    smoothed = max(SMOOTH_LEAST, (last - first) // SMOOTH_SHARE)
+    samples = Samples(chosen, first, last)
+    error_rate = analysis.finite_mean(samples.column("error"))
+    header = {
+        "batches": last - first,
+        "samples": len(samples),
+        "bucket": size,
+        "first_step": int(steps[0]) if len(steps) else None,
+        "last_step": int(steps[-1]) if len(steps) else None,
+        # Batches of which only the header was kept have no samples to count.
+        "error_rate": analysis.finite_mean(error) if error_rate is None else error_rate,
+        "loss": analysis.finite_mean(losses),
+        "outcomes": analysis.count_outcomes(*(samples.column(name) for name in ("target", "predicted", "confidence")))
+        if chosen.has_classes
+        else None,
+        "epochs": [
+            {"epoch": epoch, "step": step}
+            for epoch, step in analysis.find_epochs(phase.epoch[first:last], steps, MAX_EPOCHS)
+        ],
+        "spikes": describe_spikes(phase, first, last),
+    }
+    nonfinite = analysis.cut_buckets(np.where(phase.has("loss")[first:last], losses, 0.0), size).nonfinite
+    arrays = {
+        "step": steps[::size].astype(np.float64),
+        "loss_mean": loss_buckets.mean,
+        "loss_min": loss_buckets.min,
+        "loss_max": loss_buckets.max,
+        "loss_smooth": analysis.smooth_buckets(loss_buckets, -(-smoothed // size) | 1),
+        "error_mean": error_buckets.mean,
+        "error_min": error_buckets.min,
+        "error_max": error_buckets.max,
+        "confidence_mean": analysis.cut_buckets(confidence, size).mean,
+        "nonfinite": nonfinite,
+    }
+    return pack_arrays(header, narrow(arrays))
+
+
+def describe_spikes(phase: PhaseView, first: int, last: int) -> list[Answer]:
+    """Return the batches of a range whose loss stands out."""
+    # The first batches of the range are compared with those before it.
+    begin = max(0, first - analysis.SPIKE_WINDOW)
+    losses = np.where(phase.has("loss"), phase.field("loss"), 0.0)[begin:last]
+    spikes = [spike for spike in analysis.find_spikes(losses, last - begin) if begin + spike.row >= first]
+    return [
+        {"step": int(phase.step[begin + spike.row]), "loss": spike.loss, "ratio": spike.ratio}
+        for spike in spikes[:MAX_SPIKES]
+    ]
+
+
+def batch_rows(chosen: Chosen, parameters: Parameters) -> Answer:
+    """Return a page of the table of batches."""
+    phase, first, last = chosen.phase, chosen.first, chosen.last
+    order = sort_batches(chosen, parameters) + first
+    limit = parameters.whole("limit", default=200, low=1, high=MAX_LIMIT)
+    find = parameters.optional_whole("find")
+    offset = None
+    if find is not None:
+        places = np.flatnonzero(phase.step[order] == find)
+        if not len(places):
+            raise missing(f"find must be a batch of the range that was kept. Received: find={find}.")
+        offset = int(places[0]) // limit * limit
+    page, offset = cut_page(order, parameters, default=200, offset=offset)
+    return {
+        "total": len(order),
+        "offset": offset,
+        "metrics": list(phase.metrics),
+        "maxima": {
+            "loss": greatest(phase.field("loss")[first:last]),
+            "error_rate": greatest(chosen.figure("error_rate")[first:last]),
+        },
+        "rows": [
+            describe_row(chosen, int(row)) | {"worst": worst}
+            for row, worst in zip(page, find_worst(chosen, page), strict=True)
+        ],
+    }
+
+
+def sort_batches(chosen: Chosen, parameters: Parameters) -> Array:
+    """Return the rows of the range in the order asked for."""
+    phase = chosen.phase
+    choices = (*BATCH_COLUMNS, *(f"metrics.{name}" for name in phase.metrics))
+    sort = parameters.choice("sort", choices, "step")
+    if sort.startswith("metrics."):
+        keys = phase.field(metadata.metric_field(sort.removeprefix("metrics.")))
+    elif sort in ("error_rate", "confidence"):
+        keys = chosen.figure(sort)
+    else:
+        keys = phase.field("loss") if sort == "loss" else getattr(phase, sort)
+    return analysis.sort_order(keys[chosen.first : chosen.last], descending=parameters.flag("descending"))
+
+
+def find_worst(chosen: Chosen, rows: Array) -> list[Answer | None]:
+    """Return the most frequent confusion of each batch, None if no error."""
+    samples = chosen.phase.outputs.get(chosen.output)
+    if samples is None or not chosen.has_classes:
+        return [None] * len(rows)
+    counts = samples.starts[rows + 1] - samples.starts[rows]
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    among = np.arange(starts[-1]) + np.repeat(samples.starts[rows] - starts[:-1], counts)
+    target, predicted = samples.column("target")[among], samples.column("predicted")[among]
+    worst = np.stack(analysis.find_worst_confusions(target, predicted, starts), axis=1).tolist()
+    return [{"target": first, "predicted": second, "count": count} if count else None for first, second, count in worst]
+
+
+def describe_row(chosen: Chosen, row: int) -> Answer:
+    """Return the numbers of a batch."""
+    phase = chosen.phase
+    metrics = {name: metadata.metric_field(name) for name in phase.metrics}
+    return {
+        "step": int(phase.step[row]),
+        "epoch": int(phase.epoch[row]),
+        "index": int(phase.index[row]),
+        "size": int(phase.size[row]),
+        "wall_time": float(phase.wall_time[row]),
+        "loss": float(phase.field("loss")[row]) if phase.has_in("loss", row) else None,
+        "error_rate": number_or_none(chosen.figure("error_rate")[row]),
+        "confidence": number_or_none(chosen.figure("confidence")[row]),
+        "metrics": {
+            name: float(phase.field(field)[row]) if phase.has_in(field, row) else None
+            for name, field in metrics.items()
+        },
+    }
+
+
+def one_batch(chosen: Chosen, parameters: Parameters) -> Answer:
+    """Return one batch and a page of its samples."""
+    row = chosen.row(parameters.whole("step"))
+    samples = Samples(chosen, row, row + 1)
+    order = choose_samples(samples, parameters, ("sample", *SAMPLE_COLUMNS), default="loss", descending=True)
+    page, offset = cut_page(order, parameters, default=200)
+    steps = chosen.phase.step
+    mix = (
+        analysis.mix_classes(samples.column("target"), samples.column("predicted"), MAX_CLASS_MIX)
+        if chosen.has_classes
+        else []
+    )
+    return describe_row(chosen, row) | {
+        "previous": int(steps[row - 1]) if row else None,
+        "next": int(steps[row + 1]) if row + 1 < len(steps) else None,
+        "counts": {
+            outcome: int(np.count_nonzero(samples.having(outcome))) for outcome in ("all", "wrong", "confidently_wrong")
+        },
+        "class_mix": [
+            {"class": number, "target": as_target, "predicted": as_predicted} for number, as_target, as_predicted in mix
+        ],
+        "total": len(order),
+        "offset": offset,
+        "samples": describe_samples(chosen, samples, page, with_scores=True),
+        "layers": describe_layers_of_batch(chosen.phase, row),
+    }
+
+
+def one_sample(chosen: Chosen, step: int, number: int) -> Answer:
+    """Return one sample with all its scores; 404 if there is none."""
+    row = chosen.row(step)
+    samples = Samples(chosen, row, row + 1)
+    if number >= len(samples):
+        raise missing(f"sample must be below {len(samples)} in batch {step}. Received: sample={number}.")
+    answer = describe_samples(chosen, samples, np.array([number]), with_scores=True)[0]
+    return answer | describe_scores(chosen, row, number) | {"history": []}
+
+
+def sample_rows(chosen: Chosen, parameters: Parameters) -> Answer:
+    """Return a page of the samples of the range."""
+    samples = Samples(chosen, chosen.first, chosen.last)
+    order = choose_samples(samples, parameters, ("step", *SAMPLE_COLUMNS), default="step", descending=False)
+    page, offset = cut_page(order, parameters, default=100)
+    rows = describe_samples(chosen, samples, page, with_scores=False)
+    return {"total": len(order), "offset": offset, "samples": rows}
+
+
+def choose_samples(
+    samples: Samples, parameters: Parameters, columns: Collection[str], *, default: str, descending: bool
+) -> Array:
+    """Return the samples asked for, in the order asked for."""
+    outcome = parameters.choice("outcome", OUTCOMES, "all")
+    chosen = samples.having(outcome)
+    for name in ("target", "predicted"):
+        number = parameters.optional_whole(name, high=2**31 - 1)
+        if number is not None:
+            chosen = chosen & (samples.column(name) == number)
+    sort = parameters.choice("sort", columns, default)
+    rows = np.flatnonzero(chosen)
+    keys = samples.column(sort)[rows]
+    absent = keys < 0 if sort in ("target", "predicted") else None
+    return rows[analysis.sort_order(keys, descending=parameters.flag("descending", default=descending), missing=absent)]
+
+
+def cut_page(order: Array, parameters: Parameters, *, default: int, offset: int | None = None) -> tuple[Array, int]:
+    """Return a page of an order, and where it begins."""
+    limit = parameters.whole("limit", default=default, low=1, high=MAX_LIMIT)
+    start = parameters.whole("offset", default=0) if offset is None else offset
+    return order[start : start + limit], start
+
+
+def describe_samples(chosen: Chosen, samples: Samples, numbers: Array, *, with_scores: bool) -> list[Answer]:
+    """Return samples as the routes show them."""
+    columns = {name: samples.column(name)[numbers] for name in SAMPLE_COLUMNS}
+    places = [samples.locate(int(number)) for number in numbers]
+    ids = read_per_sample(chosen, places, "sample_ids")
+    rows = []
+    for i, (batch, sample) in enumerate(places):
+        row: Answer = {
+            "step": int(chosen.phase.step[batch]),
+            "sample": sample,
+            "id": describe_id(ids[i]),
+            "target": class_or_none(columns["target"][i]),
+            "predicted": class_or_none(columns["predicted"][i]),
+            "confidence": number_or_none(columns["confidence"][i]),
+            "target_score": number_or_none(columns["target_score"][i]),
+            "loss": number_or_none(columns["loss"][i]),
+            "error": number_or_none(columns["error"][i]),
+        }
+        rows.append(row)
+    if with_scores and rows:
+        weights = read_per_sample(chosen, places, "sample_weight")
+        tops = top_scores(chosen, places[0][0], np.array([sample for _, sample in places]))
+        for row, weight, top in zip(rows, weights, tops, strict=True):
+            row["weight"] = None if weight is None else float(weight)
+            row["top"] = top
+    return rows
+
+
+def read_per_sample(chosen: Chosen, places: list[tuple[int, int]], kind: str) -> list[Any]:
+    """Return a value of each sample, read once a batch; None without."""
+    by_batch: dict[int, Array | None] = {}
+    for batch in dict.fromkeys(batch for batch, _ in places):
+        place = chosen.place(batch)
+        slot = place.layout.arrays.get((chosen.output, kind))
+        by_batch[batch] = None if slot is None else chosen.run.read(place, slot)
+    return [None if (values := by_batch[batch]) is None else values[sample] for batch, sample in places]
+
+
+def read_scores(chosen: Chosen, row: int, samples: Array) -> tuple[Array, Array] | None:
+    """Return the scores of samples of a batch as probabilities.
+
+    Returns:
+        Classes and scores, both (samples, scores), largest first unless the
+        task is regression; None where there is no row of scores per sample.
+    """
+    place = chosen.place(row)
+    slots = place.layout.arrays
+    predictions = slots.get((chosen.output, "predictions"))
+    if predictions is not None:
+        scores = tasks.scores(chosen.spec, chosen.run.read(place, predictions)[samples])
+        if chosen.spec.task == "regression":
+            scores = scores.reshape(len(scores), -1)
+            return np.broadcast_to(np.arange(scores.shape[1]), scores.shape), scores
+        if scores.ndim != 2:
+            return None
+        order = np.argsort(-scores, axis=1, kind="stable")
+        return order, np.take_along_axis(scores, order, axis=1)
+    kept, classes = slots.get((chosen.output, "top_scores")), slots.get((chosen.output, "top_classes"))
+    if kept is None or classes is None:
+        return None
+    values = chosen.run.read(place, kept)[samples].astype(np.float64)
+    if chosen.spec.activation == "sigmoid":
+        values = 1 / (1 + np.exp(-values))
+    elif chosen.spec.activation == "softmax":
+        # The rest of the logits is gone, but the probability of the largest is known.
+        confidence = Samples(chosen, row, row + 1).column("confidence")[samples]
+        values = np.exp(values - values[:, :1]) * confidence[:, None]
+    return chosen.run.read(place, classes)[samples], values
+
+
+def top_scores(chosen: Chosen, row: int, samples: Array) -> list[list[Answer]]:
+    """Return the largest scores of samples of a batch."""
+    found = None if chosen.spec.task == "regression" else read_scores(chosen, row, samples)
+    if found is None:
+        return [[] for _ in samples]
+    classes, scores = (values[:, :TOP_SCORES].tolist() for values in found)
+    return [
+        [{"class": number, "score": score} for number, score in zip(*one, strict=True)]
+        for one in zip(classes, scores, strict=True)
+    ]
+
+
+def describe_scores(chosen: Chosen, row: int, sample: int) -> Answer:
+    """Return all scores of a sample, and what they are compared with."""
+    place = chosen.place(row)
+    found = read_scores(chosen, row, np.array([sample]))
+    classes, scores = ([], []) if found is None else (values[0, :MAX_CLASSES].tolist() for values in found)
+    answer: Answer = {
+        "classes": chosen.spec.classes,
+        "scores": [{"class": number, "score": score} for number, score in zip(classes, scores, strict=True)],
+    }
+    targets = place.layout.arrays.get((chosen.output, "targets"))
+    if targets is not None and chosen.spec.task in ("multilabel", "regression") and found is not None:
+        values = chosen.run.read(place, targets)[sample].astype(np.float64).ravel()
+        answer["target_values"] = [float(values[number]) if number < len(values) else None for number in classes]
+    return answer
+
+
+def class_rows(chosen: Chosen, parameters: Parameters) -> Answer:
+    """Return a page of the figures per class of the range."""
+    samples = Samples(chosen, chosen.first, chosen.last)
+    answer: Answer = {"batches": chosen.last - chosen.first, "samples": len(samples)}
+    sort, descending = parameters.choice("sort", CLASS_COLUMNS, "class"), parameters.flag("descending")
+    if chosen.spec.task == "regression":
+        error = analysis.finite_mean(samples.column("error"))
+        _, offset = cut_page(np.zeros(0, np.int64), parameters, default=MAX_LIMIT)
+        return answer | {"mean_absolute_error": error, "total": 0, "offset": offset, "classes": []}
+    report = chosen.run.class_report(chosen.phase.name, chosen.start, chosen.stop, chosen.output)
+    keys = np.arange(len(report)) if sort == "class" else getattr(report, sort)
+    order = analysis.sort_order(keys, descending=descending)
+    page, offset = cut_page(order, parameters, default=MAX_LIMIT)
+    return answer | {
+        "accuracy": number_or_none(report.accuracy),
+        "macro_f1": number_or_none(report.macro_f1),
+        "total": len(order),
+        "offset": offset,
+        "classes": [describe_class(report[int(number)]) for number in page],
+    }
+
+
+def confusion(chosen: Chosen, limit: int) -> bytes:
+    """Return the confusion matrix of the range, at most `limit` classes."""
+    counted = chosen.run.confusion(chosen.phase.name, chosen.start, chosen.stop, chosen.output)
+    shown = analysis.pick_classes(counted, limit)
+    header = {
+        "batches": chosen.last - chosen.first,
+        "samples": len(Samples(chosen, chosen.first, chosen.last)),
+        "classes": len(counted),
+        "shown": len(shown),
+    }
+    counts = np.minimum(counted[np.ix_(shown, shown)], np.iinfo(np.uint32).max).astype(np.uint32)
+    return pack_arrays(header, {"labels": shown, "counts": counts})
+
+
+def describe_class(row: analysis.ClassRow) -> Answer:
+    """Return what `classes` says of a class."""
+    confused = row.most_confused
+    return {
+        "class": row.class_number,
+        "support": row.support,
+        "predicted": row.predicted,
+        "precision": number_or_none(row.precision),
+        "recall": number_or_none(row.recall),
+        "recall_low": number_or_none(row.recall_low),
+        "recall_high": number_or_none(row.recall_high),
+        "f1": number_or_none(row.f1),
+        "most_confused": None if confused is None else {"class": confused, "count": row.most_confused_count},
+    }
+
+
+def describe_layers_of_batch(phase: PhaseView, row: int) -> list[Answer]:
+    """Return the layers summarised in a batch, and how they were before."""
+    rows = []
+    places = {name: metadata.LAYER_FIGURES.index(name) for name in ("mean", "std", "zero_fraction")}
+    for name, layer in phase.layers.items():
+        at = int(np.searchsorted(layer.rows, row))
+        if at == len(layer.rows) or layer.rows[at] != row:
+            continue
+        earlier = layer.figures[max(0, at - BATCHES_BEFORE) : at]
+        rows.append(
+            {
+                "layer": name,
+                **{figure: number_or_none(layer.figures[at, place]) for figure, place in places.items()},
+                "before": {figure: analysis.finite_mean(earlier[:, place]) for figure, place in places.items()}
+                if len(earlier)
+                else None,
+            }
+        )
+    return rows
+
+
+def describe_layer(layer: LayerLog, start: int | None, stop: int | None) -> Answer | None:
+    """Return what `layers` says of a layer; None without batch in range."""
+    first, last = layer.range(start, stop)
+    if first == last:
+        return None
+    figures = {
+        figure: number_or_none(getattr(layer, figure)[last - 1])
+        for figure in ("mean", "std", "min", "max", "zero_fraction")
+    }
+    return {
+        "name": layer.name,
+        "batches": last - first,
+        "first_step": int(layer.steps[first]),
+        "last_step": int(layer.steps[last - 1]),
+        "units": layer.read_unit_means(last - 1, last).shape[1] or None,
+        **figures,
+    }
+
+
+def layer_windows(layer: LayerLog, start: int | None, stop: int | None, points: int) -> bytes:
+    """Return figures and histograms of a layer, a row a window."""
+    first, last = layer.range(start, stop)
+    size = analysis.bucket_size(last - first, points)
+    merged = layer.merge(first, last, size)
+    low, high = (values[first:last].astype(np.float64) for values in (layer.min, layer.max))
+    edges = analysis.common_edges(low, high, HISTOGRAM_BINS)
+    counts = layer.read_histograms(first, last)
+    spread = analysis.rebin(low, high, counts, edges) if counts.size else np.zeros((last - first, HISTOGRAM_BINS))
+    header = {
+        "layer": layer.name,
+        "batches": last - first,
+        "window": size,
+        "units": (layer.read_unit_means(last - 1, last).shape[1] or None) if last > first else None,
+        "low": float(edges[0]),
+        "high": float(edges[-1]),
+        "bins": HISTOGRAM_BINS,
+    }
+    arrays = {
+        "step": layer.steps[first:last:size].astype(np.float64),
+        "mean": merged.mean,
+        "std": merged.std,
+        "min": merged.min,
+        "max": merged.max,
+        "zero_fraction": merged.zero_fraction,
+        "histogram": analysis.normalise_rows(analysis.sum_windows(spread, size)),
+    }
+    return pack_arrays(header, narrow(arrays))
+
+
+def narrow(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return figures as float32; steps stay float64 and counts integers."""
+    with np.errstate(over="ignore"):
+        return {
+            name: array.astype(np.float32) if array.dtype == np.float64 and name != "step" else array
+            for name, array in arrays.items()
+        }
+
+
+def number_or_none(value: float) -> float | None:
+    """Return a figure; None stands for NaN, which here means none."""
+    return None if value != value else float(value)
+
+
+def class_or_none(value: int) -> int | None:
+    """Return a class number; None stands for -1."""
+    return None if value < 0 else int(value)
+
+
+def describe_id(value: Any) -> str | int | None:
+    """Return a sample's id; a number too long for a browser as text."""
+    if value is None or isinstance(value, str):
+        return value
+    number = int(value)
+    return number if abs(number) < 2**53 else str(number)
+
+
+def greatest(values: Array) -> float | None:
+    """Return the greatest finite value, None without one."""
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if len(finite) else None
