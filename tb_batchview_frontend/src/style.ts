@@ -4,7 +4,7 @@ export const STYLE = /* css */ `
 :root {
   color-scheme: light;
   --ground: #fff; --raised: #f5f7f9; --text: #212121; --quiet: #616161; --line: #e3e5e8; --rule: #c8ccd0;
-  --accent: #e65100; --accent-strong: #f57c00; --accent-soft: #fff1e0; --accent-bar: #ffdcae; --link: #1565c0;
+  --accent: #e65100; --accent-text: #b84000; --accent-strong: #f57c00; --accent-soft: #fff1e0; --accent-bar: #ffdcae; --link: #1565c0;
   --good: #2e7d32; --good-soft: #e6f4e7; --bad: #c62828; --bad-soft: #fdecea; --warn-soft: #fff4d6; --warn-text: #6b4a00;
   --correct-confident: #2e7d32; --correct-unsure: #8fce93; --wrong-unsure: #ff9e80; --wrong-confident: #c62828;
   --hover: #f2f4f7; --scrim: rgb(0 0 0 / 40%); --focus: #1565c0;
@@ -13,7 +13,7 @@ export const STYLE = /* css */ `
 :root.dark {
   color-scheme: dark;
   --ground: #303030; --raised: #383838; --text: #fff; --quiet: #c4c4c4; --line: #484848; --rule: #616161;
-  --accent: #ffa040; --accent-strong: #ff9800; --accent-soft: #4d3a24; --accent-bar: #6f4a1c; --link: #64b5f6;
+  --accent: #ffa040; --accent-text: #ffa040; --accent-strong: #ff9800; --accent-soft: #4d3a24; --accent-bar: #6f4a1c; --link: #64b5f6;
   --good: #81c784; --good-soft: #2c4030; --bad: #ff8a80; --bad-soft: #4a2b2b; --warn-soft: #4a3f22; --warn-text: #ffe09a;
   --correct-confident: #66bb6a; --correct-unsure: #5b8f5e; --wrong-unsure: #b5715c; --wrong-confident: #ef5350;
   --hover: #3d3d3d; --scrim: rgb(0 0 0 / 60%); --focus: #90caf9;
@@ -47,7 +47,7 @@ input::placeholder { color: var(--quiet); opacity: 1; }
 .segments button { flex: 1; min-width: 0; height: 28px; padding: 0 4px; border: 0; background: none; overflow: hidden; text-overflow: ellipsis; }
 .segments button + button { border-left: 1px solid var(--rule); }
 .segments button:focus-visible { outline-offset: -2px; }
-.segments [aria-pressed="true"] { background: var(--accent-soft); color: var(--accent); font-weight: 500; }
+.segments [aria-pressed="true"] { background: var(--accent-soft); color: var(--accent-text); font-weight: 500; }
 .span { display: flex; align-items: center; gap: 6px; }
 .outcome { display: flex; align-items: center; gap: 8px; width: 100%; padding: 0; border: 0; background: none; text-align: left; }
 .outcome b { margin-left: auto; font-weight: 400; font-variant-numeric: tabular-nums; }
@@ -71,7 +71,7 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .tabs [role="tablist"] { display: flex; margin-left: -12px; }
 .tabs [role="tab"] { padding: 0 12px; border: 0; border-bottom: 2px solid transparent; border-top: 2px solid transparent; background: none; color: var(--quiet); font-weight: 500; }
 .tabs [role="tab"]:hover { color: var(--text); }
-.tabs [aria-selected="true"] { color: var(--accent); border-bottom-color: var(--accent-strong); }
+.tabs [aria-selected="true"] { color: var(--accent-text); border-bottom-color: var(--accent-strong); }
 .tabs [role="tab"]:focus-visible { outline-offset: -3px; }
 .tabs .link { color: var(--quiet); text-decoration: none; }
 .tabs .link:hover { color: var(--text); text-decoration: underline; }
@@ -98,7 +98,7 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .chips { display: flex; flex-wrap: wrap; gap: 6px; }
 .chip { height: 26px; max-width: 100%; padding: 0 11px; border: 1px solid var(--rule); border-radius: 13px; background: none; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .chip:hover, .segments button:hover { background: var(--hover); }
-.chip[aria-pressed="true"] { background: var(--accent-soft); border-color: var(--accent-strong); color: var(--accent); }
+.chip[aria-pressed="true"] { background: var(--accent-soft); border-color: var(--accent-strong); color: var(--accent-text); }
 .chip:disabled { opacity: .5; cursor: default; }
 .chips select { width: auto; height: 26px; border-radius: 13px; font-size: 13px; background: none; }
 .chips option { background: var(--ground); }

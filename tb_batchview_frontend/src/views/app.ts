@@ -136,6 +136,7 @@ export class AppElement extends LitElement {
     if (chosen === null) return emptyView(store);
     return html`${sidebarView(store, chosen)}
       <main>
+        <h1 class="hidden">Batch View</h1>
         ${this.renderTabs(store)} ${bannersView(store, chosen)} ${sentenceView(store, chosen)}
         <div class="content" id="content" role="tabpanel" aria-labelledby=${`tab-${store.selection.tab}`} data-testid="content">${this.renderContent(store, chosen)}</div>
       </main>

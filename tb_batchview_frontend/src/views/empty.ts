@@ -10,14 +10,15 @@ model.fit(x, y, callbacks=[BatchViewCallback("LOGDIR/run-1")])`;
 export function emptyView(store: Store): TemplateResult {
   const { value: answer, error } = store.runs;
   if (error !== null) {
-    return html`<div class="wide"><section class="empty" role="alert" data-testid="error">
+    return html`<main class="wide"><section class="empty" role="alert" data-testid="error">
       <h1>The runs could not be read</h1>
       <p>${error}</p>
       <p><button type="button" class="button" @click=${() => store.refresh()}>Try again</button></p>
-    </section></div>`;
+    </section></main>`;
   }
-  if (answer === null) return html`<p class="state wide" data-testid="loading">Loading…</p>`;
-  return html`<div class="wide"><section class="empty" data-testid="empty">
+  if (answer === null)
+    return html`<main class="wide"><p class="state" data-testid="loading">Loading…</p></main>`;
+  return html`<main class="wide"><section class="empty" data-testid="empty">
     <h1>No recorded batches yet</h1>
     <p>TensorBoard looked in <code data-testid="logdir">${answer.logdir || "(no log directory)"}</code> and below it, and found no file of Batch View.</p>
     <p>Add the callback to your training:</p>
@@ -29,5 +30,5 @@ with BatchWriter("${answer.logdir || "logs"}/run-1") as writer:
     writer.add_batch(step=step, phase="train", epoch=epoch,
                      predictions=scores, targets=labels, loss=loss)</code></pre>
     <p class="quiet">Batches appear here while the training runs. If you expected some, ask <code>tb-batchview doctor ${answer.logdir || "LOGDIR"}</code> what it finds.</p>
-  </section></div>`;
+  </section></main>`;
 }

@@ -1,0 +1,235 @@
+// @vitest-environment node
+/// <reference types="node" />
+
+// Answers the plugin gave, kept by its own tests (tests/test_plugin.py): the viewer must read and show exactly these.
+
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { decodeBlock, revive } from "../src/api.js";
+import { sumsOf } from "../src/charts/matrix_geometry.js";
+import type {
+  BatchAnswer,
+  BatchesAnswer,
+  ClassesAnswer,
+  ConfusionHeader,
+  LayerHeader,
+  LayersAnswer,
+  RunsAnswer,
+  SampleAnswer,
+  SamplesAnswer,
+  TimelineHeader,
+} from "../src/types.js";
+
+const file = (name: string): URL => new URL(`./golden/${name}`, import.meta.url);
+const json = <Answer>(name: string): Answer => revive(JSON.parse(readFileSync(file(name), "utf8"))) as Answer;
+const block = <Header>(name: string): ReturnType<typeof decodeBlock<Header>> => {
+  const bytes = readFileSync(file(name));
+  return decodeBlock<Header>(new Uint8Array(bytes).buffer);
+};
+const values = (name: string, { arrays }: ReturnType<typeof block>): number[] =>
+  Array.from(arrays[name]?.values ?? []);
+const keys = (value: object | null | undefined): string[] => Object.keys(value ?? {}).sort();
+
+/** The keys of an interface, checked by the compiler: one too many or too few does not compile. */
+const keysOf = <Answer>(expected: Record<keyof Answer, true>): string[] => Object.keys(expected).sort();
+
+const FIGURES = { mean: true, std: true, zero_fraction: true } as const;
+
+test("every answer has the keys of its type, and no other", () => {
+  const runs = json<RunsAnswer>("runs.json");
+  const [run] = runs.runs;
+  expect(keys(runs)).toEqual(
+    keysOf<RunsAnswer>({ format_version: true, plugin_version: true, logdir: true, runs: true }),
+  );
+  expect(keys(run)).toEqual(
+    keysOf<NonNullable<typeof run>>({
+      name: true,
+      updated: true,
+      phases: true,
+      outputs: true,
+      metrics: true,
+      layers: true,
+      health: true,
+    }),
+  );
+  expect(keys(run?.phases[0])).toEqual([
+    "batches",
+    "epochs",
+    "first_step",
+    "last_step",
+    "name",
+    "samples",
+    "seen",
+    "updated",
+  ]);
+  expect(keys(run?.outputs[0])).toEqual(["activation", "classes", "name", "task"]);
+  const batches = json<BatchesAnswer>("batches.json");
+  expect(keys(batches)).toEqual(
+    keysOf<BatchesAnswer>({ total: true, offset: true, metrics: true, maxima: true, rows: true }),
+  );
+  expect(keys(batches.rows[0])).toEqual([
+    "confidence",
+    "epoch",
+    "error_rate",
+    "index",
+    "loss",
+    "metrics",
+    "size",
+    "step",
+    "wall_time",
+    "worst",
+  ]);
+  const batch = json<BatchAnswer>("batch.json");
+  expect(keys(batch)).toEqual(
+    keysOf<BatchAnswer>({
+      step: true,
+      epoch: true,
+      index: true,
+      size: true,
+      wall_time: true,
+      loss: true,
+      metrics: true,
+      error_rate: true,
+      confidence: true,
+      previous: true,
+      next: true,
+      counts: true,
+      class_mix: true,
+      total: true,
+      offset: true,
+      samples: true,
+      layers: true,
+    }),
+  );
+  const SAMPLE = {
+    step: true,
+    sample: true,
+    id: true,
+    target: true,
+    predicted: true,
+    confidence: true,
+    target_score: true,
+    loss: true,
+    error: true,
+  } as const;
+  expect(keys(batch.samples[0])).toEqual(Object.keys({ ...SAMPLE, weight: true, top: true }).sort());
+  expect(keys(json<SamplesAnswer>("samples.json").samples[0])).toEqual(Object.keys(SAMPLE).sort());
+  expect(keys(json<SampleAnswer>("sample-multilabel.json"))).toEqual(
+    keysOf<SampleAnswer>({
+      ...SAMPLE,
+      weight: true,
+      top: true,
+      classes: true,
+      scores: true,
+      target_values: true,
+      history: true,
+    }),
+  );
+  expect(keys(json<ClassesAnswer>("classes.json").classes[0])).toEqual([
+    "class",
+    "f1",
+    "most_confused",
+    "precision",
+    "predicted",
+    "recall",
+    "recall_high",
+    "recall_low",
+    "support",
+  ]);
+  expect(keys(json<LayersAnswer>("layers.json").layers[0])).toEqual(
+    Object.keys({
+      ...FIGURES,
+      name: true,
+      batches: true,
+      first_step: true,
+      last_step: true,
+      units: true,
+      min: true,
+      max: true,
+    }).sort(),
+  );
+});
+
+test("only the answer for one run has class names", () => {
+  const named = json<RunsAnswer>("run.json").runs;
+  expect(
+    named.map(({ outputs }) => outputs.map(({ classes, class_names }) => [classes, class_names?.length])),
+  ).toEqual([[[4, 4]]]);
+  expect(
+    json<RunsAnswer>("runs.json").runs.every(({ outputs }) =>
+      outputs.every((output) => !("class_names" in output)),
+    ),
+  ).toBe(true);
+});
+
+test("the timeline agrees with the rows of the table, batch by batch", () => {
+  const timeline = block<TimelineHeader>("timeline.bin");
+  const { rows } = json<BatchesAnswer>("batches.json");
+  expect(values("step", timeline)).toEqual(rows.map(({ step }) => step));
+  expect(values("loss_mean", timeline)).toEqual(rows.map(({ loss }) => Math.fround(loss ?? Number.NaN)));
+  expect(values("error_mean", timeline)).toEqual(
+    rows.map(({ error_rate }) => Math.fround(error_rate ?? Number.NaN)),
+  );
+  expect(values("nonfinite", timeline)).toEqual(rows.map(({ loss }) => (Number.isFinite(loss) ? 0 : 1)));
+  expect(timeline.header.spikes.some(({ loss }) => Number.isNaN(loss))).toBe(true);
+});
+
+test("decimation keeps the least and the greatest of every bucket", () => {
+  const fine = block<TimelineHeader>("timeline.bin");
+  const coarse = block<TimelineHeader>("timeline-decimated.bin");
+  const { bucket } = coarse.header;
+  const finite = values("loss_mean", fine);
+  const steps = values("step", coarse);
+  expect([bucket, steps.length]).toEqual([5, 5]);
+  const buckets = steps.map((_, index) =>
+    finite.slice(index * bucket, (index + 1) * bucket).filter(Number.isFinite),
+  );
+  expect(values("loss_min", coarse)).toEqual(buckets.map((part) => Math.min(...part)));
+  expect(values("loss_max", coarse)).toEqual(buckets.map((part) => Math.max(...part)));
+  expect(coarse.header.outcomes).toEqual(fine.header.outcomes);
+});
+
+test("rows of the confusion matrix sum to the support of the classes, columns to what was predicted", () => {
+  const confusion = block<ConfusionHeader>("confusion.bin");
+  const sums = sumsOf({ labels: values("labels", confusion), counts: values("counts", confusion) });
+  const classes = [...json<ClassesAnswer>("classes.json").classes].sort((a, b) => a.class - b.class);
+  expect(confusion.arrays.counts?.shape).toEqual([4, 4]);
+  expect(Array.from(sums.rows)).toEqual(classes.map(({ support }) => support));
+  expect(Array.from(sums.columns)).toEqual(classes.map(({ predicted }) => predicted));
+  expect(block<ConfusionHeader>("confusion-binary.bin").header.classes).toBe(2);
+});
+
+test("each histogram of a layer is of shares that sum to one", () => {
+  const layer = block<LayerHeader>("layer.bin");
+  const [windows, bins] = layer.arrays.histogram?.shape ?? [];
+  expect([windows, bins]).toEqual([values("step", layer).length, layer.header.bins]);
+  const shares = values("histogram", layer);
+  for (let window = 0; window < (windows ?? 0); window += 1) {
+    const sum = shares
+      .slice(window * (bins ?? 0), (window + 1) * (bins ?? 0))
+      .reduce((total, share) => total + share, 0);
+    expect(sum).toBeCloseTo(1, 5);
+  }
+});
+
+test("a regression has an error, and neither classes nor outcomes", () => {
+  expect(json<ClassesAnswer>("classes-regression.json").classes).toEqual([]);
+  expect(json<ClassesAnswer>("classes-regression.json").mean_absolute_error).toBeGreaterThan(0);
+  expect(block<TimelineHeader>("timeline-regression.bin").header.outcomes).toBeNull();
+  expect(
+    json<BatchAnswer>("batch-regression.json").samples.every(
+      ({ target, confidence }) => target === null && confidence === null,
+    ),
+  ).toBe(true);
+});
+
+test("the worst sample of a batch comes first and its scores with it", () => {
+  const { samples } = json<BatchAnswer>("batch.json");
+  const losses = samples.map(({ loss }) => loss ?? Number.NEGATIVE_INFINITY);
+  expect(losses).toEqual([...losses].sort((a, b) => b - a));
+  const sample = json<SampleAnswer>("sample.json");
+  expect(sample.scores.map(({ score }) => score)).toEqual(
+    sample.scores.map(({ score }) => score ?? 0).sort((a, b) => b - a),
+  );
+  expect(sample.top).toEqual(sample.scores.slice(0, 3));
+});
