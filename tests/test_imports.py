@@ -14,7 +14,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
-READING = FACTS | {"analysis", "encode", "index", "log", "store", "tfrecord"}
+READING = FACTS | {"analysis", "encode", "index", "layers", "log", "store", "tfrecord"}
+WRITING = FACTS | {"arguments", "encode", "eventfile", "handoff", "specs", "tfrecord"}
 LIGHT_TENSORBOARD = {
     "tensorboard.backend.http_util",
     "tensorboard.context",
@@ -38,13 +39,20 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "encode": (FACTS, PROTO),
     "analysis": (FACTS, set()),
     "index": (FACTS | {"encode", "tfrecord"}, PROTO),
-    "store": (READING, PROTO),
+    "store": (FACTS | {"analysis", "encode", "index", "tfrecord"}, PROTO),
+    "layers": (FACTS | {"analysis", "encode", "store"}, set()),
     "log": (READING, {"pandas"}),
     "loader": ({"plugin", "metadata", "errors"}, LIGHT_TENSORBOARD),
-    "plugin": (READING, LIGHT_TENSORBOARD | {"werkzeug"}),
+    "http": ({"errors"}, LIGHT_TENSORBOARD | {"werkzeug"}),
+    "answers": (READING | {"http"}, set()),
+    "plugin": (READING | {"answers", "http"}, LIGHT_TENSORBOARD | {"werkzeug"}),
     "cli": (READING, {"click", "tensorboard.version"}),
     "capture": (FACTS, KERAS),
-    "writer": (FACTS | {"encode", "tfrecord"}, set()),
+    "handoff": (set(), set()),
+    "arguments": (FACTS | {"encode"}, set()),
+    "specs": (FACTS, set()),
+    "eventfile": (FACTS | {"encode", "tfrecord"}, set()),
+    "writer": (WRITING, set()),
     "callback": (FACTS | {"capture", "writer"}, KERAS),
     "__init__": ({"callback", "log", "version", "writer"}, set()),
     "__main__": ({"cli"}, set()),
