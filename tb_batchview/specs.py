@@ -41,7 +41,7 @@ class _Signature(NamedTuple):
 
 
 class SpecBook:
-    """The specs of the outputs so far; told anew when arrays are of a new kind.
+    """Hold what the outputs so far mean; arrays of a new kind tell anew.
 
     Not for several threads at a time.
     """

@@ -103,6 +103,9 @@ class BatchWriter:
             raise ArgumentError(f"on_full must be 'wait' or 'drop'. Received: on_full={on_full!r}.")
         self._wait = on_full == "wait"
         self._run = arguments.check_run(run)
+        # One `add_batch` at a time. The thread never takes it: it is held
+        # while a full queue is waited for.
+        self._adding = threading.RLock()
         # Guards specs and steps; held while older files are read.
         self._lock = threading.RLock()
         # Guards the counts, briefly.
@@ -239,14 +242,15 @@ class BatchWriter:
             },
             outputs=outputs,
         )
-        with self._lock:
-            self._book.tell(outputs)
-            record = self._place(record)
-            specs = self._book.specs()
         held = [array for output in outputs.values() for array in _arrays(output)] + list(layers.values())
         nbytes = sum(array.nbytes for array in held if isinstance(array, np.ndarray))
-        job = _Job(lambda: (_summarised(record, layers),), 1, phase, specs)
-        self._put(job, max(nbytes, 1))
+        # Steps are put in the order in which they are given out.
+        with self._adding:
+            with self._lock:
+                self._book.tell(outputs)
+                record = self._place(record)
+                specs = self._book.specs()
+            self._put(_Job(lambda: (_summarised(record, layers),), 1, phase, specs), max(nbytes, 1))
 
     def submit(
         self,

@@ -636,7 +636,7 @@ def test_batches_of_several_threads_are_all_written(tmp_path: Path):
             caller.start()
         for caller in callers:
             caller.join(DEADLINE)
-    assert sorted(steps(tmp_path)) == list(range(200))
+    assert steps(tmp_path) == list(range(200))
 
 
 WRITE_UNTIL_KILLED = """
