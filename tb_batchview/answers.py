@@ -7,6 +7,7 @@ and the form of array answers.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -234,18 +235,17 @@ def batch_rows(chosen: Chosen, parameters: Parameters) -> Answer:
     """Return a page of the table of batches."""
     phase, first, last = chosen.phase, chosen.first, chosen.last
     order = sort_batches(chosen, parameters) + first
-    limit = parameters.whole("limit", default=200, low=1, high=MAX_LIMIT)
+    page = Page.of(parameters, 200)
     find = parameters.optional_whole("find")
-    offset = None
     if find is not None:
         places = np.flatnonzero(phase.step[order] == find)
         if not len(places):
             raise missing(f"find must be a batch of the range that was kept. Received: find={find}.")
-        offset = int(places[0]) // limit * limit
-    page, offset = cut_page(order, parameters, default=200, offset=offset)
+        page = Page(int(places[0]) // page.limit * page.limit, page.limit)
+    rows = page.cut(order)
     return {
         "total": len(order),
-        "offset": offset,
+        "offset": page.offset,
         "metrics": list(phase.metrics),
         "maxima": {
             "loss": greatest(phase.field("loss")[first:last]),
@@ -253,7 +253,7 @@ def batch_rows(chosen: Chosen, parameters: Parameters) -> Answer:
         },
         "rows": [
             describe_row(chosen, int(row)) | {"worst": worst}
-            for row, worst in zip(page, find_worst(chosen, page), strict=True)
+            for row, worst in zip(rows, find_worst(chosen, rows), strict=True)
         ],
     }
 
@@ -309,8 +309,9 @@ def one_batch(chosen: Chosen, parameters: Parameters) -> Answer:
     """Return one batch and a page of its samples."""
     row = chosen.row(parameters.whole("step"))
     samples = Samples(chosen, row, row + 1)
-    order = choose_samples(samples, parameters, ("sample", *SAMPLE_COLUMNS), default="loss", descending=True)
-    page, offset = cut_page(order, parameters, default=200)
+    page = Page.of(parameters, 200)
+    columns = ("sample", *SAMPLE_COLUMNS)
+    chosen_samples, total = choose_samples(samples, parameters, columns, page, default="loss", descending=True)
     steps = chosen.phase.step
     mix = (
         analysis.mix_classes(samples.column("target"), samples.column("predicted"), MAX_CLASS_MIX)
@@ -326,9 +327,9 @@ def one_batch(chosen: Chosen, parameters: Parameters) -> Answer:
         "class_mix": [
             {"class": number, "target": as_target, "predicted": as_predicted} for number, as_target, as_predicted in mix
         ],
-        "total": len(order),
-        "offset": offset,
-        "samples": describe_samples(chosen, samples, page, with_scores=True),
+        "total": total,
+        "offset": page.offset,
+        "samples": describe_samples(chosen, samples, chosen_samples, with_scores=True),
         "layers": describe_layers_of_batch(chosen.phase, row),
     }
 
@@ -346,18 +347,18 @@ def one_sample(chosen: Chosen, step: int, number: int) -> Answer:
 def sample_rows(chosen: Chosen, parameters: Parameters) -> Answer:
     """Return a page of the samples of the range."""
     samples = Samples(chosen, chosen.first, chosen.last)
-    order = choose_samples(samples, parameters, ("step", *SAMPLE_COLUMNS), default="step", descending=False)
-    page, offset = cut_page(order, parameters, default=100)
-    rows = describe_samples(chosen, samples, page, with_scores=False)
-    return {"total": len(order), "offset": offset, "samples": rows}
+    page = Page.of(parameters, 100)
+    columns = ("step", *SAMPLE_COLUMNS)
+    rows, total = choose_samples(samples, parameters, columns, page, default="step", descending=False)
+    shown = describe_samples(chosen, samples, rows, with_scores=False)
+    return {"total": total, "offset": page.offset, "samples": shown}
 
 
 def choose_samples(
-    samples: Samples, parameters: Parameters, columns: Collection[str], *, default: str, descending: bool
-) -> Array:
-    """Return the samples asked for, in the order asked for."""
-    outcome = parameters.choice("outcome", OUTCOMES, "all")
-    chosen = samples.having(outcome)
+    samples: Samples, parameters: Parameters, columns: Collection[str], page: Page, *, default: str, descending: bool
+) -> tuple[Array, int]:
+    """Return a page of the samples asked for, and how many there are."""
+    chosen = samples.having(parameters.choice("outcome", OUTCOMES, "all"))
     for name in ("target", "predicted"):
         number = parameters.optional_whole(name, high=2**31 - 1)
         if number is not None:
@@ -365,15 +366,36 @@ def choose_samples(
     sort = parameters.choice("sort", columns, default)
     rows = np.flatnonzero(chosen)
     keys = samples.column(sort)[rows]
-    absent = keys < 0 if sort in ("target", "predicted") else None
-    return rows[analysis.sort_order(keys, descending=parameters.flag("descending", default=descending), missing=absent)]
+    order = analysis.sort_order(
+        keys,
+        descending=parameters.flag("descending", default=descending),
+        missing=keys < 0 if sort in ("target", "predicted") else None,
+        stop=page.stop,
+    )
+    return rows[page.cut(order)], len(rows)
 
 
-def cut_page(order: Array, parameters: Parameters, *, default: int, offset: int | None = None) -> tuple[Array, int]:
-    """Return a page of an order, and where it begins."""
-    limit = parameters.whole("limit", default=default, low=1, high=MAX_LIMIT)
-    start = parameters.whole("offset", default=0) if offset is None else offset
-    return order[start : start + limit], start
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """Which rows of a table are asked for."""
+
+    offset: int
+    limit: int
+
+    @classmethod
+    def of(cls, parameters: Parameters, default: int) -> Page:
+        """Read `offset` and `limit`, by default `default` rows."""
+        limit = parameters.whole("limit", default=default, low=1, high=MAX_LIMIT)
+        return cls(parameters.whole("offset", default=0), limit)
+
+    @property
+    def stop(self) -> int:
+        """Return where the page ends."""
+        return self.offset + self.limit
+
+    def cut(self, order: Array) -> Array:
+        """Return the rows of the page."""
+        return order[self.offset : self.stop]
 
 
 def describe_samples(chosen: Chosen, samples: Samples, numbers: Array, *, with_scores: bool) -> list[Answer]:
@@ -477,22 +499,21 @@ def describe_scores(chosen: Chosen, row: int, sample: int) -> Answer:
 def class_rows(chosen: Chosen, parameters: Parameters) -> Answer:
     """Return a page of the figures per class of the range."""
     samples = Samples(chosen, chosen.first, chosen.last)
+    page = Page.of(parameters, MAX_LIMIT)
     answer: Answer = {"batches": chosen.last - chosen.first, "samples": len(samples)}
     sort, descending = parameters.choice("sort", CLASS_COLUMNS, "class"), parameters.flag("descending")
     if chosen.spec.task == "regression":
         error = analysis.finite_mean(samples.column("error"))
-        _, offset = cut_page(np.zeros(0, np.int64), parameters, default=MAX_LIMIT)
-        return answer | {"mean_absolute_error": error, "total": 0, "offset": offset, "classes": []}
+        return answer | {"mean_absolute_error": error, "total": 0, "offset": page.offset, "classes": []}
     report = chosen.run.class_report(chosen.phase.name, chosen.start, chosen.stop, chosen.output)
     keys = np.arange(len(report)) if sort == "class" else getattr(report, sort)
     order = analysis.sort_order(keys, descending=descending)
-    page, offset = cut_page(order, parameters, default=MAX_LIMIT)
     return answer | {
         "accuracy": number_or_none(report.accuracy),
         "macro_f1": number_or_none(report.macro_f1),
         "total": len(order),
-        "offset": offset,
-        "classes": [describe_class(report[int(number)]) for number in page],
+        "offset": page.offset,
+        "classes": [describe_class(report[int(number)]) for number in page.cut(order)],
     }
 
 

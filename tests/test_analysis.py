@@ -211,6 +211,19 @@ def test_sorting_puts_missing_values_last_in_both_directions(values: np.ndarray,
     assert np.isnan(ordered[len(there) :]).all()
 
 
+@settings(deadline=None)
+@given(st.integers(0, 400), st.integers(1, 60), st.integers(0, 99), st.booleans())
+def test_the_first_rows_of_an_order_are_its_first_rows(rows: int, stop: int, seed: int, descending: bool) -> None:
+    # Few different values, so that the border falls among equal ones.
+    drawn = np.random.default_rng(seed).choice([0.0, 1.0, 2.0, 3.0, np.inf, -np.inf, np.nan], rows)
+
+    whole = analysis.sort_order(drawn, descending=descending, missing=drawn == 2.0)
+
+    assert np.array_equal(
+        analysis.sort_order(drawn, descending=descending, missing=drawn == 2.0, stop=stop), whole[:stop]
+    )
+
+
 def test_sorting_keeps_the_order_of_equal_values() -> None:
     values = np.array([1.0, 2.0, 1.0, 2.0])
 
