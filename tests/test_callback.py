@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -316,6 +318,111 @@ def test_every_output_of_a_model_is_recorded(tmp_path: Path):
     np.testing.assert_allclose(batch.sample_loss["size"], np.square(expected["size"] - first["size"])[:, 0], rtol=1e-4)
     assert set(batch.metrics) == set(history) - {"loss"} == {"kind_accuracy", "kind_loss", "size_loss"}
     assert batch.metrics["size_loss"] == pytest.approx(float(batch.sample_loss["size"].mean()), rel=1e-4)
+
+
+class OwnSteps(keras.Model):
+    """A model with steps of its own, which never call `compute_loss`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = models.make_mlp(dropout=0.3)
+        self.tracker = keras.metrics.Mean(name="loss")
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return self.inner(inputs, training=training)
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        with tf.GradientTape() as tape:
+            predictions = self(x, training=True)
+            loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(y, predictions))
+        self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+        self.tracker.update_state(loss)
+        return {"loss": self.tracker.result()}
+
+
+class DecoratedSteps(OwnSteps):
+    @tf.function
+    def train_step(self, data: Any) -> Any:
+        return super().train_step(data)
+
+
+@pytest.mark.parametrize("make_model", [OwnSteps, DecoratedSteps])
+@pytest.mark.parametrize("mode", [MODES["graph"], MODES["xla"], MODES["eager"]], ids=["graph", "xla", "eager"])
+def test_steps_of_the_users_own_are_recorded_and_stay_the_same(make_model: Any, mode: dict[str, Any], tmp_path: Path):
+    x, y = models.make_data((8,))
+    found = []
+    for callbacks in ([], [BatchViewCallback(tmp_path)]):
+        model = make_model()
+        model.compile(optimizer=keras.optimizers.Adam(0.01), **mode)
+        found.append((fit(model, x, y, callbacks), [weight.tobytes() for weight in model.get_weights()]))
+    run = load(tmp_path)["."]
+    first = run.batches("train")[0]
+    scores = first.predictions[np.arange(16), y[:16]]
+
+    assert found[0] == found[1]
+    assert [batch.size for batch in run.batches("train")] == [16, 16, 16, 16, 6] * 2
+    np.testing.assert_array_equal(first.targets, y[:16])
+    assert first.loss == pytest.approx(float(-np.log(scores).mean()), rel=1e-4)
+
+
+def test_a_mirrored_strategy_is_recorded_as_one_batch_in_the_order_of_the_data():
+    # In a process of its own: the devices must be split before TensorFlow starts.
+    script = """
+import tempfile
+import keras, numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from tb_batchview import BatchViewCallback, load
+from tests import models
+
+x, y = models.make_data((8,))
+log_dir = tempfile.mkdtemp()
+found = []
+for callbacks in ([], [BatchViewCallback(log_dir, histogram_freq=2)]):
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = models.make_mlp(dropout=0.2)
+        metrics = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")]
+        model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=metrics)
+    options = dict(batch_size=16, epochs=2, shuffle=False, verbose=0, validation_split=0.2)
+    history = model.fit(x, y, callbacks=callbacks, **options).history
+    found.append((history, [weight.tobytes() for weight in model.get_weights()]))
+assert found[0] == found[1]
+
+batches = load(log_dir)["."].batches("train")
+assert [batch.size for batch in batches] == [16, 16, 16, 8] * 2
+assert np.array_equal(np.concatenate([batch.targets.ravel() for batch in batches[:4]]), y[:56])
+for batch in batches:
+    right = batch.predictions.argmax(1) == batch.targets.ravel()
+    assert np.isclose(batch.metrics["accuracy"], right.mean())
+    assert np.isclose(batch.loss, batch.sample_loss.mean(), rtol=1e-5)
+assert list(batches[0].layers) == ["hidden", "scores"]
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("mode", [MODES["graph"], MODES["eager"]], ids=["graph", "eager"])
+def test_a_loop_of_train_on_batch_is_recorded_through_the_callbacks_hooks(mode: dict[str, Any], tmp_path: Path):
+    x, y = models.make_data((8,))
+    model = compiled(models.make_mlp(), mode)
+    callbacks = keras.callbacks.CallbackList([BatchViewCallback(tmp_path)], model=model)
+    callbacks.on_train_begin()
+    losses = []
+    for epoch in range(2):
+        callbacks.on_epoch_begin(epoch)
+        for number in range(3):
+            place = slice(16 * number, 16 * number + 16)
+            callbacks.on_train_batch_begin(number)
+            losses.append(model.train_on_batch(x[place], y[place])[0])
+            callbacks.on_train_batch_end(number)
+        callbacks.on_epoch_end(epoch)
+    callbacks.on_train_end()
+    batches = load(tmp_path)["."].batches("train")
+
+    assert [(batch.epoch, batch.index) for batch in batches] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert [batch.loss for batch in batches] == pytest.approx([float(loss) for loss in losses])
 
 
 def test_update_freq_keeps_the_figures_of_every_batch(tmp_path: Path):

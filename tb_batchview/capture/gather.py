@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tb_batchview.capture import keras_names
 from tb_batchview.capture.hints import read_loss_hint
-from tb_batchview.capture.tap import Tap
+from tb_batchview.capture.tap import Sight
 from tb_batchview.tasks import TaskHint
 
 
@@ -22,45 +22,44 @@ def describe(value: Any) -> str:
     return f"a {type(value).__name__} of dtype {getattr(value, 'dtype', '?')} and shape {getattr(value, 'shape', '?')}"
 
 
-def gather(model: Any, tap: Tap) -> tuple[dict[str, Any], dict[str, TaskHint]]:
-    """Name the tensors that a step showed, layers left out.
+def gather(model: Any, sight: Sight) -> tuple[dict[str, Any], dict[str, TaskHint]]:
+    """Name the tensors that a step showed, layers and metrics left out.
 
     Args:
         model: The model of the step.
-        tap: What was seen.
+        sight: What was seen.
 
     Returns:
-        Tensors by "size", "loss", "metrics/<name>" and "outputs/<output>/<field>" with
-        the fields of `OutputRecord`, and what the losses say by output.
+        Tensors by "size", "loss" and "outputs/<output>/<field>" with the
+        fields of `OutputRecord`, and what the losses say by output.
     """
     tensors: dict[str, Any] = {}
-    batched = [leaf for leaf in tf.nest.flatten(tap.loss_inputs or {}) if tap.belongs(leaf) and leaf.shape.rank]
+    batched = [leaf for leaf in tf.nest.flatten(sight.inputs) if sight.belongs(leaf) and leaf.shape.rank]
     if batched:
         tensors["size"] = tf.shape(batched[0])[0]
-    if tap.loss is not None:
-        tensors["loss"] = tap.loss
-    tensors |= {f"metrics/{name}": value for name, value in replay_metrics(tap).items()}
-    outputs, hints = gather_outputs(model, tap)
+    if sight.loss is not None:
+        tensors["loss"] = sight.loss
+    outputs, hints = gather_outputs(model, sight)
     for name, fields in outputs.items():
         tensors |= {f"outputs/{name}/{field}": value for field, value in fields.items()}
     return tensors, hints
 
 
-def gather_outputs(model: Any, tap: Tap) -> tuple[dict[str, dict[str, Any]], dict[str, TaskHint]]:
+def gather_outputs(model: Any, sight: Sight) -> tuple[dict[str, dict[str, Any]], dict[str, TaskHint]]:
     """Name what the loss was given, and what it says, by output."""
-    inputs = tap.loss_inputs or {}
+    inputs = sight.inputs
     losses = keras_names.flat_losses(model)
-    values = tap.sample_losses if len(tap.sample_losses) == len(losses) else [None] * len(losses)
+    values = sight.sample_losses if len(sight.sample_losses) == len(losses) else [None] * len(losses)
     by_path = {flat.path: (flat.loss, value) for flat, value in zip(losses, values, strict=True)}
     outputs: dict[str, dict[str, Any]] = {}
     hints: dict[str, TaskHint] = {}
     for path, (name, predictions) in name_outputs(model, inputs.get("y_pred")).items():
-        if not tap.belongs(predictions) or not predictions.shape.rank:
+        if not sight.belongs(predictions) or not predictions.shape.rank:
             continue
         fields = {"predictions": predictions}
         for field, source in (("targets", inputs.get("y")), ("sample_weight", inputs.get("sample_weight"))):
             value = at_path(source, path, name)
-            if tap.belongs(value) and value.shape.rank:
+            if sight.belongs(value) and value.shape.rank:
                 fields[field] = value if field == "targets" else per_sample(value)
         loss, losses_seen = by_path.get(path, (None, None))
         if losses_seen is not None and losses_seen.shape.rank:
@@ -127,32 +126,50 @@ def per_sample(values: Any) -> Any:
     return values if rank == 1 else tf.reduce_mean(values, axis=list(range(1, rank)))
 
 
-def replay_metrics(tap: Tap) -> dict[str, Any]:
-    """Compute each metric of the batch alone.
+def replay_metrics(model: Any, sight: Sight, problems: list[str]) -> dict[str, list[Any]]:
+    """Compute the state that each metric would have after this batch alone.
 
     The calls that the step made are made again on fresh state, without
     touching the metric's own (`Metric.stateless_update_state`,
     https://keras.io/api/metrics/base_metric).
 
     Returns:
-        Scalars by Keras' names. A metric that cannot be replayed is left out,
-        with a sentence in `tap.problems`.
+        States by the metric's name. A metric that cannot be replayed is left
+        out, with a sentence in `problems`.
+    """
+    states: dict[str, list[Any]] = {}
+    for metric in keras_names.metrics(model):
+        calls = sight.metric_calls.get(id(metric), [])
+        try:
+            state = metric.stateless_reset_state() if calls else None
+            for args, kwargs in calls:
+                if not sight.all_belong((args, kwargs)):
+                    raise ValueError("it is updated inside a loop or a branch of the graph")
+                state = metric.stateless_update_state(state, *args, **kwargs)
+        except Exception as error:
+            problems.append(f"The metric {metric.name!r} has no value of its own for a batch: {error!r}.")
+            continue
+        if state is not None:
+            states[metric.name] = list(state)
+    return states
+
+
+def read_metrics(model: Any, states: dict[str, list[Any]], problems: list[str]) -> dict[str, Any]:
+    """Turn the states of `replay_metrics` into values.
+
+    Returns:
+        Scalars by Keras' names.
     """
     values: dict[str, Any] = {}
-    for metric, calls in tap.metric_calls:
-        if not calls:
+    for metric in keras_names.metrics(model):
+        if metric.name not in states:
             continue
-        try:
-            state = metric.stateless_reset_state()
-            for args, kwargs in calls:
-                state = metric.stateless_update_state(state, *args, **kwargs)
-            result = metric.stateless_result(state)
-        except Exception as error:
-            tap.problems.append(f"The metric {metric.name!r} has no value of its own for a batch: {error!r}.")
-            continue
-        found = result if isinstance(result, dict) else {metric.name: result}
-        values |= {str(name): tf.convert_to_tensor(value) for name, value in found.items()}
-    scalars = {name: value for name, value in values.items() if value.shape.rank == 0}
-    for name in values.keys() - scalars.keys():
-        tap.problems.append(f"The metric {name!r} is not a single number and is not recorded.")
-    return scalars
+        result = metric.stateless_result(states[metric.name])
+        values |= result if isinstance(result, dict) else {metric.name: result}
+    tensors = {str(name): tf.convert_to_tensor(value) for name, value in values.items()}
+    problems += [
+        f"The metric {name!r} is not a single number and is not recorded."
+        for name, value in tensors.items()
+        if value.shape.rank != 0
+    ]
+    return {name: value for name, value in tensors.items() if value.shape.rank == 0}

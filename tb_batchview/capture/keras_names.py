@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 
 from tb_batchview.errors import BatchViewError
 
@@ -32,6 +33,17 @@ class FlatLoss(NamedTuple):
 def step_function(model: Any, phase: str) -> Any:
     """Return what `fit` or `evaluate` calls for a step, or None."""
     return getattr(model, FUNCTION_ATTRIBUTE[phase], None)
+
+
+def made_step_function(model: Any, phase: str) -> Any:
+    """Return the step function, made now if it was not yet.
+
+    `fit` makes it before it tells callbacks; a loop of `train_on_batch` has
+    them told first.
+    """
+    if step_function(model, phase) is None and getattr(model, "compiled", False):
+        {"train": model.make_train_function, "validation": model.make_test_function}[phase]()
+    return step_function(model, phase)
 
 
 def set_step_function(model: Any, phase: str, function: Callable[..., Any] | None) -> None:
@@ -139,10 +151,44 @@ def is_normalization(layer: Any) -> bool:
     return ".normalization." in type(layer).__module__ or "Normalization" in type(layer).__name__
 
 
-def replicas(model: Any) -> int:
-    """Return how many replicas train the model at once."""
-    strategy = getattr(model, "distribute_strategy", None)
-    return int(getattr(strategy, "num_replicas_in_sync", 1))
+def check_strategy(model: Any) -> None:
+    """Refuse the distribution strategies whose steps cannot be watched.
+
+    Raises:
+        BatchViewError: Naming the strategy.
+    """
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync == 1 and not _spans_workers(strategy):
+        return
+    if type(strategy) is tf.distribute.MirroredStrategy and not model.run_eagerly:
+        return
+    raise BatchViewError(
+        f"{type(strategy).__name__} with {strategy.num_replicas_in_sync} replicas is not supported"
+        f"{' in eager mode' if model.run_eagerly else ''}; MirroredStrategy in graph mode is. Training is not touched."
+    )
+
+
+def _spans_workers(strategy: Any) -> bool:
+    return isinstance(strategy, (tf.distribute.MultiWorkerMirroredStrategy, tf.distribute.ParameterServerStrategy))
+
+
+# `tf.function`'s `python_function` (public) and `_jit_compile`, `_autograph`
+# of TensorFlow 2.16 to 2.21; without the latter two their defaults hold.
+def undecorated_step(step: Any) -> Callable[[Any], Any] | None:
+    """Return the Python function of a step that is a tf.function, or None."""
+    function: Callable[[Any], Any] | None = getattr(step, "python_function", None)
+    return function
+
+
+def decorate_alike(step: Any, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Make a tf.function of `function` with the options of `step`."""
+    decorated: Callable[[Any], Any] = tf.function(
+        function,
+        jit_compile=getattr(step, "_jit_compile", None),
+        autograph=getattr(step, "_autograph", True),
+        reduce_retracing=True,
+    )
+    return decorated
 
 
 # `TensorFlowTrainer.unrolled_steps_per_execution`: since 3.6, 1 by default.

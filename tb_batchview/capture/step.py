@@ -17,13 +17,15 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from tb_batchview.capture import keras_names
-from tb_batchview.capture.gather import describe, gather, name_outputs
+from tb_batchview.capture.gather import describe, gather, name_outputs, read_metrics, replay_metrics
 from tb_batchview.capture.layers import select_layers
 from tb_batchview.capture.loop import loop_many, loop_once
+from tb_batchview.capture.merge import merge_logs, merge_pieces
 from tb_batchview.capture.observation import Layout, Observation
 from tb_batchview.capture.pack import Leaf, can_pack, pack
 from tb_batchview.capture.summary import SummaryLayout, summarise
-from tb_batchview.capture.tap import Tap
+from tb_batchview.capture.tap import Sight, Tap
+from tb_batchview.tasks import TaskHint
 
 
 class Recorder(Protocol):
@@ -46,16 +48,17 @@ def install(model: Any, phase: str, recorder: Recorder, reuse: TappedStep | None
     """Have a model's steps watched for a recorder.
 
     Args:
-        model: A compiled Keras model whose step function was made.
+        model: A Keras model.
         phase: "train" or "validation".
         recorder: Who receives what the steps saw.
         reuse: What an earlier call returned: used again, with its compiled
             graph, if it stands for the same function of Keras.
 
     Returns:
-        The stand-in, or None when the model has no step function yet.
+        The stand-in, or None when the model has no step function (it is not
+        compiled).
     """
-    current = keras_names.step_function(model, phase)
+    current = keras_names.made_step_function(model, phase)
     if current is None:
         return None
     if isinstance(current, TappedStep):
@@ -85,7 +88,14 @@ class TappedStep:
         self._layouts: dict[int, Layout] = {}
         self._eager: list[Observation] = []
         self._complaints: set[str] = set()
+        # Of the trace that is being made, from the replica to the whole.
+        self._hints: dict[str, TaskHint] = {}
+        self._summaries: list[SummaryLayout] = []
+        # Steps so far.
         self._count: Any = None
+        # The step that is being watched, and its tf.function if it is one.
+        self._tap: Tap | None = None
+        self._decorated: Callable[[Any], Any] | None = None
 
     def join(self, recorder: Recorder) -> None:
         """Add a recorder; what it wants is in effect from the next step."""
@@ -151,41 +161,27 @@ class TappedStep:
 
     def _build(self) -> Callable[[Any], Any]:
         model = self.model
-        if keras_names.replicas(model) > 1:
-            raise NotImplementedError(
-                f"the model trains on {keras_names.replicas(model)} replicas, and only one is supported. Its "
-                "training is not touched."
-            )
-        if model.run_eagerly:
-            # Keras' own loop, in which every step reports by itself.
-            run = keras_names.make_eager_function(model, self._eager_step)
-            return lambda iterator: (run(iterator), None, None)
-        return self._build_graph()
-
-    def _build_graph(self) -> Callable[[Any], Any]:
-        # The same two levels as Keras', so that the static shapes, and with
-        # them Keras' own arithmetic, stay what they are; without the Optional
-        # in which Keras wraps its outputs, which costs more than all of this.
-        model = self.model
+        keras_names.check_strategy(model)
         with tf.init_scope():
             # Counted in the graph: an argument would move the ids of the
             # step's operations, from which TensorFlow draws random seeds.
             self._count = tf.Variable(0, dtype=tf.int64, trainable=False, name="batchview_count")
-
-        @tf.autograph.experimental.do_not_convert
-        def one_step(data: Any) -> Any:
-            return model.distribute_strategy.run(self._graph_step, args=(data,))
-
+        if model.run_eagerly:
+            # Keras' own loop, in which every step reports by itself.
+            run = keras_names.make_eager_function(model, self._eager_step)
+            return lambda iterator: (run(iterator), None, None)
+        # The same two levels as Keras', so that the static shapes, and with
+        # them Keras' own arithmetic, stay what they are; without the Optional
+        # in which Keras wraps its outputs, which costs more than all of this.
+        one_step = tf.autograph.experimental.do_not_convert(self._graph_step)
         compiled = tf.function(one_step, jit_compile=model.jit_compile, reduce_retracing=True)
         converted = keras_names.convert_optionals(model, compiled)
-
         steps = model.steps_per_execution or 1
-        run_steps = (
-            loop_once(converted) if steps == 1 else loop_many(converted, steps, keras_names.unrolled_steps(model))
-        )
+        unrolled = keras_names.unrolled_steps(model)
+        run_steps = loop_once(converted) if steps == 1 else loop_many(converted, steps, unrolled)
         outer = tf.function(tf.autograph.experimental.do_not_convert(run_steps), reduce_retracing=True)
 
-        def run(iterator: Any) -> Any:
+        def run_graph(iterator: Any) -> Any:
             if not isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
                 return *converted(next(iter(iterator))), None
             logs, vector, lengths = outer(iterator)
@@ -195,14 +191,18 @@ class TappedStep:
                 raise StopIteration
             return logs.get_value(), vector, lengths
 
-        return run
+        return run_graph
 
     def _graph_step(self, data: Any) -> Any:
+        strategy = self.model.distribute_strategy
+        self._decorated = None
         with Tap(self.model, self._wanted_layers()) as tap:
-            logs = getattr(self.model, keras_names.STEP_ATTRIBUTE[self.phase])(data)
-        # From here on the step is done: what is added cannot move its ids.
+            logs, pieces = strategy.run(self._replica_step(tap), args=(data,))
+        if strategy.num_replicas_in_sync > 1:
+            logs = merge_logs(strategy, logs)
         try:
-            vector = self._pack(tap, self._summarise_in_graph(tap))
+            self._count.assign_add(1)
+            vector = self._pack(tap, merge_pieces(strategy, pieces))
         except Exception as error:
             tap.problems.append(f"What the step saw could not be gathered: {error!r}.")
             vector, _ = pack({}, self._remember(Layout([], [], {})))
@@ -211,23 +211,80 @@ class TappedStep:
 
     def _eager_step(self, data: Any) -> Any:
         with Tap(self.model, self._wanted_layers()) as tap:
-            logs = getattr(self.model, keras_names.STEP_ATTRIBUTE[self.phase])(data)
+            logs, pieces = self._replica_step(tap)(data)
         try:
-            self._count = 0 if self._count is None else self._count + 1
-            vector = self._pack(tap, self._summarise_eagerly(tap))
+            self._count.assign_add(1)
+            vector = self._pack(tap, pieces)
             self._eager.append(Observation(vector, None, self._layouts, time.time()))
         except Exception as error:
             tap.problems.append(f"What the step saw could not be gathered: {error!r}.")
         self._report(tap)
         return logs
 
+    def _replica_step(self, tap: Tap) -> Callable[[Any], Any]:
+        self._tap = tap
+        user_step = getattr(self.model, keras_names.STEP_ATTRIBUTE[self.phase])
+        undecorated = keras_names.undecorated_step(user_step)
+        if undecorated is None:
+            return lambda data: self._watch(user_step, data)
+        # The tensors of a step that is itself a tf.function can leave it only
+        # as its outputs. Eager steps use one such function, as the user's own
+        # is one; in a graph each trace needs what its own tap sees.
+        if self._decorated is None:
+            self._decorated = keras_names.decorate_alike(user_step, lambda data: self._watch(undecorated, data))
+        return self._decorated
+
+    def _watch(self, user_step: Callable[[Any], Any], data: Any) -> Any:
+        tap = self._tap
+        assert tap is not None
+        sight = tap.begin(data)
+        logs = user_step(data)
+        # From here on the step is done: what is added cannot move its ids, and
+        # metrics are updated again without being watched.
+        tap.end()
+        try:
+            pieces = self._gather(tap, sight)
+        except Exception as error:
+            tap.problems.append(f"What the step saw could not be gathered: {error!r}.")
+            pieces = {"tensors": {}, "states": {}, "layers": None}
+        return logs, pieces
+
+    def _gather(self, tap: Tap, sight: Sight) -> Any:
+        tensors, self._hints = gather(self.model, sight)
+        for name in [name for name, tensor in tensors.items() if not can_pack(tensor)]:
+            tap.problems.append(f"{name} is {describe(tensors.pop(name))}, which cannot be recorded.")
+        states = replay_metrics(self.model, sight, tap.problems)
+        if sight.in_loop:
+            tap.problems.append(
+                f"Layers that run inside a loop cannot be summarised: {', '.join(sorted(sight.in_loop))}. "
+                "The others are."
+            )
+        return {"tensors": tensors, "states": states, "layers": self._summarise(sight)}
+
+    def _summarise(self, sight: Sight) -> Any:
+        values = {
+            name: value
+            for name, value in sight.activations.items()
+            if name.partition("#")[0] not in sight.in_loop and can_pack(value)
+        }
+        if not values:
+            return None
+        freqs = sorted({recorder.histogram_freq for recorder in self._recorders if recorder.histogram_freq})
+        due = tf.reduce_any([tf.equal(self._count % freq, 0) for freq in freqs])
+
+        def compute() -> Any:
+            found = {name: summarise(value) for name, value in values.items()}
+            self._summaries = [SummaryLayout(name, units) for name, (_, units) in found.items()]
+            return tf.concat([tf.ones([1]), *(vector for vector, _ in found.values())], 0)
+
+        if tf.executing_eagerly():
+            return compute() if due else None
+        # The other branch is traced second, when the length is known.
+        return tf.cond(due, compute, lambda: tf.zeros([1 + sum(layout.length for layout in self._summaries)]))
+
     def _report(self, tap: Tap) -> None:
         for problem in tap.problems:
             self._complain(problem)
-        if tap.in_loop:
-            self._complain(
-                f"Layers that run inside a loop cannot be summarised: {', '.join(sorted(tap.in_loop))}. The others are."
-            )
 
     def _wanted_layers(self) -> dict[str, Any]:
         wanted: dict[str, Any] = {}
@@ -239,52 +296,25 @@ class TappedStep:
                     self._complain(str(error))
         return wanted
 
-    def _summaries(self, tap: Tap) -> tuple[Any, list[SummaryLayout]]:
-        vectors, layouts = [tf.ones([1])], []
-        for name, values in tap.activations.items():
-            if name.partition("#")[0] in tap.in_loop or values.dtype.is_complex or not can_pack(values):
-                continue
-            vector, units = summarise(values)
-            vectors.append(vector)
-            layouts.append(SummaryLayout(name, units))
-        return tf.concat(vectors, 0), layouts
-
-    def _is_due(self, count: Any) -> Any:
-        freqs = sorted({recorder.histogram_freq for recorder in self._recorders if recorder.histogram_freq})
-        return tf.reduce_any([tf.equal(count % freq, 0) for freq in freqs])
-
-    def _summarise_in_graph(self, tap: Tap) -> tuple[Any, list[SummaryLayout]] | None:
-        if not tap.activations:
-            return None
-        layouts: list[SummaryLayout] = []
-
-        def compute() -> Any:
-            vector, found = self._summaries(tap)
-            layouts[:] = found
-            return vector
-
-        due = self._is_due(self._count.read_value())
-        self._count.assign_add(1)
-        # The other branch is traced second, when the length is known.
-        vector = tf.cond(due, compute, lambda: tf.zeros([1 + sum(layout.length for layout in layouts)]))
-        return vector, layouts
-
-    def _summarise_eagerly(self, tap: Tap) -> tuple[Any, list[SummaryLayout]] | None:
-        if not tap.activations or not bool(self._is_due(self._count)):
-            return None
-        return self._summaries(tap)
-
-    def _pack(self, tap: Tap, summaries: tuple[Any, list[SummaryLayout]] | None) -> Any:
-        tensors, hints = gather(self.model, tap)
-        layouts: list[SummaryLayout] = []
-        if summaries is not None:
-            tensors["layers"], layouts = summaries
-        for name in [name for name, tensor in tensors.items() if not can_pack(tensor)]:
-            tap.problems.append(f"{name} is {describe(tensors.pop(name))}, which cannot be recorded.")
+    def _pack(self, tap: Tap, pieces: Any) -> Any:
+        tensors = dict(pieces["tensors"])
+        tensors |= {f"metrics/{name}": value for name, value in self._read_metrics(tap, pieces["states"]).items()}
+        # A loop of the user's own may have no loss but the one it reports.
+        if "loss" not in tensors and "metrics/loss" in tensors:
+            tensors["loss"] = tensors.pop("metrics/loss")
+        if pieces["layers"] is not None:
+            tensors["layers"] = pieces["layers"]
         leaves: list[Leaf] = []
-        mark = self._remember(Layout(leaves, layouts, hints))
+        mark = self._remember(Layout(leaves, self._summaries, self._hints))
         vector, leaves[:] = pack(tensors, mark)
         return vector
+
+    def _read_metrics(self, tap: Tap, states: dict[str, list[Any]]) -> dict[str, Any]:
+        try:
+            return read_metrics(self.model, states, tap.problems)
+        except Exception as error:
+            tap.problems.append(f"The metrics of a batch could not be read: {error!r}.")
+            return {}
 
     def _remember(self, layout: Layout) -> int:
         mark = next(_marks)

@@ -10,11 +10,12 @@ user's step and asks it afterwards what it saw.
 
 from __future__ import annotations
 
-import functools
+import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tb_batchview.capture import keras_names
@@ -23,37 +24,104 @@ from tb_batchview.capture import keras_names
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-class Tap:
-    """What one step of a model showed.
+class Sight:
+    """What one step of a model, on one replica, showed.
 
     Attributes:
-        loss_inputs: y, y_pred and sample_weight of the first `compute_loss`.
-        loss: What it returned: with regularisers, before any scaling.
+        inputs: x, y, y_pred and sample_weight of the first `compute_loss`; of
+            a step of the user's own that does not call it, the batch and what
+            the model returned.
+        loss: What `compute_loss` returned: with regularisers, before scaling.
         sample_losses: What each loss returned per sample, in Keras' order.
-        metric_calls: The `update_state` calls by metric.
+        metric_calls: The `update_state` calls of each metric, by its id.
         activations: Outputs by layer name; "name#1" is the second call.
         in_loop: Names of layers that ran inside a loop of the graph, whose
             tensors cannot leave it.
+    """
+
+    def __init__(self, batch: Any) -> None:
+        """Begin with a batch, in the graph in which the step will run."""
+        self.inputs: dict[str, Any] = {}
+        self.loss: Any = None
+        self.sample_losses: list[Any] = []
+        self.metric_calls: dict[int, list[Call]] = {}
+        self.activations: dict[str, Any] = {}
+        self.in_loop: set[str] = set()
+        self.calls_loss = False
+        self._batch = batch
+        self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+    def belongs(self, value: Any) -> bool:
+        """Tell whether a value is a tensor of the step itself."""
+        if not isinstance(value, tf.Tensor):
+            return False
+        return self._graph is None or getattr(value, "graph", None) is self._graph
+
+    def all_belong(self, structure: Any) -> bool:
+        """Tell whether all tensors of a structure are of the step itself."""
+        return all(self.belongs(leaf) for leaf in tf.nest.flatten(structure) if isinstance(leaf, tf.Tensor))
+
+    def see_loss(self, result: Any, call: Call) -> None:
+        """Remember the first `compute_loss`."""
+        if self.calls_loss:
+            return
+        names = ("x", "y", "y_pred", "sample_weight")
+        positional, named = call
+        self.calls_loss = True
+        self.inputs = dict(zip(names, positional, strict=False))
+        self.inputs |= {name: named[name] for name in names if name in named}
+        if self.belongs(result):
+            self.loss = result
+
+    def see_model(self, result: Any, call: Call) -> None:
+        """Remember what the model returned, for steps without `compute_loss`."""
+        if not self.calls_loss and self.all_belong(result):
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(self._batch)
+            self.inputs = {"x": x, "y": y, "y_pred": result, "sample_weight": sample_weight}
+
+    def see_sample_loss(self, result: Any, call: Call) -> None:
+        """Remember one loss per sample."""
+        self.sample_losses.append(result if self.belongs(result) else None)
+
+    def see_metric(self, metric: int, result: Any, call: Call) -> None:
+        """Remember what a metric was given."""
+        self.metric_calls.setdefault(metric, []).append(call)
+
+    def see_layer(self, name: str, result: Any, call: Call) -> None:
+        """Remember what a layer returned."""
+        value = next((leaf for leaf in tf.nest.flatten(result) if isinstance(leaf, tf.Tensor)), None)
+        if value is None:
+            return
+        if not self.belongs(value):
+            self.in_loop.add(name)
+            return
+        key, count = name, 0
+        while key in self.activations:
+            count += 1
+            key = f"{name}#{count}"
+        self.activations[key] = value
+
+
+class Tap:
+    """Shadows what has to be seen of a step, and keeps what was seen.
+
+    Replicas of a strategy run in threads of their own and share the model:
+    one Tap serves them all and gives each thread its `Sight`.
+
+    Attributes:
         problems: What could not be watched, one sentence each.
     """
 
     def __init__(self, model: Any, layers: dict[str, Any]) -> None:
         """Prepare to watch `model` and the given layers by name."""
-        self.loss_inputs: dict[str, Any] | None = None
-        self.loss: Any = None
-        self.sample_losses: list[Any] = []
-        self.metric_calls: list[tuple[Any, list[Call]]] = []
-        self.activations: dict[str, Any] = {}
-        self.in_loop: set[str] = set()
         self.problems: list[str] = []
         self._model = model
         self._layers = layers
-        self._graph: Any = None
+        self._sights: dict[int, Sight] = {}
         self._shadows: list[tuple[Any, str, Any]] = []
 
     def __enter__(self) -> Tap:
         """Begin to watch."""
-        self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
         try:
             self._shadow_all()
         except Exception as error:  # A guest must not stop the step.
@@ -67,33 +135,34 @@ class Tap:
         """Leave every object as it was found."""
         self._restore()
 
-    def belongs(self, value: Any) -> bool:
-        """Tell whether a value is a tensor of the step itself."""
-        if not isinstance(value, tf.Tensor):
-            return False
-        return self._graph is None or getattr(value, "graph", None) is self._graph
+    def begin(self, batch: Any) -> Sight:
+        """Begin a step in this thread."""
+        sight = self._sights[threading.get_ident()] = Sight(batch)
+        return sight
+
+    def end(self) -> None:
+        """End the step of this thread: what it calls now is not watched."""
+        self._sights.pop(threading.get_ident(), None)
 
     def _shadow_all(self) -> None:
-        self._shadow(self._model, "compute_loss", self._see_loss)
-        for flat in keras_names.flat_losses(self._model):
-            self._shadow(flat.loss, "call", self._see_sample_loss)
+        self._shadow(self._model, "compute_loss", Sight.see_loss)
+        self._shadow(self._model, "call", Sight.see_model)
         compiled = keras_names.compiled_loss(self._model)
         if compiled is not None and not getattr(compiled, "built", True):
             # The losses are made in the first trace, inside `build`.
-            self._shadow(compiled, "build", self._see_loss_build)
-        self._shadow_metrics()
+            self._shadow(compiled, "build", lambda sight, result, call: self._shadow_losses())
+        self._shadow_losses()
         for name, layer in self._layers.items():
-            self._shadow(layer, keras_names.call_attribute(layer), functools.partial(self._see_layer, name))
+            self._shadow(layer, keras_names.call_attribute(layer), _named(Sight.see_layer, name))
 
-    def _shadow_metrics(self) -> None:
-        known = {id(metric) for metric, _ in self.metric_calls}
+    def _shadow_losses(self) -> None:
+        for flat in keras_names.flat_losses(self._model):
+            self._shadow(flat.loss, "call", Sight.see_sample_loss)
+        # Several losses come with a running mean each.
         for metric in keras_names.metrics(self._model):
-            if id(metric) not in known:
-                calls: list[Call] = []
-                self.metric_calls.append((metric, calls))
-                self._shadow(metric, "update_state", functools.partial(self._see_metric, calls))
+            self._shadow(metric, "update_state", _named(Sight.see_metric, id(metric)))
 
-    def _shadow(self, owner: Any, attribute: str, see: Callable[[Any, Call], None]) -> None:
+    def _shadow(self, owner: Any, attribute: str, see: Callable[[Sight, Any, Call], None]) -> None:
         if any(shadowed is owner and name == attribute for shadowed, name, _ in self._shadows):
             return  # One loss object may serve several outputs.
         original = getattr(owner, attribute)
@@ -103,7 +172,9 @@ class Tap:
         def shadow(*args: Any, **kwargs: Any) -> Any:
             result = original(*args, **kwargs)
             try:
-                see(result, (args, kwargs))
+                sight = self._sights.get(threading.get_ident())
+                if sight is not None:
+                    see(sight, result, (args, kwargs))
             except Exception as error:  # A guest must not stop the step.
                 self.problems.append(f"{type(owner).__name__}.{attribute} could not be watched: {error!r}.")
             return result
@@ -120,37 +191,6 @@ class Tap:
             else:
                 owner.__dict__[attribute] = before
 
-    def _see_loss(self, result: Any, call: Call) -> None:
-        if self.loss_inputs is not None:
-            return
-        names = ("x", "y", "y_pred", "sample_weight")
-        self.loss_inputs = dict(zip(names, call[0], strict=False)) | {
-            name: call[1][name] for name in names if name in call[1]
-        }
-        if self.belongs(result):
-            self.loss = result
 
-    def _see_loss_build(self, result: Any, call: Call) -> None:
-        for flat in keras_names.flat_losses(self._model):
-            self._shadow(flat.loss, "call", self._see_sample_loss)
-        # Several losses come with a running mean each.
-        self._shadow_metrics()
-
-    def _see_sample_loss(self, result: Any, call: Call) -> None:
-        self.sample_losses.append(result if self.belongs(result) else None)
-
-    def _see_metric(self, calls: list[Call], result: Any, call: Call) -> None:
-        calls.append(call)
-
-    def _see_layer(self, name: str, result: Any, call: Call) -> None:
-        value = next((leaf for leaf in tf.nest.flatten(result) if isinstance(leaf, tf.Tensor)), None)
-        if value is None:
-            return
-        if not self.belongs(value):
-            self.in_loop.add(name)
-            return
-        key, count = name, 0
-        while key in self.activations:
-            count += 1
-            key = f"{name}#{count}"
-        self.activations[key] = value
+def _named(see: Callable[[Sight, Any, Any, Call], None], name: Any) -> Callable[[Sight, Any, Call], None]:
+    return lambda sight, result, call: see(sight, name, result, call)
