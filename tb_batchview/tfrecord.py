@@ -7,10 +7,10 @@ mapped: a mapped file that somebody truncates ends the process with SIGBUS.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import crc32c
 import numpy as np
@@ -28,8 +28,7 @@ _CRC = struct.Struct("<I")
 _HEADER = struct.Struct("<QI")
 
 
-@dataclasses.dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """One record of a file, or a stretch of it that cannot be read.
 
     Attributes:
