@@ -225,6 +225,7 @@ setup(
     zip_safe=False,
     setup_requires=node_requirements(),
     install_requires=[
+        "click>=8.1",
         "crc32c>=2.3",
         "numpy>=1.23.5",
         "protobuf>=3.20.3",
@@ -249,6 +250,7 @@ setup(
         "lint": ["mypy>=1.10", "ruff>=0.6"],
     },
     entry_points={
+        "console_scripts": ["tb-batchview = tb_batchview.cli:main"],
         "tensorboard_plugins": ["batchview = tb_batchview.loader:BatchViewLoader"],
     },
     cmdclass={

@@ -1,0 +1,262 @@
+"""The command `tb-batchview`: what is recorded, and what is wrong with it.
+
+Called from the shell. Calls `log` for what is recorded; the versions come from
+the installed packages' metadata, so nothing heavy is imported. Answers go to
+stdout, messages to stderr. Exit 0; 1 for a finding or a failure; 2 for wrong
+usage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tb_batchview.errors import BatchViewError
+from tb_batchview.log import Log, Run, load
+from tb_batchview.version import __version__
+
+_LOGDIR = click.argument("logdir", type=click.Path(exists=True, file_okay=False, path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="answer in JSON")
+_PACKAGES = ("tensorboard", "numpy", "protobuf", "crc32c", "keras", "tensorflow", "tensorflow-cpu")
+# TensorBoard before 2.21 finds plugins by pkg_resources, which setuptools 82 dropped.
+_TENSORBOARD_WITHOUT_PKG_RESOURCES = (2, 21)
+_SETUPTOOLS_WITHOUT_PKG_RESOURCES = (82,)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One line of `doctor`.
+
+    Attributes:
+        about: What was looked at.
+        state: What was found.
+        remedy: What to do; empty when nothing is wrong.
+    """
+
+    about: str
+    state: str
+    remedy: str = ""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="tb-batchview")
+def main() -> None:
+    """Look into what tb_batchview recorded."""
+
+
+@main.command()
+@_LOGDIR
+@_JSON
+def inspect(logdir: Path, as_json: bool) -> None:
+    """List the runs below LOGDIR: phases, batches kept and seen, size, health."""
+    log = _load(logdir)
+    if as_json:
+        click.echo(json.dumps([describe_run(run) for run in log.values()], indent=2))
+    elif log:
+        click.echo(format_table(*list_phases(log)))
+    if not log:
+        _fail(f"Nothing is recorded below {printable(str(logdir))}. Ask `tb-batchview doctor` why.")
+
+
+@main.command()
+@_LOGDIR
+@_JSON
+def doctor(logdir: Path, as_json: bool) -> None:
+    """Find what is wrong with the installation or LOGDIR, and the remedy."""
+    findings = [*check_installation(), *check_log(_load(logdir), logdir)]
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            click.echo(f"{'!!' if finding.remedy else 'ok'} {finding.about}: {finding.state}")
+            if finding.remedy:
+                click.echo(f"   → {finding.remedy}")
+    problems = sum(bool(finding.remedy) for finding in findings)
+    if problems:
+        _fail(f"{problems} to look at." if problems > 1 else "1 thing to look at.")
+
+
+# -- what is recorded --------------------------------------------------------------------------------------------------
+
+
+def describe_run(run: Run) -> dict[str, Any]:
+    """Return what is known of a run, for JSON."""
+    return {
+        "name": run.name,
+        "phases": [
+            {
+                "name": name,
+                "batches": len(phase),
+                "seen": phase.seen,
+                "samples": int(phase.size.sum()),
+                "first_step": int(phase.step[0]) if len(phase) else None,
+                "last_step": int(phase.step[-1]) if len(phase) else None,
+            }
+            for name, phase in run.view.phases.items()
+        ],
+        "outputs": [{"name": name, "task": spec.task, "classes": spec.classes} for name, spec in run.outputs.items()],
+        "metrics": list(run.metrics),
+        "layers": list(run.layers),
+        "health": {
+            **dataclasses.asdict(run.health),
+            "warnings": [
+                {"kind": kind, "message": message, "count": count} for kind, message, count in run.health.warnings
+            ],
+        },
+    }
+
+
+def list_phases(log: Log) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the rows of the table of `inspect`."""
+    head = ["run", "phase", "batches kept", "seen", "samples", "layers", "outputs", "file size", "health"]
+    rows = []
+    for run in log.values():
+        outputs = ", ".join(f"{name} ({spec.task}, {spec.classes})" for name, spec in run.outputs.items())
+        health = "; ".join(finding.state for finding in check_run(run) if finding.remedy) or "ok"
+        for name, phase in run.view.phases.items():
+            counts = (len(phase), phase.seen, int(phase.size.sum()), len(phase.layers))
+            rows.append(
+                [run.name, name, *(f"{count:,}" for count in counts), outputs, format_bytes(run.health.bytes), health]
+            )
+    return head, rows
+
+
+def format_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align columns; numbers to the right."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in (head, *cells)) for column in range(len(head))]
+    right = [bool(cells) and all(row[column][:1].isdigit() for row in cells) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in (head, *cells)
+    )
+
+
+def format_bytes(count: int) -> str:
+    """Return a size as people read it."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def printable(text: str) -> str:
+    """Escape what would steer a terminal: names come from files."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+# -- what is wrong -----------------------------------------------------------------------------------------------------
+
+
+def check_installation() -> Iterator[Finding]:
+    """Look at versions, the entry point and the bundle."""
+    versions = {name: version for name in _PACKAGES if (version := _version(name))}
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    yield Finding("versions", f"tb_batchview {__version__}, Python {platform.python_version()}, {listed}")
+    if _release("tensorboard") < _TENSORBOARD_WITHOUT_PKG_RESOURCES and (
+        _release("setuptools") >= _SETUPTOOLS_WITHOUT_PKG_RESOURCES
+    ):
+        yield Finding(
+            "TensorBoard",
+            f"{_version('tensorboard')} cannot start with setuptools {_version('setuptools')}",
+            'pip install "setuptools<82", or a TensorBoard of 2.21 or newer',
+        )
+    points = metadata.entry_points(group="tensorboard_plugins", name="batchview")
+    if points:
+        yield Finding("plugin", "registered with the TensorBoard of this Python")
+    else:
+        yield Finding(
+            "plugin",
+            "not registered with the TensorBoard of this Python",
+            f"{sys.executable} -m pip install tb_batchview, and start TensorBoard from the same environment",
+        )
+    if (Path(__file__).parent / "static" / "index.js").is_file():
+        yield Finding("frontend", "bundled")
+    else:
+        yield Finding("frontend", "the bundle is missing", "make frontend in a checkout; otherwise install again")
+
+
+def check_log(log: Log, logdir: Path) -> Iterator[Finding]:
+    """Look at all runs of a log directory."""
+    if not log:
+        yield Finding(
+            "runs",
+            f"none below {printable(str(logdir.resolve()))}",
+            f'model.fit(…, callbacks=[BatchViewCallback("{printable(str(logdir))}/run-1")]), or give another directory',
+        )
+    for run in log.values():
+        yield from check_run(run)
+
+
+def check_run(run: Run) -> Iterator[Finding]:
+    """Look at the files and the batches of a run."""
+    health, about = run.health, f"run {printable(run.name)}"
+    yield Finding(about, f"{health.files} file(s), {format_bytes(health.bytes)}")
+    for name, phase in run.view.phases.items():
+        state = f"{name}: {len(phase):,} of {phase.seen:,} batches"
+        remedy = "some were not kept, by what is said below or because a writer was killed; see docs/messages.md"
+        yield Finding(about, state, remedy if len(phase) < phase.seen else "")
+    if health.torn_files:
+        # No fault: a file that grows, or whose writer was killed, ends within a record.
+        yield Finding(
+            about, f"{health.torn_files} file(s) end within a record: being written, or the writer was killed"
+        )
+    if health.corrupt_records:
+        yield Finding(
+            about,
+            f"{health.corrupt_records} corrupt record(s) were left out",
+            "copy the files again if they were copied while being written; otherwise look at the disk",
+        )
+    if health.refused_files:
+        yield Finding(
+            about, f"{health.refused_files} file(s) of a newer format were left out", "pip install -U tb_batchview"
+        )
+    if health.dropped_batches:
+        yield Finding(
+            about,
+            f"{health.dropped_batches} batch(es) were dropped while recording",
+            'on_full="wait", a greater max_pending_mb, or less to write: top_k, update_freq, histogram_freq',
+        )
+    for kind, message, count in health.warnings:
+        if kind != "dropped":
+            times = f" ({count} times)" if count > 1 else ""
+            yield Finding(about, printable(message) + times, "look it up in docs/messages.md")
+
+
+def _load(logdir: Path) -> Log:
+    try:
+        return load(logdir)
+    except (BatchViewError, OSError) as error:
+        _fail(str(error))
+        raise  # not reached
+
+
+def _fail(message: str) -> None:
+    click.echo(message, err=True)
+    sys.exit(1)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _release(package: str) -> tuple[int, ...]:
+    """Return the first numbers of a version; () when it is not installed."""
+    numbers = _version(package).split(".")[:2]
+    return tuple(int(number) for number in numbers if number.isdigit())

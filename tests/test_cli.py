@@ -1,0 +1,193 @@
+"""`tb-batchview` on whole, damaged and missing runs: output and exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from tb_batchview import BatchWriter, cli
+from tb_batchview.store import Health
+from tb_batchview.version import __version__
+
+
+def run_cli(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.main, arguments, prog_name="tb-batchview")
+
+
+@pytest.fixture
+def logdir(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    with BatchWriter(tmp_path / "run", class_names=["cat", "dog", "fox"]) as writer:
+        for phase, batches in (("train", 12), ("validation", 3)):
+            for _ in range(batches):
+                writer.add_batch(
+                    phase=phase,
+                    predictions=rng.dirichlet(np.ones(3), 8).astype("float32"),
+                    targets=rng.integers(0, 3, 8),
+                    loss=float(rng.random()),
+                    metrics={"accuracy": 0.5},
+                    histograms={"dense": rng.normal(size=(8, 4))},
+                )
+    return tmp_path
+
+
+def event_file(logdir: Path) -> Path:
+    (file,) = (logdir / "run" / "batchview").iterdir()
+    return file
+
+
+def test_inspect_lists_every_phase_of_every_run(logdir: Path) -> None:
+    size = cli.format_bytes(event_file(logdir).stat().st_size)
+
+    result = run_cli("inspect", str(logdir))
+
+    assert result.exit_code == 0
+    assert [line.split() for line in result.stdout.splitlines()[1:]] == [
+        ["run", "train", "12", "12", "96", "1", "output", "(multiclass,", "3)", *size.split(), "ok"],
+        ["run", "validation", "3", "3", "24", "1", "output", "(multiclass,", "3)", *size.split(), "ok"],
+    ]
+    assert result.stderr == ""
+
+
+def test_inspect_in_json(logdir: Path) -> None:
+    (run,) = json.loads(run_cli("inspect", "--json", str(logdir)).stdout)
+
+    assert run["name"] == "run"
+    assert run["phases"][0] == {
+        "name": "train",
+        "batches": 12,
+        "seen": 12,
+        "samples": 96,
+        "first_step": 0,
+        "last_step": 11,
+    }
+    assert run["metrics"] == ["accuracy"]
+    assert run["health"]["bytes"] == event_file(logdir).stat().st_size
+
+
+def test_inspect_without_runs_fails_and_says_where_to_ask(tmp_path: Path) -> None:
+    result = run_cli("inspect", str(tmp_path))
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"Nothing is recorded below {tmp_path}. Ask `tb-batchview doctor` why.\n"
+
+
+def test_missing_directory_is_wrong_usage(tmp_path: Path) -> None:
+    for command in ("inspect", "doctor"):
+        result = run_cli(command, str(tmp_path / "nothing"))
+
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "does not exist" in result.stderr
+
+
+def test_doctor_finds_nothing_wrong_with_a_whole_run(logdir: Path) -> None:
+    findings = list(cli.check_log(cli.load(logdir), logdir))
+
+    assert [(finding.about, finding.remedy) for finding in findings] == [("run run", "")] * 3
+    assert [finding.state for finding in findings[1:]] == ["train: 12 of 12 batches", "validation: 3 of 3 batches"]
+
+
+def test_doctor_tells_a_torn_end_from_a_fault(logdir: Path) -> None:
+    file = event_file(logdir)
+    os.truncate(file, file.stat().st_size - 5)
+
+    findings = [finding for finding in cli.check_log(cli.load(logdir), logdir) if "end within" in finding.state]
+
+    assert [finding.remedy for finding in findings] == [""]
+
+
+def test_doctor_finds_a_corrupt_record(logdir: Path) -> None:
+    file = event_file(logdir)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(bytes(content))
+
+    result = run_cli("doctor", str(logdir))
+
+    assert result.exit_code == 1
+    assert "!! run run: 1 corrupt record(s) were left out\n   → copy the files again" in result.stdout
+    assert result.stderr.endswith("to look at.\n")
+
+
+def test_doctor_explains_an_empty_directory(tmp_path: Path) -> None:
+    result = run_cli("doctor", "--json", str(tmp_path))
+
+    finding = json.loads(result.stdout)[-1]
+    assert result.exit_code == 1
+    assert finding["about"] == "runs"
+    assert f'BatchViewCallback("{tmp_path}/run-1")' in finding["remedy"]
+
+
+def test_doctor_finds_a_missing_plugin_and_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cli.metadata, "entry_points", lambda **_: [])
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "cli.py"))
+
+    found = {finding.about: finding.remedy for finding in cli.check_installation()}
+
+    assert "-m pip install tb_batchview" in found["plugin"]
+    assert found["frontend"] == "make frontend in a checkout; otherwise install again"
+
+
+@pytest.mark.parametrize(
+    ("tensorboard", "setuptools", "wrong"),
+    [("2.20.0", "82.0.1", True), ("2.20.0", "81.0.0", False), ("2.21.0", "84.2.1", False)],
+)
+def test_doctor_knows_which_setuptools_end_old_tensorboards(
+    monkeypatch: pytest.MonkeyPatch, tensorboard: str, setuptools: str, wrong: bool
+) -> None:
+    versions = {"tensorboard": tensorboard, "setuptools": setuptools}
+    monkeypatch.setattr(cli, "_version", lambda package: versions.get(package, ""))
+
+    remedies = [finding.remedy for finding in cli.check_installation() if finding.about == "TensorBoard"]
+
+    assert bool(remedies) == wrong
+
+
+def test_every_fault_of_a_run_has_a_remedy(logdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = cli.load(logdir)["run"]
+    health = Health(
+        files=1,
+        bytes=10,
+        corrupt_records=1,
+        torn_files=1,
+        refused_files=1,
+        dropped_batches=1,
+        warnings=(("capture", "A \x1b[31mred\x1b[0m sentence.", 3), ("dropped", "counted above", 1)),
+    )
+    monkeypatch.setattr(type(run), "health", health)
+
+    states = [finding.state for finding in cli.check_run(run) if finding.remedy]
+
+    assert states == [
+        "1 corrupt record(s) were left out",
+        "1 file(s) of a newer format were left out",
+        "1 batch(es) were dropped while recording",
+        "A \\x1b[31mred\\x1b[0m sentence. (3 times)",
+    ]
+
+
+def test_names_from_files_do_not_steer_the_terminal() -> None:
+    table = cli.format_table(["run", "batches"], [["evil\x1b[2J\nname", "7"], ["ärger", "12"]])
+
+    assert table == "run                batches\nevil\\x1b[2J\\nname        7\närger                   12"
+
+
+def test_module_runs_as_the_command(logdir: Path, root: Path) -> None:
+    command = [sys.executable, "-m", "tb_batchview", "--version"]
+
+    printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+
+    assert printed == f"tb-batchview, version {__version__}\n"
+
+
+def test_every_command_is_in_the_readme(root: Path) -> None:
+    readme = (root / "README.md").read_text(encoding="utf-8")
+
+    assert [name for name in cli.main.commands if f"tb-batchview {name}" not in readme] == []
