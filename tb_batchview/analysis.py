@@ -43,7 +43,7 @@ def count_confusion(target: Array, predicted: Array, classes: int) -> Array:
         int64, shape (classes, classes); rows are targets. Samples with a
         number outside 0 … classes - 1 (such as -1, none) are left out.
     """
-    known = (target >= 0) & (target < classes) & (predicted >= 0) & (predicted < classes)
+    known = _known(target, predicted, classes)
     pairs = target[known].astype(np.int64) * classes + predicted[known]
     counts = np.bincount(pairs, minlength=classes * classes)
     return counts.astype(np.int64, copy=False).reshape(classes, classes)
@@ -150,23 +150,51 @@ class ClassReport:
         return (self[number] for number in range(len(self)))
 
 
-def report_classes(confusion: Array, class_names: tuple[str, ...] | None = None) -> ClassReport:
-    """Summarise a confusion matrix (rows are targets) per class."""
-    samples = int(confusion.sum())
-    off_diagonal = confusion.copy()
-    np.fill_diagonal(off_diagonal, 0)
-    most = off_diagonal.argmax(axis=1) if len(confusion) else np.zeros(0, np.int64)
-    most_count = off_diagonal.max(axis=1, initial=0)
+def report_classes(
+    target: Array, predicted: Array, classes: int, class_names: tuple[str, ...] | None = None
+) -> ClassReport:
+    """Summarise samples per class.
+
+    Needs memory for the classes, not for pairs of them: a vocabulary of
+    50,000 words is fine.
+
+    Args:
+        target: Class numbers, shape (samples,).
+        predicted: Class numbers, shape (samples,).
+        classes: Number of classes; samples with other numbers are left out.
+        class_names: One name per class, or None.
+    """
+    known = _known(target, predicted, classes)
+    target, predicted = target[known], predicted[known]
+    hits = np.bincount(target[target == predicted], minlength=classes)
+    most, most_count = _find_most_confused(target, predicted, classes)
     return _report(
-        hits=confusion.diagonal(),
-        support=confusion.sum(axis=1),
-        predicted=confusion.sum(axis=0),
-        most_confused=np.where(most_count > 0, most, NO_CLASS),
+        hits=hits,
+        support=np.bincount(target, minlength=classes),
+        predicted=np.bincount(predicted, minlength=classes),
+        most_confused=most,
         most_confused_count=most_count,
-        accuracy=float(confusion.trace() / samples) if samples else math.nan,
-        samples=samples,
+        accuracy=float(hits.sum() / len(target)) if len(target) else math.nan,
+        samples=len(target),
         class_names=class_names,
     )
+
+
+def _known(target: Array, predicted: Array, classes: int) -> Array:
+    """Mark the samples that have both classes."""
+    return (target >= 0) & (target < classes) & (predicted >= 0) & (predicted < classes)
+
+
+def _find_most_confused(target: Array, predicted: Array, classes: int) -> tuple[Array, Array]:
+    """Find what each class is most often taken for, and how often."""
+    wrong = target != predicted
+    pairs, count = np.unique(target[wrong].astype(np.int64) * classes + predicted[wrong], return_counts=True)
+    most, most_count = np.full(classes, NO_CLASS, np.int64), np.zeros(classes, np.int64)
+    # Last write wins: the largest count of a class comes last, of these the smallest number.
+    order = np.lexsort((-pairs, count))
+    row = pairs[order] // classes
+    most[row], most_count[row] = pairs[order] % classes, count[order]
+    return most, most_count
 
 
 def count_labels(targets: Array, scores: Array) -> Array:
@@ -234,15 +262,23 @@ def _report(
     )
 
 
-def pick_classes(confusion: Array, limit: int) -> Array:
+def pick_classes(target: Array, predicted: Array, classes: int, limit: int) -> Array:
     """Pick the classes with most errors, as target or as predicted.
 
     Returns:
         At most `limit` class numbers, ascending, int32.
     """
-    errors = confusion.sum(axis=0) + confusion.sum(axis=1) - 2 * confusion.diagonal()
+    wrong = _known(target, predicted, classes) & (target != predicted)
+    errors = np.bincount(target[wrong], minlength=classes) + np.bincount(predicted[wrong], minlength=classes)
     chosen = np.argsort(-errors, kind="stable")[:limit]
     return np.sort(chosen).astype(np.int32)
+
+
+def renumber(numbers: Array, chosen: Array, classes: int) -> Array:
+    """Give classes the numbers of their places among the chosen, others -1."""
+    places = np.full(classes + 1, NO_CLASS, np.int64)  # one more, for -1
+    places[chosen] = np.arange(len(chosen))
+    return places[np.where((numbers >= 0) & (numbers < classes), numbers, classes)]
 
 
 def find_worst_confusions(target: Array, predicted: Array, starts: Array) -> tuple[Array, Array, Array]:

@@ -31,6 +31,7 @@ MAX_EPOCHS = 1_000
 MAX_SPIKES = 50
 MAX_CLASS_MIX = 100
 TOP_SCORES = 3
+SORTED_WHOLE = 1_000  # up to so many scores the smaller class wins a tie; past it any may
 BATCHES_BEFORE = 20  # a layer is compared with
 HISTOGRAM_BINS = 60
 SMOOTH_SHARE = 50  # the moving mean spans one part in so many of the range
@@ -436,12 +437,13 @@ def read_per_sample(chosen: Chosen, places: list[tuple[int, int]], kind: str) ->
     return [None if (values := by_batch[batch]) is None else values[sample] for batch, sample in places]
 
 
-def read_scores(chosen: Chosen, row: int, samples: Array) -> tuple[Array, Array] | None:
-    """Return the scores of samples of a batch as probabilities.
+def read_scores(chosen: Chosen, row: int, samples: Array, count: int) -> tuple[Array, Array] | None:
+    """Return the largest scores of samples of a batch as probabilities.
 
     Returns:
-        Classes and scores, both (samples, scores), largest first unless the
-        task is regression; None where there is no row of scores per sample.
+        Classes and scores, both (samples, at most `count`), largest first;
+        for regression the first values. None where there is no row of
+        scores per sample.
     """
     place = chosen.place(row)
     slots = place.layout.arrays
@@ -449,31 +451,34 @@ def read_scores(chosen: Chosen, row: int, samples: Array) -> tuple[Array, Array]
     if predictions is not None:
         scores = tasks.scores(chosen.spec, chosen.run.read(place, predictions)[samples])
         if chosen.spec.task == "regression":
-            scores = scores.reshape(len(scores), -1)
+            scores = scores.reshape(len(scores), -1)[:, :count]
             return np.broadcast_to(np.arange(scores.shape[1]), scores.shape), scores
         if scores.ndim != 2:
             return None
-        order = np.argsort(-scores, axis=1, kind="stable")
+        if scores.shape[1] > SORTED_WHOLE:
+            largest, numbers = tasks.top_scores(scores, count)
+            return numbers, largest
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :count]
         return order, np.take_along_axis(scores, order, axis=1)
     kept, classes = slots.get((chosen.output, "top_scores")), slots.get((chosen.output, "top_classes"))
     if kept is None or classes is None:
         return None
-    values = chosen.run.read(place, kept)[samples].astype(np.float64)
+    values = chosen.run.read(place, kept)[samples, :count].astype(np.float64)
     if chosen.spec.activation == "sigmoid":
         values = 1 / (1 + np.exp(-values))
     elif chosen.spec.activation == "softmax":
         # The rest of the logits is gone, but the probability of the largest is known.
         confidence = Samples(chosen, row, row + 1).column("confidence")[samples]
         values = np.exp(values - values[:, :1]) * confidence[:, None]
-    return chosen.run.read(place, classes)[samples], values
+    return chosen.run.read(place, classes)[samples, :count], values
 
 
 def top_scores(chosen: Chosen, row: int, samples: Array) -> list[list[Answer]]:
     """Return the largest scores of samples of a batch."""
-    found = None if chosen.spec.task == "regression" else read_scores(chosen, row, samples)
+    found = None if chosen.spec.task == "regression" else read_scores(chosen, row, samples, TOP_SCORES)
     if found is None:
         return [[] for _ in samples]
-    classes, scores = (values[:, :TOP_SCORES].tolist() for values in found)
+    classes, scores = (values.tolist() for values in found)
     return [
         [{"class": number, "score": score} for number, score in zip(*one, strict=True)]
         for one in zip(classes, scores, strict=True)
@@ -483,8 +488,8 @@ def top_scores(chosen: Chosen, row: int, samples: Array) -> list[list[Answer]]:
 def describe_scores(chosen: Chosen, row: int, sample: int) -> Answer:
     """Return all scores of a sample, and what they are compared with."""
     place = chosen.place(row)
-    found = read_scores(chosen, row, np.array([sample]))
-    classes, scores = ([], []) if found is None else (values[0, :MAX_CLASSES].tolist() for values in found)
+    found = read_scores(chosen, row, np.array([sample]), MAX_CLASSES)
+    classes, scores = ([], []) if found is None else (values[0].tolist() for values in found)
     answer: Answer = {
         "classes": chosen.spec.classes,
         "scores": [{"class": number, "score": score} for number, score in zip(classes, scores, strict=True)],
@@ -519,16 +524,21 @@ def class_rows(chosen: Chosen, parameters: Parameters) -> Answer:
 
 def confusion(chosen: Chosen, limit: int) -> bytes:
     """Return the confusion matrix of the range, at most `limit` classes."""
-    counted = chosen.run.confusion(chosen.phase.name, chosen.start, chosen.stop, chosen.output)
-    shown = analysis.pick_classes(counted, limit)
+    logs.check_classes(chosen.output, chosen.spec)
+    classes = chosen.spec.classes
+    samples = Samples(chosen, chosen.first, chosen.last)
+    target, predicted = samples.column("target"), samples.column("predicted")
+    shown = analysis.pick_classes(target, predicted, classes, limit)
+    counts = analysis.count_confusion(
+        analysis.renumber(target, shown, classes), analysis.renumber(predicted, shown, classes), len(shown)
+    )
     header = {
         "batches": chosen.last - chosen.first,
-        "samples": len(Samples(chosen, chosen.first, chosen.last)),
-        "classes": len(counted),
+        "samples": len(samples),
+        "classes": classes,
         "shown": len(shown),
     }
-    counts = np.minimum(counted[np.ix_(shown, shown)], np.iinfo(np.uint32).max).astype(np.uint32)
-    return pack_arrays(header, {"labels": shown, "counts": counts})
+    return pack_arrays(header, {"labels": shown, "counts": counts.clip(max=2**32 - 1).astype(np.uint32)})
 
 
 def describe_class(row: analysis.ClassRow) -> Answer:

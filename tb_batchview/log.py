@@ -30,6 +30,9 @@ Array = npt.NDArray[Any]
 # A logdir may hold anything: stop looking for runs in it at some point.
 MAX_DIRECTORIES = 100_000
 MAX_DEPTH = 32
+# Of a matrix (3 GB), and of anything: a number from a file is not to be trusted with memory.
+MAX_MATRIX = 20_000
+MAX_CLASSES = 1_000_000
 
 
 def load(log_dir: str | os.PathLike[str]) -> Log:
@@ -192,18 +195,12 @@ class Run:
             NotFoundError: There is no such phase or output.
             ArgumentError: The output's task has no single class per sample.
         """
-        view = self.view
-        columns = find_phase(view, phase, self.name)
-        name, spec = find_output(view, output, self.name)
-        if spec.task not in ("multiclass", "binary"):
+        target, predicted, spec = self._classes(phase, start, stop, output)
+        if spec.classes > MAX_MATRIX:
             raise ArgumentError(
-                f"A confusion matrix needs one class per sample. Received: output={name!r} of task {spec.task!r}."
+                f"A confusion matrix must be of at most {MAX_MATRIX} classes. Received: {spec.classes}. "
+                "Use class_report, which tells what each class is most confused with."
             )
-        first, last = columns.rows(start, stop)
-        samples = columns.outputs.get(name)
-        if samples is None:
-            return np.zeros((spec.classes, spec.classes), np.int64)
-        target, predicted = (samples.column(kind, first, last) for kind in ("target", "predicted"))
         return analysis.count_confusion(target, predicted, spec.classes)
 
     def class_report(
@@ -213,24 +210,47 @@ class Run:
 
         For a multilabel output each label is a class.
 
+        Returns:
+            Arrays by column and rows by class: see `ClassReport`.
+
         Raises:
             NotFoundError: There is no such phase or output.
             ArgumentError: The output's task has no classes.
         """
+        name, spec = find_output(self.view, output, self.name)
+        if spec.task == "multilabel":
+            return self._label_report(phase, start, stop, name)
+        target, predicted, spec = self._classes(phase, start, stop, name)
+        return analysis.report_classes(target, predicted, spec.classes, spec.class_names)
+
+    def _classes(
+        self, phase: str, start: int | None, stop: int | None, output: str | None
+    ) -> tuple[Array, Array, OutputSpec]:
+        """Return the classes of the samples of a range."""
         view = self.view
-        name, spec = find_output(view, output, self.name)
-        if spec.task != "multilabel":
-            return analysis.report_classes(self.confusion(phase, start, stop, name), spec.class_names)
         columns = find_phase(view, phase, self.name)
-        counts, samples = np.zeros((4, spec.classes), np.int64), 0
+        name, spec = find_output(view, output, self.name)
+        check_classes(name, spec)
+        samples = columns.outputs.get(name)
+        if samples is None:
+            return np.zeros(0, np.int32), np.zeros(0, np.int32), spec
+        first, last = columns.rows(start, stop)
+        return samples.column("target", first, last), samples.column("predicted", first, last), spec
+
+    def _label_report(self, phase: str, start: int | None, stop: int | None, output: str) -> ClassReport:
+        """Count the labels of a range, batch by batch from the files."""
+        view = self.view
+        columns = find_phase(view, phase, self.name)
+        spec = view.outputs[output]
+        counts, samples = np.zeros((4, min(spec.classes, MAX_CLASSES)), np.int64), 0
         for row in range(*columns.rows(start, stop)):
             place = view.place(columns, row)
-            targets, predictions = (place.layout.arrays.get((name, kind)) for kind in metadata.BULK_KINDS[:2])
+            targets, predictions = (place.layout.arrays.get((output, kind)) for kind in ("targets", "predictions"))
             if targets is None or predictions is None:
                 continue
             truth = self._reader(place, targets)
             scores = tasks.scores(spec, self._reader(place, predictions))
-            if truth.shape != (len(truth), spec.classes) or scores.shape != truth.shape:
+            if truth.shape != (len(truth), counts.shape[1]) or scores.shape != truth.shape:
                 continue
             counts += analysis.count_labels(truth, scores)
             samples += len(truth)
@@ -498,6 +518,22 @@ def find_output(view: RunView, output: str | None, run: str) -> tuple[str, Outpu
     if output not in view.outputs:
         raise NotFoundError(_unknown("output", output, view.outputs, f"run {run!r}"))
     return output, view.outputs[output]
+
+
+def check_classes(output: str, spec: OutputSpec) -> None:
+    """Refuse an output whose samples have not one class each.
+
+    Raises:
+        ArgumentError: Its task is another, or it has absurdly many classes.
+    """
+    if spec.task not in ("multiclass", "binary"):
+        raise ArgumentError(
+            f"A confusion matrix needs one class per sample. Received: output={output!r} of task {spec.task!r}."
+        )
+    if spec.classes > MAX_CLASSES:
+        raise ArgumentError(
+            f"At most {MAX_CLASSES} classes can be counted. Received: output={output!r} of {spec.classes} classes."
+        )
 
 
 def unknown_step(columns: PhaseView, step: int) -> str:

@@ -77,7 +77,7 @@ def test_class_report_equals_scikit_learn() -> None:
     target, predicted = draw_classes(800, 6)
     precision, recall, f1, support = metrics.precision_recall_fscore_support(target, predicted, zero_division=np.nan)
 
-    report = analysis.report_classes(analysis.count_confusion(target, predicted, 6))
+    report = analysis.report_classes(target, predicted, 6)
 
     assert np.allclose(report.precision, precision)
     assert np.allclose(report.recall, recall)
@@ -89,9 +89,10 @@ def test_class_report_equals_scikit_learn() -> None:
 
 def test_class_report_says_what_is_not_defined() -> None:
     # Class 1 is never predicted, class 2 never a target, class 3 neither.
-    confusion = np.array([[4, 0, 1, 0], [2, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+    target = np.array([0, 0, 0, 0, 0, 1, 1, -1, 3])
+    predicted = np.array([0, 0, 0, 0, 2, 0, 0, 1, -1])
 
-    report = analysis.report_classes(confusion, ("a", "b", "c"))
+    report = analysis.report_classes(target, predicted, 4, ("a", "b", "c"))
 
     assert [math.isnan(row.precision) for row in report] == [False, True, False, True]
     assert [math.isnan(row.recall) for row in report] == [False, False, True, True]
@@ -103,7 +104,7 @@ def test_class_report_says_what_is_not_defined() -> None:
 
 
 def test_class_report_of_nothing_is_empty() -> None:
-    report = analysis.report_classes(np.zeros((2, 2), np.int64))
+    report = analysis.report_classes(np.zeros(0, int), np.zeros(0, int), 2)
 
     assert (report.samples, report.support.tolist()) == (0, [0, 0])
     assert math.isnan(report.accuracy)
@@ -112,7 +113,7 @@ def test_class_report_of_nothing_is_empty() -> None:
 
 def test_class_report_refuses_a_class_that_is_not() -> None:
     with pytest.raises(IndexError, match=r"class must be below 2. Received: class=2"):
-        analysis.report_classes(np.zeros((2, 2), np.int64))[2]
+        analysis.report_classes(np.zeros(0, int), np.zeros(0, int), 2)[2]
 
 
 @pytest.mark.parametrize(
@@ -158,11 +159,39 @@ def test_label_report_equals_scikit_learn() -> None:
     assert [row.most_confused for row in report] == [None] * 4
 
 
-def test_picked_classes_are_those_with_most_errors() -> None:
-    confusion = np.array([[50, 0, 0, 1], [0, 10, 5, 0], [0, 3, 10, 0], [0, 0, 0, 9]])
+@settings(deadline=None)
+@given(pairs)
+def test_most_confused_is_the_largest_cell_of_its_row(drawn: tuple[int, list[tuple[int, int]]]) -> None:
+    classes, samples = drawn
+    confusion = analysis.count_confusion(*split(samples), classes)
+    np.fill_diagonal(confusion, 0)
 
-    assert analysis.pick_classes(confusion, 2).tolist() == [1, 2]
-    assert analysis.pick_classes(confusion, 9).tolist() == [0, 1, 2, 3]
+    report = analysis.report_classes(*split(samples), classes)
+
+    assert report.most_confused_count.tolist() == confusion.max(axis=1).tolist()
+    expected = [int(row.argmax()) if row.any() else -1 for row in confusion]
+    assert report.most_confused.tolist() == expected
+
+
+def test_a_report_of_many_classes_needs_no_matrix() -> None:
+    classes = 1_000_000
+    target, predicted = np.array([5, 5, 5, classes - 1]), np.array([5, 7, 7, 0])
+
+    report = analysis.report_classes(target, predicted, classes)
+
+    assert (report[5].support, report[5].recall, report[5].most_confused) == (3, pytest.approx(1 / 3), 7)
+    assert report[classes - 1].most_confused == 0
+
+
+def test_picked_classes_are_those_with_most_errors() -> None:
+    target, predicted = np.array([0, 1, 1, 2, 2, 2, 0, -1, 3]), np.array([3, 2, 2, 1, 2, 2, 0, 2, 9])
+
+    assert analysis.pick_classes(target, predicted, 4, 2).tolist() == [1, 2]
+    assert analysis.pick_classes(target, predicted, 4, 9).tolist() == [0, 1, 2, 3]
+
+
+def test_renumbered_classes_are_places_among_the_chosen() -> None:
+    assert analysis.renumber(np.array([7, 2, 5, -1, 9]), np.array([2, 7]), 8).tolist() == [1, 0, -1, -1, -1]
 
 
 @settings(deadline=None)
