@@ -246,6 +246,13 @@ def test_confusion_counts_a_range_of_steps(tmp_path: Path) -> None:
         assert run.confusion("train", start, stop).tolist() == expected.tolist()
 
 
+def test_a_matrix_too_large_for_memory_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, [make_record(0)], specs={"scores": OutputSpec("multiclass", 20_001)})
+
+    with pytest.raises(ArgumentError, match=r"must be of at most 20000 classes. Received: 20001. Use class_report"):
+        load(tmp_path)["."].confusion("train")
+
+
 def test_class_report_equals_scikit_learn(tmp_path: Path) -> None:
     write_run(tmp_path, 30)
     scores = [make_scores(step) for step in range(10, 30)]

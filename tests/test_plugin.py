@@ -24,7 +24,7 @@ from werkzeug.test import Client, TestResponse
 from tb_batchview import plugin as plugins
 from tb_batchview.http import unpack_arrays
 from tb_batchview.plugin import BatchViewPlugin, find_roots
-from tb_batchview.records import LayerSummary
+from tb_batchview.records import BatchRecord, LayerSummary, OutputRecord, OutputSpec
 from tb_batchview.writer import BatchWriter
 
 BASE = "/data/plugin/batchview/"
@@ -492,6 +492,140 @@ def test_arrays_begin_on_multiples_of_eight(client: Client) -> None:
         assert body[:4] == b"BVA1"
         assert (8 + length) % 8 == 0
         assert all(item["offset"] % 8 == 0 for item in json.loads(body[8 : 8 + length])["arrays"])
+
+
+# --- other recordings ---
+
+
+def serve(tmp_path: Path, records: list[BatchRecord], **options: Any) -> Client:
+    write(tmp_path / "a", records, **options)
+    return open_client(tmp_path)
+
+
+@pytest.mark.parametrize("activation", [None, "softmax", "sigmoid"])
+def test_scores_of_which_only_the_largest_were_kept_are_probabilities(tmp_path: Path, activation: str | None) -> None:
+    generator = np.random.default_rng(4)
+    values = generator.normal(size=(8, 6))
+    if activation is None:
+        values = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+    values = values.astype(np.float32)
+    task = "multilabel" if activation == "sigmoid" else "multiclass"
+    targets = (generator.random((8, 6)) < 0.5).astype(np.float32) if task == "multilabel" else np.arange(8) % 6
+    records = [make_record(0, outputs={"scores": OutputRecord(values, targets)})]
+    specs = {"scores": OutputSpec(task, 6, activation)}
+    whole = serve(tmp_path / "whole", records, specs=specs)
+    cut = serve(tmp_path / "cut", records, specs=specs, top_k=3)
+
+    for number in range(8):
+        request = f"sample?run=a&phase=train&step=0&sample={number}"
+        expected, found = get_json(whole, request), get_json(cut, request)
+        assert len(found["scores"]) == 3
+        assert [score["class"] for score in found["top"]] == [score["class"] for score in expected["top"]]
+        for mine, theirs in zip(found["scores"], expected["scores"], strict=False):
+            assert mine["score"] == pytest.approx(theirs["score"], rel=1e-5)
+
+
+def test_a_vocabulary_of_classes_fits(tmp_path: Path) -> None:
+    classes = 50_000
+    predictions = np.zeros((4, classes), np.float32)
+    predictions[np.arange(4), [7, 49_999, 3, 3]] = 1
+    targets = np.array([7, 49_999, 3, 20_000])
+    records = [make_record(0, samples=4, outputs={"scores": OutputRecord(predictions, targets)})]
+    client = serve(tmp_path, records, specs={"scores": OutputSpec("multiclass", classes)})
+
+    header, arrays = get_arrays(client, "confusion?run=a&phase=train&limit=2")
+    answer = get_json(client, "classes?run=a&phase=train&sort=support&descending=1&limit=2")
+    batch = get_json(client, "batch?run=a&phase=train&step=0&sort=sample&descending=0")
+
+    assert (header["classes"], header["shown"], header["samples"]) == (classes, 2, 4)
+    assert arrays["labels"].tolist() == [3, 20_000]
+    assert arrays["counts"].tolist() == [[1, 0], [1, 0]]
+    assert (answer["total"], answer["accuracy"], len(answer["classes"])) == (classes, 0.75, 2)
+    assert [sample["top"][0]["class"] for sample in batch["samples"]] == [7, 49_999, 3, 3]
+
+
+def test_an_absurd_number_of_classes_is_refused(tmp_path: Path) -> None:
+    output = OutputRecord(np.zeros((1, 1), np.float32))
+    client = serve(
+        tmp_path,
+        [make_record(0, samples=1, outputs={"scores": output})],
+        specs={"scores": OutputSpec("multiclass", 2**31 - 1)},
+    )
+
+    for route in ("classes", "confusion"):
+        response = client.get(BASE + f"{route}?run=a&phase=train")
+        assert response.status_code == 400
+        assert "At most 1000000 classes can be counted" in response.get_data(as_text=True)
+
+
+def test_predictions_without_targets_are_neither_right_nor_wrong(tmp_path: Path) -> None:
+    output = OutputRecord(scores_of(0, 8, 4)[0])
+    client = serve(tmp_path, [make_record(0, phase="predict", outputs={"scores": output}, loss=float("nan"))])
+
+    answer = get_json(client, "batch?run=a&phase=predict&step=0")
+
+    assert answer["counts"] == {"all": 8, "wrong": 0, "confidently_wrong": 0}
+    assert {(sample["target"], sample["error"], sample["loss"]) for sample in answer["samples"]} == {(None,) * 3}
+    assert answer["error_rate"] is None
+    assert get_json(client, "samples?run=a&phase=predict&outcome=correct")["total"] == 0
+    header, _ = get_arrays(client, "batches?run=a&phase=predict&points=5")
+    assert (header["error_rate"], set(header["outcomes"].values())) == (None, {0})
+
+
+def test_several_decisions_a_sample_are_judged_by_their_errors(tmp_path: Path) -> None:
+    # Two tokens a sample: the first one right everywhere, the second in half of the samples.
+    predictions = np.eye(4, dtype=np.float32)[np.array([[0, 1], [1, 2], [2, 3], [3, 0]])]
+    targets = np.array([[0, 1], [1, 1], [2, 3], [3, 3]])
+    client = serve(tmp_path, [make_record(0, samples=4, outputs={"scores": OutputRecord(predictions, targets)})])
+
+    answer = get_json(client, "batch?run=a&phase=train&step=0&sort=sample&descending=0")
+
+    assert [sample["error"] for sample in answer["samples"]] == [0, 0.5, 0, 0.5]
+    assert [sample["top"] for sample in answer["samples"]] == [[]] * 4
+    assert (answer["counts"]["wrong"], answer["error_rate"]) == (2, 0.25)
+    assert get_json(client, "samples?run=a&phase=train&outcome=correct")["total"] == 2
+
+
+def test_several_outputs_must_be_named(tmp_path: Path) -> None:
+    values = np.arange(8, dtype=np.float32)[:, None]
+    outputs = {"scores": make_record(0).outputs["scores"], "age": OutputRecord(values + 1, values)}
+    client = serve(
+        tmp_path,
+        [make_record(0, outputs=outputs)],
+        specs={"scores": OutputSpec("multiclass", 4), "age": OutputSpec("regression", 0)},
+    )
+
+    response = client.get(BASE + "batches?run=a&phase=train")
+
+    assert response.status_code == 400
+    assert "output must be named. Received: none. Run 'a' has 'scores', 'age'" in response.get_data(as_text=True)
+    assert get_json(client, "batches?run=a&phase=train&output=age")["rows"][0]["error_rate"] == 1.0
+    assert get_json(client, "classes?run=a&phase=train&output=age")["mean_absolute_error"] == 1.0
+
+
+def test_batches_with_only_a_header_have_figures_but_no_samples(tmp_path: Path) -> None:
+    client = serve(tmp_path, [make_record(0), make_record(1, outputs={}), make_record(2)])
+
+    answer = get_json(client, "batch?run=a&phase=train&step=1")
+
+    assert (answer["size"], answer["total"], answer["samples"], answer["class_mix"]) == (8, 0, [], [])
+    assert (answer["error_rate"], answer["loss"]) == (None, make_record(1).loss)
+    header, arrays = get_arrays(client, "batches?run=a&phase=train&points=9")
+    assert (header["batches"], header["samples"]) == (3, 16)
+    assert np.isnan(arrays["error_mean"]).tolist() == [False, True, False]
+    response = client.get(BASE + "sample?run=a&phase=train&step=1&sample=0")
+    assert (response.status_code, "sample must be below 0 in batch 1" in response.get_data(as_text=True)) == (404, True)
+
+
+def test_ids_too_long_for_a_browser_are_texts(tmp_path: Path) -> None:
+    output = make_record(0).outputs["scores"]
+    ids = np.array([0, -5, 2**53 - 1, 2**53, -(2**60), 7, 8, 9])
+    record = make_record(0, outputs={"scores": OutputRecord(output.predictions, output.targets, sample_ids=ids)})
+    client = serve(tmp_path, [record])
+
+    samples = get_json(client, "samples?run=a&phase=train")["samples"]
+
+    assert [sample["id"] for sample in samples] == [0, -5, 2**53 - 1, str(2**53), str(-(2**60)), 7, 8, 9]
 
 
 # --- bad input ---
