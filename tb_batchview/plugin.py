@@ -71,7 +71,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         """
         self._logdir, self._roots = find_roots(context)
         self._log = Log(self._roots)
-        self._refresh_seconds = refresh_seconds
+        self._refresh_seconds = self._pause = refresh_seconds
         self._refreshed: float | None = None
         self._refreshing = threading.Lock()
         self._active = False
@@ -165,9 +165,13 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         # While another thread refreshes, what there is will do; the first time there is nothing.
         if self._refreshing.acquire(blocking=self._refreshed is None):
             try:
-                if self._refreshed is None or time.monotonic() - self._refreshed >= self._refresh_seconds:
+                begun = time.monotonic()
+                if self._refreshed is None or begun - self._refreshed >= self._pause:
                     self._log.refresh()
                     self._refreshed = time.monotonic()
+                    # A vast logdir takes long to walk: then a fifth of the time at most.
+                    if self._refresh_seconds:
+                        self._pause = max(self._refresh_seconds, 4 * (self._refreshed - begun))
             finally:
                 self._refreshing.release()
         return self._log

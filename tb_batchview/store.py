@@ -296,16 +296,21 @@ class RunStore:
     def refresh(self) -> RunView:
         """Take in what is new in the files and return the snapshot."""
         with self._refreshing:
-            if self._index.look():
+            changed = self._index.look()
+            if changed:
                 self._clear()
             for entry in self._index.read():
+                changed = True
                 if isinstance(entry, index.StatusEntry):
                     self._add_status(entry)
                 else:
                     self._add(entry)
             for phase in self._phases.values():
                 self._superseded += phase.put_in_order(self._ranks())
-            self.view = self._snapshot()
+            health = self._health()
+            # Most refreshes of most runs find nothing: then there is nothing to copy.
+            if changed or health != self.view.health:
+                self.view = self._snapshot(health)
             return self.view
 
     def _clear(self) -> None:
@@ -361,12 +366,12 @@ class RunStore:
         names = [file.path.name for file in self._index.files]
         return np.argsort(np.argsort(np.array(names, str), kind="stable"), kind="stable")
 
-    def _snapshot(self) -> RunView:
+    def _snapshot(self, health: Health) -> RunView:
         order = [*(name for name in PHASES if name in self._phases)]
         return RunView(
             phases={name: self._phases[name].view(self._seen.get(name, 0)) for name in order},
             outputs=dict(self._outputs),
-            health=self._health(),
+            health=health,
             info=dict(self._info),
             _files=tuple(self._index.files),
             _layouts=tuple(self._layouts),

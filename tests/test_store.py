@@ -95,6 +95,20 @@ def test_what_was_handed_out_never_changes(tmp_path: Path) -> None:
         before.phases["train"].step[0] = 5
 
 
+def test_a_refresh_that_finds_nothing_keeps_the_snapshot(tmp_path: Path) -> None:
+    pieces = frames([make_record(step) for step in range(2)])
+    path = event_file(tmp_path)
+    path.write_bytes(b"".join(pieces[:2]))
+    run = open_run(tmp_path)
+    first, second = run.refresh(), run.refresh()
+
+    append(path, pieces[2][:40])
+    third = run.refresh()
+
+    assert second is first
+    assert (len(third.phases["train"]), third.health.torn_files, first.health.torn_files) == (1, 1, 0)
+
+
 def test_a_metric_that_comes_later_is_missing_before(tmp_path: Path) -> None:
     few = [make_record(step, metrics={}) for step in range(2)]
     more = [make_record(step, metrics={"top5": np.nan}) for step in range(2, 4)]
