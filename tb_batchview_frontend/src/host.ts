@@ -63,11 +63,12 @@ export function writeAddress(ours: Readonly<Record<string, string>>): void {
   if (url !== location.href) history.replaceState(history.state, "", url);
 }
 
-/** Call `changed` when somebody edits or pastes an address of ours. */
-export function onAddress(changed: (ours: Record<string, string>) => void): void {
+/** Call `changed` when somebody edits or pastes an address of ours, `dropped` when TensorBoard has cut our keys off. */
+export function onAddress(changed: (ours: Record<string, string>) => void, dropped: () => void): void {
   host().addEventListener("hashchange", () => {
     const ours = readAddress();
     if (Object.keys(ours).length > 0) changed(ours);
+    else dropped();
   });
 }
 
@@ -95,10 +96,15 @@ export function onDarkMode(changed: (dark: boolean) => void): void {
   tell();
 }
 
-/** Tell whether our tab is seen: TensorBoard hides it by style only, and the browser may be in the background. */
+/**
+ * Tell whether our tab is seen. TensorBoard hides it by a height of 0, which fires `resize` but no intersection;
+ * an intersection tells of a page that is scrolled away (a notebook); the browser tells of a tab in the background.
+ */
 export function onVisibility(changed: (visible: boolean) => void): void {
   let inside = true;
-  const tell = (): void => changed(inside && document.visibilityState === "visible");
+  const tell = (): void =>
+    changed(inside && window.innerHeight > 0 && document.visibilityState === "visible");
+  window.addEventListener("resize", tell);
   document.addEventListener("visibilitychange", tell);
   new IntersectionObserver((entries) => {
     inside = entries.some((entry) => entry.isIntersecting);

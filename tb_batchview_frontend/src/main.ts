@@ -2,7 +2,7 @@
 
 import uplotStyle from "uplot/dist/uPlot.min.css";
 import * as host from "./host.js";
-import { fromAddress } from "./selection.js";
+import { fromAddress, toAddress } from "./selection.js";
 import { Store } from "./state.js";
 import { STYLE } from "./style.js";
 import { AppElement } from "./views/app.js";
@@ -31,7 +31,10 @@ export function render(): void {
   });
   host.onVisibility((visible) => store.setVisible(visible));
   host.onReload(() => store.refresh());
-  host.onAddress((pairs) => store.select(fromAddress(pairs)));
+  host.onAddress(
+    (pairs) => store.select(fromAddress(pairs)),
+    () => host.writeAddress(toAddress(store.selection)),
+  );
   document.body.append(app);
   store.want();
   setInterval(() => void store.poll(), POLL_MS);

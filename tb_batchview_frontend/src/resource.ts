@@ -50,6 +50,7 @@ type FetchPage<Answer> = (offset: number, limit: number, signal: AbortSignal) =>
 
 export const PAGE = 200;
 const KEPT_PAGES = 60;
+const AT_ONCE = 2;
 
 /** The rows of a long table, fetched by pages as they come into view. */
 export class Pages<Answer extends Page, Row> {
@@ -103,6 +104,8 @@ export class Pages<Answer extends Page, Row> {
     this.visible = [Math.floor(first / PAGE), Math.floor(last / PAGE)];
     if (this.error !== null) return; // asked again with the next refresh, not in a circle
     for (let page = this.visible[0]; page <= this.visible[1]; page += 1) {
+      // When one arrives the table is rendered and asks again: pages that were only scrolled past are not fetched.
+      if (this.wanted.size >= AT_ONCE) return;
       if (page * PAGE < this.total && !this.pages.has(page)) this.ask(page);
     }
   }

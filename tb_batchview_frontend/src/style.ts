@@ -104,6 +104,7 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .chips option { background: var(--ground); }
 .chips.over { position: absolute; right: 0; top: -2px; align-items: center; }
 [data-testid="timeline"] { position: relative; gap: 2px; }
+@container content (max-width: 720px) { .chips.over { position: static; justify-content: flex-end; } }
 .stale { opacity: .55; }
 .state { padding: 26px 10px; color: var(--quiet); text-align: center; }
 .state.error { color: var(--bad); }

@@ -190,7 +190,10 @@ test("gaps stand where a number is not finite, or has no logarithm", () => {
 });
 
 test("marks are thinned to what has room", () => {
-  expect(thin([0, 1, 2, 3, 4, 5, 6], 3)).toEqual([0, 3, 6]);
+  expect([thin([0, 1, 2, 3, 4, 5, 6], 3), thin([0, 1, 2], 9)]).toEqual([
+    [0, 5],
+    [0, 1, 2],
+  ]);
 });
 
 test("ticks are round and inside", () => {

@@ -134,3 +134,14 @@ test("rows of an older order are dropped", async () => {
   await settle();
   expect([pages.total, pages.row(0)]).toEqual([1, 42]);
 });
+
+test("pages that are only scrolled past are not fetched", async () => {
+  const { pages, asked, open } = table(100 * PAGE);
+  open("by step");
+  await settle();
+  for (let page = 10; page < 60; page += 10) pages.want(page * PAGE, page * PAGE + 20);
+  await settle();
+  pages.want(90 * PAGE, 90 * PAGE + 20);
+  await settle();
+  expect(asked).toEqual([0, 10 * PAGE, 20 * PAGE, 90 * PAGE]);
+});

@@ -5,6 +5,7 @@ import { customElement, property } from "lit/decorators.js";
 import uPlot from "uplot";
 import { count, exact, figure, tick } from "../format.js";
 import { themeColour } from "./colour.js";
+import { roundUp } from "./scale.js";
 
 export interface Line {
   label: string;
@@ -50,9 +51,9 @@ export function snap(
   return spike !== null && Math.abs(spike - step) <= reach ? spike : nearest(steps);
 }
 
-/** Every n-th mark, so that their names do not overlap. */
+/** Every n-th mark, n being round, so that their names do not overlap. */
 export function thin<Item>(items: readonly Item[], most: number): Item[] {
-  const every = Math.max(1, Math.ceil(items.length / Math.max(1, most)));
+  const every = roundUp(items.length / Math.max(1, most));
   return items.filter((_, index) => index % every === 0);
 }
 

@@ -1,6 +1,7 @@
 // Where the cells of a confusion matrix stand and how strongly they are coloured. Pure.
 
 import type { Cells, Order } from "../selection.js";
+import { roundUp } from "./scale.js";
 
 export interface Counts {
   /** Class number of each row and column. */
@@ -99,9 +100,7 @@ export function showing(view: MatrixView, place: Place, classes: number): Matrix
 /** Positions whose names are written: all where there is room, else round numbers at least 22 pixels apart. */
 export function labelled(classes: number, cell: number): number[] {
   if (cell >= LEAST_LABELLED) return Array.from({ length: classes }, (_, index) => index);
-  const least = 22 / cell;
-  const power = 10 ** Math.floor(Math.log10(least));
-  const every = ([1, 2, 5, 10].find((factor) => factor * power >= least) ?? 10) * power;
+  const every = roundUp(22 / cell);
   return Array.from({ length: Math.ceil(classes / every) }, (_, index) => index * every);
 }
 

@@ -1,5 +1,12 @@
 // Axes of the canvas pictures. Pure.
 
+/** The least of 1, 2, 5, 10, 20, 50 … that is not less than `value`. */
+export function roundUp(value: number): number {
+  if (value <= 1) return 1;
+  const power = 10 ** Math.floor(Math.log10(value));
+  return ([1, 2, 5, 10].find((factor) => factor * power >= value) ?? 10) * power;
+}
+
 /** Round numbers from `low` to `high`, about `most` of them. */
 export function ticks(low: number, high: number, most: number): number[] {
   const span = high - low;

@@ -64,10 +64,12 @@ export class AppElement extends LitElement {
 
   protected override updated(): void {
     const sample = this.store?.sample.value ?? null;
-    if (sample !== this.opened) {
+    const card =
+      this.querySelector('[data-testid="sample-scores"]')?.closest('[data-testid="sample"]') ?? null;
+    if (sample === null) this.opened = null;
+    else if (card !== null && sample !== this.opened) {
       this.opened = sample;
-      // Its scores may open below what is in sight.
-      this.querySelector('[data-testid="sample"]')?.scrollIntoView({ block: "nearest" });
+      card.scrollIntoView({ block: "nearest" }); // it may have opened below what is in sight
     }
     const sheet = this.querySelector("dialog");
     if (sheet === null || this.store === null) return;

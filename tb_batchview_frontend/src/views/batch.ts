@@ -3,7 +3,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { classColour } from "../charts/colour.js";
 import { className, clock, count, exact, figure, many, percent } from "../format.js";
-import type { Store } from "../state.js";
+import { isMulticlass, type Store } from "../state.js";
 import type { BatchAnswer, Outcome } from "../types.js";
 import { chip, filterChips, number, waiting } from "./parts.js";
 import { sampleView } from "./sample.js";
@@ -29,7 +29,9 @@ function outcomeChips(store: Store, { counts }: BatchAnswer): TemplateResult {
   const choices: [Outcome, string][] = [
     ["all", `all ${count(counts.all)}`],
     ["wrong", `wrong ${count(counts.wrong)}`],
-    ["confidently_wrong", `confidently wrong ${count(counts.confidently_wrong)}`],
+    ...(isMulticlass(store.chosen?.output ?? null)
+      ? [["confidently_wrong", `confidently wrong ${count(counts.confidently_wrong)}`] as [Outcome, string]]
+      : []),
   ];
   return html`<div class="chips" role="group" aria-label="Which samples">
     ${choices.map(([value, label]) => chip(label, outcome === value, () => store.select({ outcome: value }), `outcome-${value}`))}

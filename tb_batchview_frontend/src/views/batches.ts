@@ -16,7 +16,7 @@ import {
   tick,
 } from "../format.js";
 import type { Store } from "../state.js";
-import type { BatchRow, Block, Output, TimelineHeader } from "../types.js";
+import type { BatchRow, Block, Output, Task, TimelineHeader } from "../types.js";
 import { batchView } from "./batch.js";
 import { cellBar, chip, waiting } from "./parts.js";
 import type { TableColumn } from "./table.js";
@@ -28,6 +28,13 @@ export const errorLabel = (output: Output | null): string =>
     : output?.task === "multilabel"
       ? "share of wrong labels"
       : "error rate";
+
+const ERROR_HEADS: Record<Task, string> = {
+  multiclass: "Error rate",
+  binary: "Error rate",
+  multilabel: "Wrong labels",
+  regression: "Abs. error",
+};
 
 export const errorText = (output: Output | null, value: number | null): string =>
   output?.task === "regression" ? figure(value) : percent(value);
@@ -128,7 +135,7 @@ function timelineView(store: Store): TemplateResult {
           group="timeline"
           heading=${rates.charAt(0).toUpperCase() + rates.slice(1)}
           label=${`Line chart: ${rates} of every batch. Mean ${errorText(output, header.error_rate)}.`}
-          yLabel=${output?.task === "regression" ? "error" : "error rate"}
+          yLabel=${ERROR_HEADS[output?.task ?? "multiclass"].toLowerCase()}
           .steps=${steps}
           .lines=${linesOf(timeline, "error")}
           .range=${range}
@@ -217,7 +224,7 @@ export function batchColumns(store: Store): TableColumn<BatchRow>[] {
     ),
     {
       key: "error_rate",
-      label: output?.task === "regression" ? "Abs. error" : "Error rate",
+      label: ERROR_HEADS[output?.task ?? "multiclass"],
       width: 76,
       number: true,
       sortable: true,

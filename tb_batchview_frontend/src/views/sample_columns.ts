@@ -1,7 +1,7 @@
 // Columns of every table of samples, and what a click on one of its rows does.
 
 import { html } from "lit";
-import { className, count, exact, figure, score } from "../format.js";
+import { className, count, exact, figure, percent, score } from "../format.js";
 import type { Store } from "../state.js";
 import type { Output, Sample, Score } from "../types.js";
 import { bar, outcomeOf } from "./parts.js";
@@ -107,7 +107,8 @@ export function sampleColumns({
             width: 110,
             number: true,
             sortable: true,
-            cell: (sample: Sample) => figure(sample.error),
+            cell: (sample: Sample) =>
+              output?.task === "multilabel" ? percent(sample.error) : figure(sample.error),
             hint: (sample: Sample) => exact(sample.error),
           },
         ]),
