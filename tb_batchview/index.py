@@ -137,6 +137,8 @@ class EventFile:
             found = os.fstat(fd)
             if (found.st_size, found.st_mtime_ns) == self._looked_at:
                 return
+            if self.position and ((found.st_dev, found.st_ino) != self.identity or found.st_size < self.position):
+                return  # replaced since it was looked at: the next look will tell
             self.identity = (found.st_dev, found.st_ino)
             self.size = found.st_size
             # Only whole: a longer head next time would look like another file.

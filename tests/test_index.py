@@ -276,6 +276,20 @@ def test_a_file_that_is_no_longer_the_same_is_read_again(tmp_path: Path, change:
     assert not run.look()
 
 
+def test_a_file_replaced_between_looking_and_reading_waits_for_the_next_look(tmp_path: Path) -> None:
+    path = write(tmp_path, [make_record(step) for step in range(4)])
+    run = follow(tmp_path)
+    refresh(run)
+    append(path, b"x")
+    assert not run.look()
+    path.with_suffix(".new").write_bytes(b"".join(frames([make_record(step) for step in range(20, 30)])))
+    os.replace(path.with_suffix(".new"), path)
+
+    assert steps(run.read()) == []
+    assert run.look()
+    assert steps(run.read()) == list(range(20, 30))
+
+
 def test_a_deleted_run_has_no_files(tmp_path: Path) -> None:
     path = write(tmp_path, [make_record(0)])
     run = follow(tmp_path)

@@ -15,13 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorded import append, event_file, frames, make_record, write
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from recorded import append, event_file, frames, make_record, make_summary, write
 from sklearn import metrics
 from tensorboard.backend.application import TensorBoardWSGI
 from tensorboard.plugins import base_plugin
 from werkzeug.test import Client, TestResponse
 
 from tb_batchview import plugin as plugins
+from tb_batchview import tfrecord
 from tb_batchview.http import unpack_arrays
 from tb_batchview.plugin import BatchViewPlugin, find_roots
 from tb_batchview.records import BatchRecord, LayerSummary, OutputRecord, OutputSpec
@@ -703,6 +706,39 @@ def test_only_reading_is_allowed(client: Client, route: str, method: str) -> Non
 
     assert (response.status_code, response.headers["Allow"]) == (405, "GET, HEAD")
     assert client.head(BASE + route).status_code == 200
+
+
+def payloads(pieces: list[bytes]) -> list[bytearray]:
+    return [bytearray(piece[tfrecord.HEADER_BYTES : -tfrecord.FOOTER_BYTES]) for piece in pieces]
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    changes=st.lists(st.tuples(st.integers(1, 4), st.integers(0, 5000), st.integers(0, 255)), min_size=1, max_size=4)
+)
+def test_no_content_of_a_file_breaks_a_route(tmp_path: Path, changes: list[tuple[int, int, int]]) -> None:
+    ids = np.array(list("abcdefgh"), object)
+    output = make_record(0).outputs["scores"]
+    outputs = {"scores": OutputRecord(output.predictions, output.targets, output.sample_loss, None, ids)}
+    layers = {"dense": make_summary(1)}
+    records = [make_record(step, outputs=outputs, layers=layers) for step in range(4)]
+    contents = payloads(frames(records))
+    for record, place, value in changes:
+        contents[record][place % len(contents[record])] = value
+    # The checksums are right: only what is inside is wrong.
+    event_file(tmp_path / "a").write_bytes(b"".join(tfrecord.frame(bytes(content)) for content in contents))
+    client = open_client(tmp_path)
+
+    for request in (
+        "runs",
+        "runs?run=a",
+        *(f"{route}?run=a&phase=train" for route in ("batches", "samples", "classes", "confusion", "layers")),
+        "batches?run=a&phase=train&points=9",
+        "batch?run=a&phase=train&step=2",
+        "sample?run=a&phase=train&step=2&sample=0",
+        "layer?run=a&phase=train&layer=dense",
+    ):
+        assert client.get(BASE + request).status_code in (200, 400, 404), request
 
 
 # --- files ---
