@@ -563,9 +563,9 @@ def merge_moments(summaries: Array, size: int) -> Moments:
     if not len(rows):
         return Moments(*np.zeros((7, 0)))
     starts = np.arange(0, len(rows), size)
-    finite = np.maximum(rows[:, 0] - rows[:, 6], 0)
     # A batch without a finite value has no figures: NaN there must not spread.
-    weight = np.where(np.isfinite(rows[:, 1]), finite, 0.0)
+    usable = np.isfinite(rows).all(axis=1)
+    weight = np.where(usable, np.maximum(rows[:, 0] - np.where(usable, rows[:, 6], 0.0), 0.0), 0.0)
     values = np.where(weight[:, None] > 0, rows, 0.0)
     total = np.add.reduceat(weight, starts)
     least = np.minimum.reduceat(np.where(weight > 0, rows[:, 3], np.inf), starts)
@@ -607,7 +607,7 @@ def rebin(low: Array, high: Array, counts: Array, edges: Array) -> Array:
     low, high = np.asarray(low, np.float64)[:, None], np.asarray(high, np.float64)[:, None]
     usable = np.isfinite(low) & np.isfinite(high)
     low, high = np.where(usable, low, 0.0), np.where(usable, high, 0.0)
-    counts = np.where(usable, counts, 0.0)
+    counts = np.where(usable & np.isfinite(counts), counts, 0.0)
     rows, bins = counts.shape
     below = np.zeros((rows, bins + 1))
     np.cumsum(counts, axis=1, out=below[:, 1:])

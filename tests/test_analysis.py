@@ -385,6 +385,7 @@ def test_merging_leaves_out_a_batch_without_a_finite_value() -> None:
 
     assert (merged.mean.tolist()[0], merged.max.tolist()[0], merged.zero_fraction.tolist()[0]) == (2.0, 4.0, 0.25)
     assert merged.nonfinite.tolist() == [10, 10]
+    assert analysis.merge_moments(np.array([[np.inf, 1, 1, 1, 1, 1, np.inf]]), 1).count.tolist() == [np.inf]
     assert np.isnan([merged.mean[1], merged.std[1], merged.min[1], merged.max[1]]).all()
 
 
@@ -440,6 +441,7 @@ def test_a_histogram_that_is_not_finite_counts_as_empty() -> None:
 
     assert edges.tolist() == [0.0, 1.0, 2.0]
     assert analysis.rebin(low, high, np.array([[5, 5], [1, 3]]), edges).tolist() == [[0, 0], [1, 3]]
+    assert analysis.rebin(low, high, np.array([[5, 5], [np.inf, 3]]), edges).tolist() == [[0, 0], [0, 3]]
 
 
 def test_common_edges_have_a_width_even_for_one_value() -> None:
