@@ -237,7 +237,7 @@ class _KnownLayout:
 
     @classmethod
     def of(cls, layout: Layout, event: encode.DecodedEvent, payload: bytes) -> _KnownLayout | None:
-        """Remember a record; None if its step and time are not in their usual place."""
+        """Remember a record; None if its step is not in its usual place."""
         # Event.wall_time (field 1, double) then Event.step (field 2, varint).
         if len(payload) < 11 or payload[0] != 0x09 or payload[9] != 0x10:
             return None
