@@ -52,6 +52,16 @@ export function percent(value: number | null | undefined): string {
   return `${minus(share.toFixed(share !== 0 && Math.abs(share) < 0.095 ? 2 : 1))}\u00a0%`;
 }
 
+/** A share in a cell of a matrix: percent without the sign, `18.4`, and `100` without a decimal. */
+export function shareFigure(value: number): string {
+  return value >= 0.9995 ? "100" : (value * 100).toFixed(1);
+}
+
+/** How many times as much: `9.4×`. */
+export function times(ratio: number): string {
+  return `${ratio.toFixed(ratio < 1 ? 2 : 1)}×`;
+}
+
 /** A score or a recall between 0 and 1: three decimals, so that columns line up. */
 export function score(value: number | null | undefined): string {
   const text = special(value);

@@ -2,6 +2,7 @@
 // Views read it and call its actions; `main` connects it to the host.
 
 import * as api from "./api.js";
+import { type Chosen, choose, fingerprint, isMulticlass } from "./choice.js";
 import { PAGE, Pages, Resource } from "./resource.js";
 import { type Selection, toAddress } from "./selection.js";
 import type {
@@ -15,8 +16,6 @@ import type {
   LayerHeader,
   LayersAnswer,
   Output,
-  PhaseSummary,
-  Run,
   RunsAnswer,
   Sample,
   SampleAnswer,
@@ -26,37 +25,6 @@ import type {
 
 export const POINTS = 1000;
 const WINDOWS = 200;
-
-/** What the selection comes to among the runs that exist. */
-export interface Chosen {
-  run: Run;
-  phase: PhaseSummary | null;
-  output: Output | null;
-}
-
-/** Find the chosen run, phase and output; where the choice does not exist, the first that does. */
-export function choose(selection: Selection, runs: readonly Run[]): Chosen | null {
-  const newest = [...runs].sort((a, b) => (b.updated ?? 0) - (a.updated ?? 0))[0];
-  const run = runs.find(({ name }) => name === selection.run) ?? newest;
-  if (run === undefined) return null;
-  const phase = run.phases.find(({ name }) => name === selection.phase) ?? run.phases[0] ?? null;
-  const output = run.outputs.find(({ name }) => name === selection.output) ?? run.outputs[0] ?? null;
-  return { run, phase, output };
-}
-
-export const isMulticlass = (output: Output | null): boolean =>
-  output?.task === "multiclass" || output?.task === "binary";
-
-/** Words that change whenever a run has grown or changed; the live toggle compares them. */
-const fingerprint = (answer: RunsAnswer | null): string =>
-  JSON.stringify(
-    answer?.runs.map((run) => [
-      run.name,
-      run.updated,
-      run.health,
-      run.phases.map((phase) => [phase.name, phase.batches]),
-    ]),
-  );
 
 export class Store {
   live = true;
@@ -178,7 +146,7 @@ export class Store {
   /** Take another run, phase or output: what was chosen inside the old one has no meaning there. */
   move(change: Partial<Pick<Selection, "run" | "phase" | "output">>): void {
     const range = "output" in change ? {} : { start: null, stop: null, batch: null };
-    const classes = "phase" in change ? {} : { target: null, predicted: null };
+    const classes = "phase" in change ? {} : { target: null, predicted: null, outcome: "all" as const };
     this.select({ ...range, ...classes, sample: null, ...change });
   }
 

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { channels, inkOn, pixels, ramp } from "../src/charts/colour.js";
 import { binEdges, heatCell, pickWindows, ridgeAt, ridgesOf, usualValues } from "../src/charts/histograms.js";
-import { gapped, snap, thin } from "../src/charts/lines.js";
+import { gapped } from "../src/charts/lines.js";
+import { marksAt, snap, thin } from "../src/charts/marks.js";
 import {
   cellValue,
   labelled,
@@ -15,7 +16,8 @@ import {
   sumsOf,
   zoomed,
 } from "../src/charts/matrix_geometry.js";
-import { lastAtMost, ticks } from "../src/charts/scale.js";
+import { MatrixModel } from "../src/charts/matrix_model.js";
+import { lastAtMost, ticks, topWithoutSpikes } from "../src/charts/scale.js";
 
 const WHOLE = { row: 0, column: 0, size: 3 };
 const MATRIX = { labels: [2, 5, 9], counts: [8, 1, 1, 0, 5, 5, 0, 0, 0] };
@@ -250,4 +252,48 @@ test("a window gone wild does not press the others into a corner; without one no
     [0.5, 0.5],
   ]);
   expect(usualValues(usual)).toBe(usual);
+});
+
+test("a spike is read out at the point whose batches hold it", () => {
+  const spikes = [417, 420, 999].map((step) => ({ step, label: "" }));
+  const at = (index: number): number[] => marksAt(spikes, [410, 418, 426], index).map(({ step }) => step);
+  expect([at(0), at(1), at(2)]).toEqual([[417], [420], [999]]);
+});
+
+test("a matrix in another order keeps each figure with its class", () => {
+  const options = {
+    names: ["", "", "cat"],
+    cells: "row",
+    order: "errors",
+    log: false,
+    diagonal: true,
+  } as const;
+  const model = new MatrixModel(MATRIX, options);
+  const labels = [0, 1, 2].map((position) => model.label(position));
+  expect([labels, labels.map((label) => model.find(label)), model.find(4), model.name(1)]).toEqual([
+    [5, 2, 9],
+    [0, 1, 2],
+    null,
+    "cat",
+  ]);
+  expect([model.count(1, 0), model.count(0, 2), model.value(0, 0), model.shade(0, 0)]).toEqual([
+    1, 5, 0.5, -0.5,
+  ]);
+  expect([
+    model.samples({ row: 0, column: null }),
+    model.samples({ row: null, column: 0 }),
+    model.shade(0, 2),
+  ]).toEqual([10, 6, 1]);
+  expect(new MatrixModel(MATRIX, { ...options, diagonal: false }).shade(0, 0)).toBe(0);
+});
+
+test("one spike does not set the axis; a curve that falls from high to low does", () => {
+  const flat = Array.from({ length: 500 }, (_, index) => 1 + (index % 7) / 100);
+  expect(topWithoutSpikes([...flat, 9, Number.NaN, Number.POSITIVE_INFINITY])).toBeCloseTo(1.3 * 1.06);
+  expect([
+    topWithoutSpikes(flat),
+    topWithoutSpikes(flat.map((_, index) => 500 - index)),
+    topWithoutSpikes([]),
+    topWithoutSpikes([3]),
+  ]).toEqual([null, null, null, null]);
 });

@@ -1,6 +1,7 @@
 import { afterEach, expect, test, vi } from "vitest";
+import { choose } from "../src/choice.js";
 import { INITIAL } from "../src/selection.js";
-import { choose, Store } from "../src/state.js";
+import { Store } from "../src/state.js";
 import { fakePlugin, runsAnswer, settle, timelineBlock } from "./fakes.js";
 
 afterEach(() => vi.unstubAllGlobals());

@@ -5,7 +5,7 @@ import { customElement, property } from "lit/decorators.js";
 import uPlot from "uplot";
 import { count, exact, figure, tick } from "../format.js";
 import { themeColour } from "./colour.js";
-import { roundUp } from "./scale.js";
+import { drawMarks, drawRange, type Mark, marksAt, snap } from "./marks.js";
 
 export interface Line {
   label: string;
@@ -22,39 +22,9 @@ export interface Line {
   hidden?: boolean;
 }
 
-export interface Mark {
-  step: number;
-  label: string;
-}
-
 /** uPlot draws gaps at `null`; NaN would break its scales, and what is not positive has no logarithm. */
 export function gapped(values: ArrayLike<number>, log = false): (number | null)[] {
   return Array.from(values, (value) => (Number.isFinite(value) && (!log || value > 0) ? value : null));
-}
-
-/** Step under a click: that of a spike within `reach`, else of the nearest point. */
-export function snap(
-  step: number,
-  steps: ArrayLike<number>,
-  spikes: readonly number[],
-  reach: number,
-): number | null {
-  const nearest = (candidates: ArrayLike<number>): number | null => {
-    let best: number | null = null;
-    for (let index = 0; index < candidates.length; index += 1) {
-      const candidate = candidates[index] as number;
-      if (best === null || Math.abs(candidate - step) < Math.abs(best - step)) best = candidate;
-    }
-    return best;
-  };
-  const spike = nearest(spikes);
-  return spike !== null && Math.abs(spike - step) <= reach ? spike : nearest(steps);
-}
-
-/** Every n-th mark, n being round, so that their names do not overlap. */
-export function thin<Item>(items: readonly Item[], most: number): Item[] {
-  const every = roundUp(items.length / Math.max(1, most));
-  return items.filter((_, index) => index % every === 0);
 }
 
 const AXIS_FONT = "11px Roboto, system-ui, sans-serif";
@@ -77,6 +47,8 @@ export class LinesElement extends LitElement {
   /** The axis of values begins at 0. */
   @property({ type: Boolean }) zero = false;
   @property({ type: Boolean }) log = false;
+  /** Top of the axis, where the greatest values are not to set it. */
+  @property({ attribute: false }) top: number | null = null;
   /** Leave out the axis of batches: another chart stands right below. */
   @property({ type: Boolean }) bare = false;
   /** Charts of the same group share the cursor. */
@@ -141,24 +113,29 @@ export class LinesElement extends LitElement {
     this.plot?.destroy();
     const room = this.querySelector<HTMLElement>(".plot");
     if (room === null) return;
-    const colour = (name: string): string => themeColour(this, name);
-    const axis = { font: AXIS_FONT, stroke: colour("--quiet"), ticks: { show: false } };
-    const bands: uPlot.Band[] = this.lines.flatMap((line, index) =>
-      line.band
-        ? [
-            {
-              series: [index + 1, index + 2],
-              fill: `color-mix(in srgb, ${colour(line.colour)} 20%, transparent)`,
-            },
-          ]
-        : [],
-    );
-    const options: uPlot.Options = {
+    this.plot = new uPlot(this.options(), this.table(), room);
+    this.plot.over.addEventListener("mousedown", (event) => {
+      this.pressed = { x: event.clientX };
+    });
+    this.plot.over.addEventListener("mouseup", (event) => {
+      const still = this.pressed !== null && Math.abs(event.clientX - this.pressed.x) < 4;
+      this.pressed = null;
+      if (still) this.clicked(event);
+    });
+  }
+
+  private options(): uPlot.Options {
+    const pen = (plot: uPlot) => ({ plot, ratio: devicePixelRatio || 1, colour: this.colour });
+    return {
       width: Math.max(200, this.clientWidth),
       height: this.height,
       padding: [8, 10, 0, 0],
       legend: { show: false },
-      bands,
+      bands: this.lines.flatMap((line, index) =>
+        line.band
+          ? [{ series: [index + 1, index + 2] as [number, number], fill: this.faded(line.colour, 20) }]
+          : [],
+      ),
       cursor: {
         y: false,
         points: { size: 6 },
@@ -171,53 +148,54 @@ export class LinesElement extends LitElement {
           ? { distr: 3, range: (_, low, high) => this.logLimits(low, high) }
           : { range: (_, low, high) => this.limits(low, high) },
       },
-      axes: [
-        {
-          ...axis,
-          show: !this.bare,
-          size: 22,
-          gap: 3,
-          grid: { show: false },
-          values: (_, at) => at.map((step) => (Number.isInteger(step) ? count(step) : "")),
-        },
-        {
-          ...axis,
-          size: 58,
-          grid: { stroke: colour("--line"), width: 1 },
-          values: (_, at) => at.map((value) => (value === null ? "" : this.ticks(value))),
-          ...(this.yLabel === ""
-            ? {}
-            : { label: this.yLabel, labelFont: AXIS_FONT, labelSize: 18, labelGap: 0 }),
-        },
-      ],
-      series: [
-        {},
-        ...this.lines.map(
-          (line): uPlot.Series => ({
-            label: line.label,
-            stroke: `color-mix(in srgb, ${colour(line.colour)} ${line.faint ? 45 : 100}%, transparent)`,
-            width: line.width ?? 1.5,
-            show: line.hidden !== true,
-            points: { show: this.steps.length < 3 },
-          }),
-        ),
-      ],
+      axes: this.axes(),
+      series: [{}, ...this.lines.map((line) => this.series(line))],
       hooks: {
-        drawClear: [(plot) => this.drawRange(plot)],
-        draw: [(plot) => this.drawMarks(plot)],
+        drawClear: [(plot) => this.range !== null && drawRange(pen(plot), this.range)],
+        draw: [(plot) => drawMarks(pen(plot), this.epochs, this.spikes, this.marker)],
         setCursor: [(plot) => this.readOut(plot)],
         setSelect: [(plot) => this.brushed(plot)],
       },
     };
-    this.plot = new uPlot(options, this.table(), room);
-    this.plot.over.addEventListener("mousedown", (event) => {
-      this.pressed = { x: event.clientX };
-    });
-    this.plot.over.addEventListener("mouseup", (event) => {
-      const still = this.pressed !== null && Math.abs(event.clientX - this.pressed.x) < 4;
-      this.pressed = null;
-      if (still) this.clicked(event);
-    });
+  }
+
+  private readonly colour = (name: string): string => themeColour(this, name);
+
+  private faded(name: string, percent: number): string {
+    return `color-mix(in srgb, ${this.colour(name)} ${percent}%, transparent)`;
+  }
+
+  private axes(): uPlot.Axis[] {
+    const axis = { font: AXIS_FONT, stroke: this.colour("--quiet"), ticks: { show: false } };
+    const steps: uPlot.Axis = {
+      ...axis,
+      show: !this.bare,
+      size: 22,
+      gap: 3,
+      grid: { show: false },
+      values: (_, at) => at.map((step) => (Number.isInteger(step) ? count(step) : "")),
+    };
+    const values: uPlot.Axis = {
+      ...axis,
+      size: 58,
+      grid: { stroke: this.colour("--line"), width: 1 },
+      values: (_, at) => at.map((value) => (value === null ? "" : this.ticks(value))),
+      label: this.yLabel,
+      labelFont: AXIS_FONT,
+      labelSize: 18,
+      labelGap: 0,
+    };
+    return [steps, values];
+  }
+
+  private series({ label, colour, faint, width, hidden }: Line): uPlot.Series {
+    return {
+      label,
+      stroke: this.faded(colour, faint ? 45 : 100),
+      width: width ?? 1.5,
+      show: hidden !== true,
+      points: { show: this.steps.length < 3 },
+    };
   }
 
   private pressed: { x: number } | null = null;
@@ -225,8 +203,9 @@ export class LinesElement extends LitElement {
   private limits(low: number | null, high: number | null): [number, number] {
     if (low === null || high === null) return [0, 1];
     const bottom = this.zero ? Math.min(0, low) : low;
-    const room = (high - bottom) * 0.06 || Math.abs(high) * 0.1 || 1;
-    return [this.zero && low >= 0 ? 0 : bottom - room, high + room];
+    const top = this.top !== null && this.top > bottom ? Math.min(this.top, high) : high;
+    const room = (top - bottom) * 0.06 || Math.abs(top) * 0.1 || 1;
+    return [this.zero && low >= 0 ? 0 : bottom - room, top + room];
   }
 
   private logLimits(low: number | null, high: number | null): [number, number] {
@@ -267,69 +246,14 @@ export class LinesElement extends LitElement {
     const parts = this.lines
       .filter(({ silent }) => !silent)
       .map(({ label, values }) => `${label} ${this.values(values[index] ?? null)}`);
-    const spike = this.spikes.find((mark) => mark.step === step);
-    output.textContent = [`batch ${count(step)}`, ...parts, ...(spike ? [spike.label] : [])].join(" · ");
+    const spikes = marksAt(this.spikes, this.steps, index).map((mark) =>
+      mark.step === step ? mark.label : `batch ${count(mark.step)}: ${mark.label}`,
+    );
+    output.textContent = [`batch ${count(step)}`, ...parts, ...spikes].join(" · ");
     output.setAttribute(
       "title",
       this.lines.map(({ label, values }) => `${label} ${exact(values[index])}`).join("\n"),
     );
-  }
-
-  private drawRange(plot: uPlot): void {
-    if (this.range === null) return;
-    const { ctx, bbox } = plot;
-    const low = Math.max(bbox.left, plot.valToPos(this.range[0], "x", true));
-    const high = Math.min(bbox.left + bbox.width, plot.valToPos(this.range[1] - 1, "x", true));
-    ctx.save();
-    ctx.fillStyle = themeColour(this, "--accent-soft");
-    ctx.fillRect(low, bbox.top, Math.max(1, high - low), bbox.height);
-    ctx.restore();
-  }
-
-  private drawMarks(plot: uPlot): void {
-    const { ctx, bbox } = plot;
-    const ratio = devicePixelRatio || 1;
-    const inside = (step: number): number | null => {
-      const x = plot.valToPos(step, "x", true);
-      return x < bbox.left - 1 || x > bbox.left + bbox.width + 1 ? null : Math.round(x);
-    };
-    ctx.save();
-    ctx.font = `${10 * ratio}px Roboto, system-ui, sans-serif`;
-    ctx.lineWidth = ratio;
-    ctx.textAlign = "left";
-    ctx.textBaseline = "alphabetic";
-    for (const { step, label } of thin(this.epochs, bbox.width / (64 * ratio))) {
-      const x = inside(step);
-      if (x === null) continue;
-      ctx.strokeStyle = themeColour(this, "--rule");
-      ctx.setLineDash([2 * ratio, 3 * ratio]);
-      ctx.beginPath();
-      ctx.moveTo(x, bbox.top);
-      ctx.lineTo(x, bbox.top + bbox.height);
-      ctx.stroke();
-      ctx.fillStyle = themeColour(this, "--quiet");
-      if (x + 50 * ratio < bbox.left + bbox.width) ctx.fillText(label, x + 3 * ratio, bbox.top + 10 * ratio);
-    }
-    ctx.setLineDash([]);
-    ctx.fillStyle = themeColour(this, "--wrong-confident");
-    for (const { step } of this.spikes) {
-      const x = inside(step);
-      if (x === null) continue;
-      ctx.beginPath();
-      ctx.moveTo(x - 4 * ratio, bbox.top + 14 * ratio);
-      ctx.lineTo(x + 4 * ratio, bbox.top + 14 * ratio);
-      ctx.lineTo(x, bbox.top + 21 * ratio);
-      ctx.fill();
-    }
-    const x = this.marker === null ? null : inside(this.marker);
-    if (x !== null) {
-      ctx.strokeStyle = themeColour(this, "--text");
-      ctx.beginPath();
-      ctx.moveTo(x, bbox.top);
-      ctx.lineTo(x, bbox.top + bbox.height);
-      ctx.stroke();
-    }
-    ctx.restore();
   }
 
   protected override render(): TemplateResult {

@@ -2,29 +2,23 @@
 
 import { html, nothing, type PropertyValues, type TemplateResult } from "lit";
 import { customElement, property } from "lit/decorators.js";
-import { className, count, percent } from "../format.js";
+import { count, many, percent } from "../format.js";
 import type { Cells, Order } from "../selection.js";
 import { CanvasElement } from "./canvas.js";
-import { inkOn, pixels, ramp, rightRamp, themeColour } from "./colour.js";
+import { themeColour } from "./colour.js";
+import { drawCells, drawHeads, drawOutline, drawPixels } from "./matrix_draw.js";
 import {
   type Counts,
-  cellValue,
   type Layout,
-  LEAST_LABELLED,
-  labelled,
   layoutOf,
   type MatrixView,
-  ordered,
   type Place,
   panned,
   placeAt,
-  pooled,
-  type Sums,
   showing,
-  strength,
-  sumsOf,
   zoomed,
 } from "./matrix_geometry.js";
+import { MatrixModel } from "./matrix_model.js";
 
 const EMPTY: Counts = { labels: [], counts: [] };
 
@@ -42,45 +36,39 @@ export class MatrixElement extends CanvasElement {
   @property({ attribute: false }) onPick: ((target: number | null, predicted: number | null) => void) | null =
     null;
 
-  private sums: Sums = { rows: new Float64Array(), columns: new Float64Array() };
-  private positions: number[] = [];
+  private model = new MatrixModel(EMPTY, {
+    names: null,
+    cells: "row",
+    order: "index",
+    log: false,
+    diagonal: true,
+  });
   private view: MatrixView = { row: 0, column: 0, size: 1 };
   private focused: Place | null = null;
-  private greatest = 0;
   private dragged: { x: number; y: number; view: MatrixView; moved: boolean } | null = null;
 
   private get classes(): number {
-    return this.matrix.labels.length;
-  }
-
-  private nameAt(position: number): string {
-    return className(this.names, this.matrix.labels[this.positions[position] ?? 0] ?? null);
+    return this.model.classes;
   }
 
   private get layout(): Layout {
     const { row, column, size } = this.view;
-    const shown =
-      size > 200
-        ? ["0000"]
-        : this.positions.flatMap((_, index) =>
-            (index >= row - 1 && index <= row + size) || (index >= column - 1 && index <= column + size)
-              ? [this.nameAt(index)]
-              : [],
-          );
-    return layoutOf(this.clientWidth, shown, this.view);
+    const seen = (first: number, index: number): boolean => index >= first - 1 && index <= first + size;
+    const all = Array.from({ length: size > 200 ? 0 : this.classes }, (_, index) => index);
+    const names = all
+      .filter((index) => seen(row, index) || seen(column, index))
+      .map((index) => this.model.name(index));
+    return layoutOf(this.clientWidth, size > 200 ? ["0000"] : names, this.view);
   }
 
   protected override willUpdate(changed: PropertyValues<this>): void {
-    const before = (changed.get("matrix") as Counts | undefined)?.labels.length;
-    if (changed.has("matrix")) {
-      this.sums = sumsOf(this.matrix);
+    const shown: (keyof MatrixElement)[] = ["matrix", "names", "cells", "order", "log", "diagonal"];
+    if (shown.some((name) => changed.has(name))) {
+      const { names, cells, order, log, diagonal } = this;
+      const before = this.classes;
+      this.model = new MatrixModel(this.matrix, { names, cells, order, log, diagonal });
       if (before !== this.classes) this.view = { row: 0, column: 0, size: Math.max(1, this.classes) };
     }
-    if (changed.has("matrix") || changed.has("order")) {
-      this.positions = ordered(this.matrix, this.sums, this.order);
-    }
-    if (changed.has("matrix") || changed.has("cells") || changed.has("order"))
-      this.greatest = this.strongest();
     if (changed.has("target") || changed.has("predicted")) {
       this.view = showing(this.view, this.chosen(), this.classes);
     }
@@ -88,40 +76,7 @@ export class MatrixElement extends CanvasElement {
 
   /** The chosen row and column as positions. */
   private chosen(): Place {
-    const position = (wanted: number | null): number | null => {
-      const found = this.positions.findIndex((index) => this.matrix.labels[index] === wanted);
-      return wanted === null || found < 0 ? null : found;
-    };
-    return { row: position(this.target), column: position(this.predicted) };
-  }
-
-  private countAt(row: number, column: number): number {
-    return this.matrix.counts[(this.positions[row] ?? 0) * this.classes + (this.positions[column] ?? 0)] ?? 0;
-  }
-
-  private valueAt(row: number, column: number, cells = this.cells): number {
-    const [from, to] = [this.positions[row] ?? 0, this.positions[column] ?? 0];
-    return cellValue(this.countAt(row, column), from, to, this.sums, cells);
-  }
-
-  /** Greatest value off the diagonal: what the colours of errors are measured by. */
-  private strongest(): number {
-    let greatest = 0;
-    for (let row = 0; row < this.classes; row += 1) {
-      for (let column = 0; column < this.classes; column += 1) {
-        if (row !== column) greatest = Math.max(greatest, this.valueAt(row, column));
-      }
-    }
-    return greatest;
-  }
-
-  /** Strength of a cell's colour: positive for errors, negative on the diagonal, 0 where nothing is to be seen. */
-  private shade(row: number, column: number): number {
-    const value = this.valueAt(row, column);
-    if (row !== column) return strength(value, this.greatest, this.log);
-    if (!this.diagonal) return 0;
-    const position = this.positions[row] ?? 0;
-    return -(this.cells === "count" ? value / Math.max(1, this.sums.rows[position] ?? 1) : value);
+    return { row: this.model.find(this.target), column: this.model.find(this.predicted) };
   }
 
   protected override heightFor(): number {
@@ -131,147 +86,29 @@ export class MatrixElement extends CanvasElement {
 
   protected override draw(context: CanvasRenderingContext2D): void {
     if (this.classes === 0) return;
-    const layout = this.layout;
-    if (layout.cell < 4) this.drawPixels(context, layout);
-    else this.drawCells(context, layout);
-    this.drawHeads(context, layout);
+    const { layout, model, view, dark } = this;
+    const colour = (name: string): string => themeColour(this, name);
+    const picture = { context, model, layout, view, dark, colour };
+    if (layout.cell < 4) drawPixels(picture);
+    else drawCells(picture);
+    drawHeads(picture);
     const place = this.chosen();
-    if (place.row !== null || place.column !== null) this.outline(context, layout, place, "--text", 2);
-    if (this.focused !== null) this.outline(context, layout, this.focused, "--focus", 2);
+    if (place.row !== null || place.column !== null) drawOutline(picture, place, "--text");
+    if (this.focused !== null) drawOutline(picture, this.focused, "--focus");
   }
 
-  private drawPixels(context: CanvasRenderingContext2D, layout: Layout): void {
-    const edge = Math.floor(layout.edge * (window.devicePixelRatio || 1));
-    const shades = pooled(edge, this.view, this.classes, (row, column) => this.shade(row, column));
-    const wrong = pixels(ramp(this.dark));
-    const right = pixels(rightRamp(this.dark));
-    const image = new ImageData(edge, edge);
-    const target = new Uint32Array(image.data.buffer);
-    for (let index = 0; index < shades.length; index += 1) {
-      const shade = shades[index] ?? 0;
-      // A single error among a thousand classes is one pixel: give it enough colour to be seen.
-      const level = shade > 0 ? Math.round(110 + 145 * shade) : Math.round(-255 * shade);
-      target[index] = (shade > 0 ? wrong[level] : shade < 0 ? right[level] : wrong[0]) ?? 0;
-    }
-    const canvas = new OffscreenCanvas(edge, edge);
-    canvas.getContext("2d")?.putImageData(image, 0, 0);
-    context.drawImage(canvas, layout.left, layout.top, layout.edge, layout.edge);
-  }
-
-  private drawCells(context: CanvasRenderingContext2D, layout: Layout): void {
-    const { cell, left, top } = layout;
-    const gap = cell >= 12 ? 1 : 0;
-    const [wrong, right] = [ramp(this.dark), rightRamp(this.dark)];
-    context.save();
-    context.beginPath();
-    context.rect(left, top, layout.edge, layout.edge);
-    context.clip();
-    context.fillStyle = wrong(0);
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    context.font = `${cell >= 34 ? 12 : 10.5}px Roboto, system-ui, sans-serif`;
-    const firstRow = Math.floor(this.view.row);
-    const firstColumn = Math.floor(this.view.column);
-    for (let row = firstRow; row < Math.min(this.classes, firstRow + this.view.size + 1); row += 1) {
-      for (
-        let column = firstColumn;
-        column < Math.min(this.classes, firstColumn + this.view.size + 1);
-        column += 1
-      ) {
-        const x = left + (column - this.view.column) * cell;
-        const y = top + (row - this.view.row) * cell;
-        const shade = this.shade(row, column);
-        const colour = shade < 0 ? right(-shade) : wrong(shade);
-        context.fillStyle = colour;
-        context.fillRect(x, y, cell - gap, cell - gap);
-        const number = this.countAt(row, column);
-        if (cell < 27 || number === 0 || (row === column && !this.diagonal)) continue;
-        const value = this.valueAt(row, column);
-        const text =
-          this.cells === "count" ? count(number) : value >= 0.995 ? "100" : (value * 100).toFixed(1);
-        if (text.length * 6 > cell) continue;
-        context.fillStyle = inkOn(colour);
-        context.fillText(text, x + (cell - gap) / 2, y + (cell - gap) / 2 + 0.5);
-      }
-    }
-    context.restore();
-  }
-
-  private drawHeads(context: CanvasRenderingContext2D, layout: Layout): void {
-    const { cell, left, top, edge } = layout;
-    context.save();
-    context.font = "12px Roboto, system-ui, sans-serif";
-    context.fillStyle = themeColour(this, "--quiet");
-    context.textBaseline = "middle";
-    context.textAlign = "left";
-    context.fillText("target ↓   predicted →", 0, 7);
-    if (cell >= LEAST_LABELLED) {
-      context.textAlign = "left";
-      context.fillText("n", left + edge + 8, top - 9);
-    }
-    context.fillStyle = themeColour(this, "--text");
-    const shorten = (text: string, room: number): string =>
-      text.length * 6.4 <= room ? text : `${text.slice(0, Math.max(1, Math.floor(room / 6.4) - 1))}…`;
-    for (const index of labelled(this.classes, cell)) {
-      const name = this.nameAt(index);
-      const y = top + (index - this.view.row + 0.5) * cell;
-      if (y > top && y < top + edge) {
-        context.textAlign = "right";
-        context.fillStyle = themeColour(this, "--text");
-        context.fillText(shorten(name, left - 8), left - 6, y);
-        if (cell >= LEAST_LABELLED) {
-          context.textAlign = "left";
-          context.fillStyle = themeColour(this, "--quiet");
-          context.fillText(count(this.sums.rows[this.positions[index] ?? 0]), left + edge + 8, y);
-        }
-      }
-      const x = left + (index - this.view.column + 0.5) * cell;
-      if (x <= left || x >= left + edge) continue;
-      context.fillStyle = themeColour(this, "--text");
-      context.save();
-      context.translate(x, top - 5);
-      if (layout.upright) context.rotate(-Math.PI / 2);
-      else context.translate(0, -5);
-      context.textAlign = layout.upright ? "left" : "center";
-      context.fillText(shorten(name, layout.upright ? top - 24 : cell), 0, 0);
-      context.restore();
-    }
-    context.restore();
-  }
-
-  private outline(
-    context: CanvasRenderingContext2D,
-    layout: Layout,
-    place: Place,
-    colour: string,
-    width: number,
-  ): void {
-    const { cell, left, top, edge } = layout;
-    const size = Math.max(cell, 5);
-    const x =
-      place.column === null ? left : left + (place.column - this.view.column) * cell - (size - cell) / 2;
-    const y = place.row === null ? top : top + (place.row - this.view.row) * cell - (size - cell) / 2;
-    context.save();
-    context.beginPath();
-    context.rect(left - 2, top - 2, edge + 4, edge + 4);
-    context.clip();
-    context.strokeStyle = themeColour(this, colour);
-    context.lineWidth = width;
-    context.strokeRect(x, y, place.column === null ? edge : size - 1, place.row === null ? edge : size - 1);
-    context.restore();
-  }
-
-  private describe({ row, column }: Place): string {
-    const samples = (value: number): string => `${count(value)} ${value === 1 ? "sample" : "samples"}`;
+  private describe(place: Place): string {
+    const { row, column } = place;
+    const { model } = this;
+    const samples = many(model.samples(place), "sample");
     if (row !== null && column !== null) {
-      const head = `target ${this.nameAt(row)} → predicted ${this.nameAt(column)}`;
-      const shares = `${percent(this.valueAt(row, column, "row"))} of target ${this.nameAt(row)}\n${percent(this.valueAt(row, column, "column"))} of predicted ${this.nameAt(column)}`;
-      return `${head}\n${samples(this.countAt(row, column))}\n${shares}`;
+      const [target, predicted] = [model.name(row), model.name(column)];
+      const ofRow = `${percent(model.value(row, column, "row"))} of target ${target}`;
+      const ofColumn = `${percent(model.value(row, column, "column"))} of predicted ${predicted}`;
+      return `target ${target} → predicted ${predicted}\n${samples}\n${ofRow}\n${ofColumn}`;
     }
-    if (row !== null)
-      return `target ${this.nameAt(row)}\n${samples(this.sums.rows[this.positions[row] ?? 0] ?? 0)}`;
-    if (column === null) return "";
-    return `predicted ${this.nameAt(column)}\n${samples(this.sums.columns[this.positions[column] ?? 0] ?? 0)}`;
+    if (row !== null) return `target ${model.name(row)}\n${samples}`;
+    return column === null ? "" : `predicted ${model.name(column)}\n${samples}`;
   }
 
   protected override hover(x: number, y: number): string | null {
@@ -288,9 +125,7 @@ export class MatrixElement extends CanvasElement {
   }
 
   private pick({ row, column }: Place): void {
-    const label = (position: number | null): number | null =>
-      position === null ? null : (this.matrix.labels[this.positions[position] ?? 0] ?? null);
-    const [target, predicted] = [label(row), label(column)];
+    const [target, predicted] = [this.model.label(row), this.model.label(column)];
     const again = target === this.target && predicted === this.predicted;
     this.onPick?.(again ? null : target, again ? null : predicted);
   }
@@ -372,7 +207,7 @@ export class MatrixElement extends CanvasElement {
 
   protected override render(): TemplateResult {
     const whole = this.view.size >= this.classes;
-    const shown = Math.round(this.view.size);
+    const words = `${whole ? "" : `${count(Math.round(this.view.size))} of `}${count(this.classes)} classes`;
     return html`<div @wheel=${this.onWheel} @mousedown=${this.onDown} @mousemove=${this.onDrag}>${super.render()}</div>
       ${
         this.classes <= 20
@@ -381,7 +216,7 @@ export class MatrixElement extends CanvasElement {
             <button type="button" class="chip" aria-label="zoom in" ?disabled=${this.view.size <= 4} @click=${() => this.zoom(2)}>+</button>
             <button type="button" class="chip" aria-label="zoom out" ?disabled=${whole} @click=${() => this.zoom(0.5)}>−</button>
             <button type="button" class="chip" ?disabled=${whole} @click=${() => this.zoom(1 / this.classes)}>whole matrix</button>
-            <span class="quiet small">${whole ? `${count(this.classes)} classes` : `${shown} of ${count(this.classes)} classes`} · Ctrl + wheel zooms, drag moves</span>
+            <span class="quiet small">${words} · Ctrl + wheel zooms, drag moves</span>
           </div>`
       }`;
   }

@@ -7,6 +7,19 @@ export function roundUp(value: number): number {
   return ([1, 2, 5, 10].find((factor) => factor * power >= value) ?? 10) * power;
 }
 
+/**
+ * Top of an axis that leaves out spikes, as TensorBoard's charts leave out outliers; `null` where nothing stands out:
+ * the greatest value is less than twice the 99th percentile.
+ */
+export function topWithoutSpikes(values: ArrayLike<number>): number | null {
+  const sorted = Array.from(values)
+    .filter(Number.isFinite)
+    .sort((a, b) => a - b);
+  const greatest = sorted[sorted.length - 1] ?? 0;
+  const usual = sorted[Math.floor(0.99 * (sorted.length - 1))] ?? 0;
+  return usual > 0 && greatest > 2 * usual ? 1.3 * usual : null;
+}
+
 /** Round numbers from `low` to `high`, about `most` of them. */
 export function ticks(low: number, high: number, most: number): number[] {
   const span = high - low;

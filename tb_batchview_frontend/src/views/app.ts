@@ -2,9 +2,10 @@
 
 import { html, LitElement, nothing, type TemplateResult } from "lit";
 import { customElement } from "lit/decorators.js";
+import type { Chosen } from "../choice.js";
 import { linkTo } from "../host.js";
 import { TABS, type Tab } from "../selection.js";
-import type { Chosen, Store } from "../state.js";
+import type { Store } from "../state.js";
 import { batchesView } from "./batches.js";
 import { classesView } from "./classes.js";
 import { saveView } from "./download.js";

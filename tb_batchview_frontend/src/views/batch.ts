@@ -2,8 +2,9 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import { classColour } from "../charts/colour.js";
-import { className, clock, count, exact, figure, many, percent } from "../format.js";
-import { isMulticlass, type Store } from "../state.js";
+import { isMulticlass } from "../choice.js";
+import { className, clock, count, exact, figure, many, percent, times } from "../format.js";
+import type { Store } from "../state.js";
 import type { BatchAnswer, Outcome } from "../types.js";
 import { chip, filterChips, number, waiting } from "./parts.js";
 import { sampleView } from "./sample.js";
@@ -14,13 +15,20 @@ function title(store: Store, batch: BatchAnswer): TemplateResult {
   const place =
     batch.epoch === null ? "" : `epoch ${count(batch.epoch)}, batch ${count(batch.index)} in it · `;
   const wrong = store.chosen?.output?.task === "regression" ? "" : ` · ${count(batch.counts.wrong)} wrong`;
+  const metrics = Object.entries(batch.metrics).map(
+    ([name, value]) => html` · ${name} ${number(value, figure(value))}`,
+  );
+  const go = (step: number | null, words: string): TemplateResult =>
+    html`<button type="button" class="link" ?hidden=${step === null} @click=${() => store.pick(step ?? batch.step)}>${words}</button>`;
   return html`<div class="head">
-    <h2 data-testid="batch-title">Batch ${count(batch.step)}${store.selection.batch === null ? html` <span class="quiet">(the latest)</span>` : nothing}</h2>
-    <span class="quiet small" title=${clock(batch.wall_time)}>${place}${many(batch.size, "sample")}${wrong} · loss ${number(batch.loss, figure(batch.loss))}${Object.entries(batch.metrics).map(([name, value]) => html` · ${name} ${number(value, figure(value))}`)}</span>
-    <span class="end small">
-      <button type="button" class="link" ?hidden=${batch.previous === null} @click=${() => store.pick(batch.previous ?? batch.step)}>← previous</button>
-      <button type="button" class="link" ?hidden=${batch.next === null} @click=${() => store.pick(batch.next ?? batch.step)}>next →</button>
-    </span>
+    <h2 data-testid="batch-title">Batch ${count(batch.step)}${
+      store.selection.batch === null ? html` <span class="quiet">(the latest)</span>` : nothing
+    }</h2>
+    <span class="quiet small" title=${clock(batch.wall_time)}>${place}${many(batch.size, "sample")}${wrong} · loss ${number(
+      batch.loss,
+      figure(batch.loss),
+    )}${metrics}</span>
+    <span class="end small">${go(batch.previous, "← previous")} ${go(batch.next, "next →")}</span>
   </div>`;
 }
 
@@ -63,7 +71,7 @@ function layersTable(store: Store, batch: BatchAnswer): TemplateResult {
   const changed = (now: number | null, then: number | null | undefined): string => {
     if (now === null || then === null || then === undefined || then === 0) return "";
     const ratio = Math.abs(now / then);
-    return ratio >= 2 ? ` ▲ ${ratio.toFixed(1)}×` : ratio <= 0.5 ? ` ▼ ${ratio.toFixed(2)}×` : "";
+    return ratio >= 2 ? ` ▲ ${times(ratio)}` : ratio <= 0.5 ? ` ▼ ${times(ratio)}` : "";
   };
   return html`${head("▲▼ spread doubled or halved against the 20 summaries before")}<div class="wide"><table class="grid" data-testid="batch-layers" aria-label="Layers in this batch">
     <thead><tr><th scope="col">Layer</th><th scope="col" class="number">Mean</th><th scope="col" class="number">Std</th><th scope="col" class="number">Zeros</th></tr></thead>

@@ -2,9 +2,10 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import "../charts/matrix.js";
+import { isMulticlass } from "../choice.js";
 import { className, count, exact, figure, many, percent, score } from "../format.js";
 import type { Cells, Order } from "../selection.js";
-import { isMulticlass, type Store } from "../state.js";
+import type { Store } from "../state.js";
 import type { ClassRow, Output } from "../types.js";
 import { chip, waiting } from "./parts.js";
 import { samplesPanel } from "./samples.js";

@@ -1,9 +1,10 @@
 // Samples of the range: the Samples tab, and the panel that opens under the confusion matrix.
 
 import { html, nothing, type TemplateResult } from "lit";
+import { isMulticlass } from "../choice.js";
 import { className, count, many } from "../format.js";
 import { OUTCOMES } from "../selection.js";
-import { isMulticlass, type Store } from "../state.js";
+import type { Store } from "../state.js";
 import type { Outcome, Sample } from "../types.js";
 import { chip, filterChips, waiting } from "./parts.js";
 import { sampleView } from "./sample.js";

@@ -1,10 +1,11 @@
 // The sentence above the content that says what is shown, and the banners above it.
 
 import { html, nothing, type TemplateResult } from "lit";
+import type { Chosen } from "../choice.js";
 import { className, count, exact, figure, many } from "../format.js";
-import type { Chosen, Store } from "../state.js";
+import type { Store } from "../state.js";
 import type { Health } from "../types.js";
-import { errorLabel, errorText } from "./batches.js";
+import { errorLabel, errorText } from "./error_words.js";
 
 /** Epochs that a range of steps touches. */
 export function epochsOf(

@@ -1,8 +1,9 @@
 // The sidebar: what is shown (run, phase, output, range, class), how it came out, and whether it is live.
 
 import { html, nothing, type TemplateResult } from "lit";
+import type { Chosen } from "../choice.js";
 import { ago, className, count } from "../format.js";
-import type { Chosen, Store } from "../state.js";
+import type { Store } from "../state.js";
 import { OUTCOME_LABELS, type OutcomeKind } from "./parts.js";
 
 const MOST_MATCHES = 50;

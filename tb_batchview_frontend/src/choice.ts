@@ -1,0 +1,35 @@
+// What a selection comes to among the runs there are. Pure.
+
+import type { Selection } from "./selection.js";
+import type { Output, PhaseSummary, Run, RunsAnswer } from "./types.js";
+
+/** What the selection comes to among the runs that exist. */
+export interface Chosen {
+  run: Run;
+  phase: PhaseSummary | null;
+  output: Output | null;
+}
+
+/** Find the chosen run, phase and output; where the choice does not exist, the first that does. */
+export function choose(selection: Selection, runs: readonly Run[]): Chosen | null {
+  const newest = [...runs].sort((a, b) => (b.updated ?? 0) - (a.updated ?? 0))[0];
+  const run = runs.find(({ name }) => name === selection.run) ?? newest;
+  if (run === undefined) return null;
+  const phase = run.phases.find(({ name }) => name === selection.phase) ?? run.phases[0] ?? null;
+  const output = run.outputs.find(({ name }) => name === selection.output) ?? run.outputs[0] ?? null;
+  return { run, phase, output };
+}
+
+export const isMulticlass = (output: Output | null): boolean =>
+  output?.task === "multiclass" || output?.task === "binary";
+
+/** Words that change whenever a run has grown or changed; the live toggle compares them. */
+export const fingerprint = (answer: RunsAnswer | null): string =>
+  JSON.stringify(
+    answer?.runs.map((run) => [
+      run.name,
+      run.updated,
+      run.health,
+      run.phases.map((phase) => [phase.name, phase.batches]),
+    ]),
+  );

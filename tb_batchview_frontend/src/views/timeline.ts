@@ -1,0 +1,140 @@
+// The timeline of the Batches tab: loss and error rate of every batch, to brush and to click.
+
+import { html, nothing, type TemplateResult } from "lit";
+import type { Line } from "../charts/lines.js";
+import "../charts/lines.js";
+import { topWithoutSpikes } from "../charts/scale.js";
+import { count, figure, many, percentTick, tick, times } from "../format.js";
+import type { Store } from "../state.js";
+import type { Block, TimelineHeader } from "../types.js";
+import { ERROR_HEADS, errorLabel, errorText } from "./error_words.js";
+import { chip, waiting } from "./parts.js";
+
+function linesOf(timeline: Block<TimelineHeader>, prefix: "loss" | "error"): Line[] {
+  const column = (name: string): ArrayLike<number> => timeline.arrays[name]?.values ?? [];
+  const decimated = timeline.header.bucket > 1;
+  const what = prefix === "loss" ? "loss" : "mean";
+  const band: Line[] = decimated
+    ? [
+        {
+          label: "most",
+          values: column(`${prefix}_max`),
+          colour: "--accent-strong",
+          faint: true,
+          width: 0.5,
+          band: true,
+        },
+        {
+          label: "least",
+          values: column(`${prefix}_min`),
+          colour: "--accent-strong",
+          faint: true,
+          width: 0.5,
+        },
+      ]
+    : [];
+  const smooth: Line[] =
+    prefix === "loss"
+      ? [{ label: "moving mean", values: column("loss_smooth"), colour: "--accent", width: 2 }]
+      : [];
+  return [
+    ...band,
+    {
+      label: decimated ? "mean" : what === "mean" ? "" : what,
+      values: column(`${prefix}_mean`),
+      colour: prefix === "loss" ? "--accent-strong" : "--accent",
+      faint: prefix === "loss",
+      width: 1,
+    },
+    ...smooth,
+  ];
+}
+
+export function timelineView(store: Store): TemplateResult {
+  const zoomed = store.ranged && store.selection.zoom;
+  const timeline = (zoomed ? store.range : store.overview).value;
+  if (timeline === null) return waiting(store.overview.error, true, "");
+  const { header, arrays } = timeline;
+  const output = store.chosen?.output ?? null;
+  const { start, stop } = store.selection;
+  const range =
+    store.ranged && !zoomed
+      ? ([start ?? header.first_step ?? 0, stop ?? (header.last_step ?? 0) + 1] as const)
+      : null;
+  const epochs = header.epochs.map(({ epoch, step }) => ({ step, label: `epoch ${count(epoch)}` }));
+  const spikes = header.spikes.map(({ step, loss, ratio }) => ({
+    step,
+    label: ratio === null ? `▼ loss ${figure(loss)}` : `▼ ${times(ratio)} the batches before`,
+  }));
+  const nonfinite = Array.from(arrays.nonfinite?.values ?? []).reduce((sum, value) => sum + value, 0);
+  const broken = header.spikes.filter(({ ratio }) => ratio === null).slice(0, 5);
+  const steps = arrays.step?.values ?? [];
+  const shared = {
+    onRange: (from: number, to: number): void => store.select({ start: from, stop: to }),
+    onStep: (step: number): void => store.pick(step),
+  };
+  const bucket =
+    header.bucket > 1 ? `each point ${count(header.bucket)} batches, with their least and greatest · ` : "";
+  const greatest = arrays.loss_max?.values ?? [];
+  const top = topWithoutSpikes(greatest);
+  const axis = top === null || store.selection.logLoss ? "" : " · the axis leaves out spikes";
+  const words = `${many(header.batches, "batch", "batches")}, mean loss ${figure(header.loss)}, ${many(header.spikes.length, "spike")}`;
+  const rates = errorLabel(output);
+  return html`<section class="panel" data-testid="timeline" aria-label="Timeline">
+    <bv-lines
+      data-testid="timeline-loss"
+      group="timeline"
+      heading="Loss of every batch"
+      hint=${`${bucket}strong line: moving mean · ▼ spikes${axis} · drag for a range, click for a batch`}
+      label=${`Line chart: loss of every batch of ${store.chosen?.phase?.name}. ${words}.`}
+      yLabel="loss"
+      .steps=${steps}
+      .lines=${linesOf(timeline, "loss")}
+      .epochs=${epochs}
+      .spikes=${spikes}
+      .range=${range}
+      .top=${top}
+      .marker=${store.step}
+      .onRange=${shared.onRange}
+      .onStep=${shared.onStep}
+      ?dark=${store.dark}
+      ?log=${store.selection.logLoss}
+      ?bare=${header.error_rate !== null}
+      height="150"
+    ></bv-lines>
+    ${
+      header.error_rate === null
+        ? nothing
+        : html`<bv-lines
+          data-testid="timeline-error"
+          group="timeline"
+          heading=${rates.charAt(0).toUpperCase() + rates.slice(1)}
+          label=${`Line chart: ${rates} of every batch. Mean ${errorText(output, header.error_rate)}.`}
+          yLabel=${ERROR_HEADS[output?.task ?? "multiclass"].toLowerCase()}
+          .steps=${steps}
+          .lines=${linesOf(timeline, "error")}
+          .range=${range}
+          .marker=${store.step}
+          .onRange=${shared.onRange}
+          .onStep=${shared.onStep}
+          .values=${(value: number | null) => errorText(output, value)}
+          .ticks=${output?.task === "regression" ? tick : percentTick}
+          ?dark=${store.dark}
+          zero
+          height="96"
+        ></bv-lines>`
+    }
+    <div class="chips over">
+      ${
+        nonfinite === 0
+          ? nothing
+          : html`<span class="bad small" data-testid="nonfinite">loss NaN or infinite in ${many(nonfinite, "batch", "batches")}${broken.map(
+              ({ step }, index) =>
+                html`${index === 0 ? ": " : ", "}<button type="button" class="link" @click=${() => store.pick(step)}>${count(step)}</button>`,
+            )}</span>`
+      }
+      ${store.ranged ? chip("only the range", zoomed, () => store.select({ zoom: !zoomed }), "zoom") : nothing}
+      ${chip("log loss", store.selection.logLoss, () => store.select({ logLoss: !store.selection.logLoss }), "log-loss")}
+    </div>
+  </section>`;
+}
