@@ -82,15 +82,14 @@ def test_sampling_sees_every_channel_equally_often(sizes: list[int]):
 
 
 def summary_of(values: np.ndarray, *, jit_compile: bool = False) -> Any:
-    units = []
+    layouts: list[SummaryLayout] = []
 
     @tf.function(jit_compile=jit_compile)
     def step(tensor: Any) -> Any:
-        vector, found = summarise(tensor)
-        units.append(found)
+        vector, layouts[:] = summarise({"layer": tensor})
         return vector
 
-    return decode_summary(step(tf.constant(values)).numpy(), SummaryLayout("layer", units[0]))
+    return decode_summary(step(tf.constant(values)).numpy(), layouts[0])
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -126,6 +125,21 @@ def test_values_that_are_not_finite_are_counted_and_left_out():
 
     assert (found.count, found.nonfinite, found.mean, found.min, found.max) == (6, 3, 3, 1, 5)
     assert found.histogram.sum() == 3
+
+
+@pytest.mark.parametrize("extreme", [3e38, 2e-38])
+def test_a_range_beyond_float32_is_summarised(extreme: float):
+    found = summary_of(np.array([[-extreme, 0.0, extreme]], "float32"))
+
+    assert (found.min, found.max) == (-np.float32(extreme), np.float32(extreme))
+    assert found.histogram.sum() == 3
+
+
+def test_a_layer_of_one_value_is_summarised():
+    found = summary_of(np.full((4, 3), 2.5, "float32"))
+
+    assert (found.mean, found.std, found.min, found.max) == (2.5, 0, 2.5, 2.5)
+    assert (found.histogram[0], found.histogram.sum()) == (12, 12)
 
 
 def test_a_layer_without_a_finite_value_has_no_figures():

@@ -273,9 +273,8 @@ class TappedStep:
         due = tf.reduce_any([tf.equal(self._count % freq, 0) for freq in freqs])
 
         def compute() -> Any:
-            found = {name: summarise(value) for name, value in values.items()}
-            self._summaries = [SummaryLayout(name, units) for name, (_, units) in found.items()]
-            return tf.concat([tf.ones([1]), *(vector for vector, _ in found.values())], 0)
+            vector, self._summaries = summarise(values)
+            return tf.concat([tf.ones([1]), vector], 0)
 
         if tf.executing_eagerly():
             return compute() if due else None
