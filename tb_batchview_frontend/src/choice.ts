@@ -1,6 +1,6 @@
 // What a selection comes to among the runs there are. Pure.
 
-import type { Selection } from "./selection.js";
+import type { Selection, Sort } from "./selection.js";
 import type { Output, PhaseSummary, Run, RunsAnswer } from "./types.js";
 
 /** What the selection comes to among the runs that exist. */
@@ -33,3 +33,13 @@ export const fingerprint = (answer: RunsAnswer | null): string =>
       run.phases.map((phase) => [phase.name, phase.batches]),
     ]),
   );
+
+/** What the routes sort by, as docs/http-api.md lists it; batches also by every metric of the run. */
+export const BATCH_SORTS = ["step", "epoch", "size", "loss", "error_rate", "confidence"];
+export const CLASS_SORTS = ["class", "support", "precision", "recall", "f1"];
+export const SAMPLE_SORTS = ["target", "predicted", "confidence", "target_score", "loss", "error"];
+export const RANGE_SORTS = ["step", ...SAMPLE_SORTS];
+
+/** The chosen order, or the first one where the table has no such column: orders outlive a change of run or tab. */
+export const usable = (sort: Sort, columns: readonly string[], first: Sort): Sort =>
+  columns.includes(sort.column) ? sort : first;

@@ -2,9 +2,19 @@
 // Views read it and call its actions; `main` connects it to the host.
 
 import * as api from "./api.js";
-import { type Chosen, choose, fingerprint, isMulticlass } from "./choice.js";
+import {
+  BATCH_SORTS,
+  type Chosen,
+  CLASS_SORTS,
+  choose,
+  fingerprint,
+  isMulticlass,
+  RANGE_SORTS,
+  SAMPLE_SORTS,
+  usable,
+} from "./choice.js";
 import { PAGE, Pages, Resource } from "./resource.js";
-import { type Selection, toAddress } from "./selection.js";
+import { INITIAL, type Selection, type Sort, toAddress } from "./selection.js";
 import type {
   BatchAnswer,
   BatchesAnswer,
@@ -98,6 +108,20 @@ export class Store {
     const { chosen, selection } = this;
     const [run, phase, output] = [chosen?.run.name, chosen?.phase?.name, chosen?.output?.name];
     return toAddress({ ...selection, run: run ?? "", phase: phase ?? "", output: output ?? "" });
+  }
+
+  get batchSort(): Sort {
+    const metrics = this.chosen?.run.metrics.map((name) => `metrics.${name}`) ?? [];
+    return usable(this.selection.batchSort, [...BATCH_SORTS, ...metrics], INITIAL.batchSort);
+  }
+
+  get classSort(): Sort {
+    return usable(this.selection.classSort, CLASS_SORTS, INITIAL.classSort);
+  }
+
+  get sampleSort(): Sort {
+    const columns = this.selection.tab === "batches" ? SAMPLE_SORTS : RANGE_SORTS;
+    return usable(this.selection.sampleSort, columns, INITIAL.sampleSort);
   }
 
   get ranged(): boolean {
@@ -218,8 +242,8 @@ export class Store {
   }
 
   private wantBatches(query: api.Query, again: boolean): void {
-    const { batchSort, sampleSort, outcome, target, predicted, batch } = this.selection;
-    const sorted = { ...query, sort: batchSort.column, descending: batchSort.descending ? 1 : 0 };
+    const { outcome, target, predicted, batch } = this.selection;
+    const sorted = { ...query, ...sorting(this.batchSort) };
     this.open(this.batches, api.fetchBatches, sorted, again);
     if (batch !== null && this.batchRow === null && this.reveal) {
       this.load(this.find, api.fetchBatches, { ...sorted, find: batch, limit: PAGE });
@@ -235,31 +259,29 @@ export class Store {
         outcome,
         target,
         predicted,
-        sort: sampleSort.column,
-        descending: sampleSort.descending ? 1 : 0,
+        ...sorting(this.sampleSort),
       },
       again,
     );
   }
 
   private wantClasses(query: api.Query, output: Output | null, again: boolean): void {
-    const { classSort, target, predicted } = this.selection;
+    const { target, predicted } = this.selection;
     if (output === null) return;
-    this.open(
-      this.classes,
-      api.fetchClasses,
-      { ...query, sort: classSort.column, descending: classSort.descending ? 1 : 0 },
-      again,
-    );
+    this.open(this.classes, api.fetchClasses, { ...query, ...sorting(this.classSort) }, again);
     if (!isMulticlass(output)) return;
     this.load(this.confusion, api.fetchConfusion, { ...query, limit: 1000 }, again);
     if (target !== null || predicted !== null) this.wantSamples(query, again);
   }
 
   private wantSamples(query: api.Query, again: boolean): void {
-    const { sampleSort, target, predicted, outcome } = this.selection;
-    const sort = { sort: sampleSort.column, descending: sampleSort.descending ? 1 : 0 };
-    this.open(this.samples, api.fetchSamples, { ...query, outcome, target, predicted, ...sort }, again);
+    const { target, predicted, outcome } = this.selection;
+    this.open(
+      this.samples,
+      api.fetchSamples,
+      { ...query, outcome, target, predicted, ...sorting(this.sampleSort) },
+      again,
+    );
   }
 
   private wantLayers(query: api.Query, again: boolean): void {
@@ -289,6 +311,11 @@ export class Store {
     pages.open(scopeOf(query), api.address("", query), fetchPage, again);
   }
 }
+
+const sorting = ({ column, descending }: Sort): api.Query => ({
+  sort: column,
+  descending: descending ? 1 : 0,
+});
 
 /** Answers of another run, phase, output or layer are never shown while the right ones are under way. */
 const scopeOf = ({ run, phase, output, layer }: api.Query): string =>

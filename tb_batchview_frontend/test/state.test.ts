@@ -157,3 +157,18 @@ test("a link for others names the run that is shown by default", async () => {
   await settle();
   expect(store.fullAddress).toEqual({ run: "digits", phase: "train", output: "probabilities", batch: "3" });
 });
+
+test("an order that the table does not have falls back to the first one", async () => {
+  const { asked } = fakePlugin(ROUTES);
+  const { store } = makeStore({
+    batchSort: { column: "metrics.mae", descending: true },
+    sampleSort: { column: "step", descending: false },
+  });
+  store.want();
+  await settle();
+  await settle();
+  const sorts = asked.map((address) => new URLSearchParams(address.split("?")[1]).get("sort"));
+  expect(sorts.filter((sort) => sort !== null)).toEqual(["step", "loss"]);
+  store.select({ tab: "samples", batchSort: { column: "metrics.accuracy", descending: true } });
+  expect([store.sampleSort.column, store.batchSort.column]).toEqual(["step", "metrics.accuracy"]);
+});

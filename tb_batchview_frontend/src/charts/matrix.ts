@@ -213,9 +213,11 @@ export class MatrixElement extends CanvasElement {
         this.classes <= 20
           ? nothing
           : html`<div class="chips">
-            <button type="button" class="chip" aria-label="zoom in" ?disabled=${this.view.size <= 4} @click=${() => this.zoom(2)}>+</button>
+            <button type="button" class="chip" aria-label="zoom in" ?disabled=${this.view.size <= 4}
+              @click=${() => this.zoom(2)}>+</button>
             <button type="button" class="chip" aria-label="zoom out" ?disabled=${whole} @click=${() => this.zoom(0.5)}>−</button>
-            <button type="button" class="chip" ?disabled=${whole} @click=${() => this.zoom(1 / this.classes)}>whole matrix</button>
+            <button type="button" class="chip" ?disabled=${whole}
+              @click=${() => this.zoom(1 / this.classes)}>whole matrix</button>
             <span class="quiet small">${words} · Ctrl + wheel zooms, drag moves</span>
           </div>`
       }`;

@@ -118,7 +118,8 @@ export class AppElement extends LitElement {
       <div class="end small">
         <span class="quiet" role="status" data-testid="notice">${store.notice}</span>
         <button type="button" class="link" data-testid="link" @click=${() => this.copyLink(store)}>link to this view</button>
-        <button type="button" class="link" data-testid="csv" title="the table of this tab, all its rows in this order" @click=${() => saveView(store)}>CSV</button>
+        <button type="button" class="link" data-testid="csv" title="the table of this tab, all its rows in this order"
+          @click=${() => saveView(store)}>CSV</button>
       </div>
     </div>`;
   }

@@ -2,13 +2,13 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import { classColour } from "../charts/colour.js";
-import { isMulticlass } from "../choice.js";
+import { isMulticlass, SAMPLE_SORTS } from "../choice.js";
 import { className, clock, count, exact, figure, many, percent, times } from "../format.js";
 import type { Store } from "../state.js";
 import type { BatchAnswer, Outcome } from "../types.js";
 import { chip, filterChips, number, waiting } from "./parts.js";
 import { sampleView } from "./sample.js";
-import { BATCH_SORTS, isOpen, openSample, sampleColumns } from "./sample_columns.js";
+import { isOpen, openSample, sampleColumns } from "./sample_columns.js";
 import "./table.js";
 
 function title(store: Store, batch: BatchAnswer): TemplateResult {
@@ -19,7 +19,8 @@ function title(store: Store, batch: BatchAnswer): TemplateResult {
     ([name, value]) => html` · ${name} ${number(value, figure(value))}`,
   );
   const go = (step: number | null, words: string): TemplateResult =>
-    html`<button type="button" class="link" ?hidden=${step === null} @click=${() => store.pick(step ?? batch.step)}>${words}</button>`;
+    html`<button type="button" class="link" ?hidden=${step === null}
+      @click=${() => store.pick(step ?? batch.step)}>${words}</button>`;
   return html`<div class="head">
     <h2 data-testid="batch-title">Batch ${count(batch.step)}${
       store.selection.batch === null ? html` <span class="quiet">(the latest)</span>` : nothing
@@ -78,7 +79,8 @@ function layersTable(store: Store, batch: BatchAnswer): TemplateResult {
     <tbody>${batch.layers.map((row) => {
       const mark = changed(row.std, row.before?.std);
       return html`<tr>
-        <td title=${row.layer}><button type="button" class="link" @click=${() => store.select({ tab: "layers", layer: row.layer })}>${row.layer}</button></td>
+        <td title=${row.layer}><button type="button" class="link"
+          @click=${() => store.select({ tab: "layers", layer: row.layer })}>${row.layer}</button></td>
         <td class="number" title=${`${exact(row.mean)}, before ${exact(row.before?.mean)}`}>${figure(row.mean)}</td>
         <td class="number" title=${`${exact(row.std)}, before ${exact(row.before?.std)}`}><span class=${mark === "" ? "" : "bad"}>${figure(row.std)}${mark}</span></td>
         <td class="number" title=${`${exact(row.zero_fraction)}, before ${exact(row.before?.zero_fraction)}`}>${percent(row.zero_fraction)}</td>
@@ -91,7 +93,10 @@ export function batchView(store: Store): TemplateResult {
   if (batch === null)
     return html`<section class="panel">${waiting(error, loading, "No batch is chosen.")}</section>`;
   const { output } = store.chosen ?? { output: null };
-  const { sampleSort, sample } = store.selection;
+  const { sample } = store.selection;
+  const { sampleSort } = store;
+  const opens = ` · a row opens its ${output?.task === "regression" ? "values" : "scores"}`;
+  const rest = store.batch.total === 0 ? " of this kind in the batch" : opens;
   return html`<section class="stack" aria-label="The chosen batch" data-testid="batch">
     <div class="panel">
       ${title(store, batch)}
@@ -102,7 +107,7 @@ export function batchView(store: Store): TemplateResult {
         data-testid="batch-samples"
         class=${batch.step === store.step ? "" : "stale"}
         label=${`Samples of batch ${batch.step}`}
-        .columns=${sampleColumns({ output, names: store.classNames, top: true, ids: store.batch.row(0)?.id != null, sortable: BATCH_SORTS })}
+        .columns=${sampleColumns({ output, names: store.classNames, top: true, ids: store.batch.row(0)?.id != null, sortable: SAMPLE_SORTS })}
         .rows=${store.batch}
         .sort=${sampleSort}
         .subject=${`${store.step}${JSON.stringify(sampleSort)}${store.selection.outcome}${store.selection.target}/${store.selection.predicted}`}
@@ -110,13 +115,14 @@ export function batchView(store: Store): TemplateResult {
         .onPick=${(row: BatchAnswer["samples"][number]) => openSample(store, row)}
         .isPicked=${isOpen(store)}
       ></bv-table>
-      <p class="quiet small">${many(store.batch.total, "sample")}${store.batch.total === 0 ? " of this kind in the batch" : ` · a row opens its ${output?.task === "regression" ? "values" : "scores"}`}</p>
+      <p class="quiet small">${many(store.batch.total, "sample")}${rest}</p>
       ${sample !== null && sample.step === store.step ? sampleView(store) : nothing}
     </div>
     ${
       batch.class_mix.length === 0
         ? nothing
-        : html`<div class="panel" data-testid="class-mix"><div class="head"><h2>Class mix</h2><span class="quiet small">samples of each class, in the targets and in the predictions</span></div>
+        : html`<div class="panel" data-testid="class-mix"><div class="head"><h2>Class mix</h2>
+          <span class="quiet small">samples of each class, in the targets and in the predictions</span></div>
           <div class="mix">${mixBar(store, batch, "target")}${mixBar(store, batch, "predicted")}</div></div>`
     }
     ${store.chosen?.run.layers.length === 0 ? nothing : html`<div class="panel">${layersTable(store, batch)}</div>`}

@@ -104,14 +104,19 @@ export function batchColumns(store: Store): TableColumn<BatchRow>[] {
 
 export function batchesView(store: Store): TemplateResult {
   const { batches } = store;
-  const { batchSort, start, stop } = store.selection;
+  const { start, stop } = store.selection;
+  const { batchSort } = store;
   const ready = batches.head !== null;
+  const sortedBy = batchColumns(store)
+    .find(({ key }) => key === batchSort.column)
+    ?.label.toLowerCase();
+  const words = `${count(batches.total)} ${store.ranged ? "in the range" : "in the run"} · sorted by ${sortedBy ?? batchSort.column}`;
   return html`${timelineView(store)}
     <div class="columns">
       <section class="panel" aria-label="All batches">
         <div class="head">
           <h2>All batches</h2>
-          <span class="quiet small" data-testid="batches-count">${ready ? `${count(batches.total)} ${store.ranged ? "in the range" : "in the run"} · sorted by ${batchSort.column.replace("metrics.", "").replace("step", "batch").replace("_", " ")}` : ""}</span>
+          <span class="quiet small" data-testid="batches-count">${ready ? words : ""}</span>
         </div>
         ${batches.error === null ? nothing : html`<p class="bad" role="alert">${batches.error}</p>`}
         ${

@@ -26,15 +26,20 @@ function matrixPanel(store: Store): TemplateResult {
     header.shown < header.classes
       ? `, the ${count(header.shown)} with most errors of ${count(header.classes)}`
       : "";
-  const words = `Confusion matrix of ${many(header.shown, "class", "classes")}${part}; rows are targets. ${confusedWords(store)} Arrow keys move between cells, Enter chooses one; the table beside it has the figures of each class.`;
+  const head = `Confusion matrix of ${many(header.shown, "class", "classes")}${part}; rows are targets.`;
+  const keys =
+    "Arrow keys move between cells, Enter chooses one; the table beside it has the figures of each class.";
+  const words = `${head} ${confusedWords(store)} ${keys}`;
   return html`<section class="panel" aria-label="Confusion" data-testid="confusion">
-    <div class="head"><h2>Confusion</h2><span class="quiet small">a click on a cell, a row head or a column head shows its samples${part}</span></div>
+    <div class="head"><h2>Confusion</h2>
+      <span class="quiet small">a click on a cell, a row head or a column head shows its samples${part}</span></div>
     <div class="chips">
       <span class="chips" role="group" aria-label="Cells show">${Object.entries(CELL_LABELS).map(
         ([value, label]) =>
           chip(label, cells === value, () => store.select({ cells: value as Cells }), `cells-${value}`),
       )}</span>
-      <select aria-label="Order of the classes" data-testid="matrix-order" @change=${(event: Event) => store.select({ order: (event.target as HTMLSelectElement).value as Order })}>
+      <select aria-label="Order of the classes" data-testid="matrix-order"
+        @change=${(event: Event) => store.select({ order: (event.target as HTMLSelectElement).value as Order })}>
         ${Object.entries(ORDER_LABELS).map(([value, label]) => html`<option value=${value} ?selected=${order === value}>order: ${label}</option>`)}
       </select>
       ${chip("log colour", log, () => store.select({ log: !log }), "matrix-log")}
@@ -74,7 +79,8 @@ function confusedWords(store: Store): string {
   const worst = store.classes.row(0);
   if (worst?.most_confused === null || worst === undefined) return "";
   const names = store.classNames;
-  return `Class ${className(names, worst.class)} has a recall of ${score(worst.recall)} and is most often taken for ${className(names, worst.most_confused.class)}.`;
+  const [taken, forWhat] = [className(names, worst.class), className(names, worst.most_confused.class)];
+  return `Class ${taken} has a recall of ${score(worst.recall)} and is most often taken for ${forWhat}.`;
 }
 
 function recallCell({ recall, recall_low, recall_high }: ClassRow): TemplateResult | string {
@@ -153,10 +159,13 @@ function classColumns(store: Store): TableColumn<ClassRow>[] {
 
 function classTable(store: Store, output: Output): TemplateResult {
   const { classes } = store;
-  const { classSort, target } = store.selection;
+  const { target } = store.selection;
+  const { classSort } = store;
   if (classes.head === null)
     return html`<section class="panel">${waiting(classes.error, classes.loading, "No samples with a target in this range.")}</section>`;
   const { accuracy, macro_f1 } = classes.head;
+  const pick = (row: ClassRow): void =>
+    store.select({ target: target === row.class ? null : row.class, predicted: null, sample: null });
   const what = output.task === "multilabel" ? "label" : "class";
   return html`<section class=${what === "label" ? "panel labels" : "panel"} aria-label=${`Per ${what}`}>
     <div class="head">
@@ -174,7 +183,7 @@ function classTable(store: Store, output: Output): TemplateResult {
       .sort=${classSort}
       .subject=${JSON.stringify([classSort, store.chosen?.run.name, store.chosen?.phase?.name])}
       .onSort=${(sort: typeof classSort) => store.select({ classSort: sort })}
-      .onPick=${output.task === "multilabel" ? null : (row: ClassRow) => store.select({ target: target === row.class ? null : row.class, predicted: null, sample: null })}
+      .onPick=${output.task === "multilabel" ? null : pick}
       .isPicked=${(row: ClassRow) => row.class === target}
     ></bv-table>
   </section>`;

@@ -114,7 +114,8 @@ export function layerSheet(rows: readonly LayerRow[]): Sheet {
 
 async function sheetOf(store: Store, signal: AbortSignal): Promise<Sheet | null> {
   const { chosen, classNames: names } = store;
-  const { tab, start, stop, batchSort, classSort, sampleSort, outcome, target, predicted } = store.selection;
+  const { tab, start, stop, outcome, target, predicted } = store.selection;
+  const { batchSort, classSort, sampleSort } = store;
   if (chosen?.phase == null) return null;
   const range = {
     run: chosen.run.name,

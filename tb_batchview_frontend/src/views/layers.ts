@@ -152,16 +152,24 @@ function layerPanel(store: Store): TemplateResult {
   const { allValues } = store.selection;
   const shown = allValues ? all : usual;
   const { header } = layer;
+  const allChip = chip(
+    `all values, ${figure(header.low)} to ${figure(header.high)}`,
+    allValues,
+    () => store.select({ allValues: !allValues }),
+    "all-values",
+  );
   return html`<section class="stack" aria-label=${`Layer ${header.layer}`} data-testid="layer">
     ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
-    <div class="head"><h2 data-testid="layer-title">${header.layer}</h2><span class="quiet small">${header.units === null ? "" : `${many(header.units, "unit")} · `}${many(header.batches, "batch", "batches")} summarised</span></div>
+    <div class="head">
+      <h2 data-testid="layer-title">${header.layer}</h2>
+      <span class="quiet small">${header.units === null ? "" : `${many(header.units, "unit")} · `}${many(header.batches, "batch", "batches")} summarised</span>
+    </div>
     ${lineCharts(store, layer)}
     <div class="panel">
-      <div class="head"><h2>Histogram over the batches</h2><span class="quiet small">colour: share of the values, square-root scale · a click chooses the batch</span>${
-        usual === all
-          ? nothing
-          : html`<span class="end">${chip(`all values, ${figure(header.low)} to ${figure(header.high)}`, allValues, () => store.select({ allValues: !allValues }), "all-values")}</span>`
-      }</div>
+      <div class="head"><h2>Histogram over the batches</h2>
+        <span class="quiet small">colour: share of the values, square-root scale · a click chooses the batch</span>${
+          usual === all ? nothing : html`<span class="end">${allChip}</span>`
+        }</div>
       <bv-heatmap
         data-testid="layer-heatmap"
         label=${`Heatmap: distribution of the values of ${header.layer} from ${figure(shown.low)} to ${figure(shown.high)} over ${many(shown.steps.length, "window")} of batches.`}
@@ -172,7 +180,8 @@ function layerPanel(store: Store): TemplateResult {
       ></bv-heatmap>
     </div>
     <div class="panel">
-      <div class="head"><h2>Ridgeline</h2><span class="quiet small">the newest batch in front · height: share of the values, square-root scale</span></div>
+      <div class="head"><h2>Ridgeline</h2>
+        <span class="quiet small">the newest batch in front · height: share of the values, square-root scale</span></div>
       <bv-ridgeline
         data-testid="layer-ridgeline"
         label=${`Ridgeline: the same distribution, one curve a window of batches, from batch ${count(shown.steps[0])} to ${count(shown.steps[shown.steps.length - 1])}.`}
@@ -196,7 +205,8 @@ export function layersView(store: Store): TemplateResult {
   const rows = { total: layers.length, row: (index: number) => layers[index], want: () => undefined };
   return html`<div class="columns layers">
     <section class="panel" aria-label="Layers">
-      <div class="head"><h2>Layers</h2><span class="quiet small">${count(layers.length)} · figures of the last summary in the range</span></div>
+      <div class="head"><h2>Layers</h2>
+        <span class="quiet small">${count(layers.length)} · figures of the last summary in the range</span></div>
       ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
       <bv-table
         id="layers"

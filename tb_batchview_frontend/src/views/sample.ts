@@ -69,7 +69,8 @@ export function sampleView(store: Store): TemplateResult | typeof nothing {
         ${
           store.selection.tab === "batches"
             ? nothing
-            : html`<button type="button" class="link" @click=${() => store.select({ tab: "batches", batch: place.step })}>go to batch ${count(place.step)}</button>`
+            : html`<button type="button" class="link"
+              @click=${() => store.select({ tab: "batches", batch: place.step })}>go to batch ${count(place.step)}</button>`
         }
         <button type="button" class="link" @click=${() => store.select({ sample: null })}>close</button>
       </span>

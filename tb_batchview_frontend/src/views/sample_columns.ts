@@ -136,9 +136,6 @@ export function sampleColumns({
   return columns.map((column) => ({ ...column, sortable: sortable.includes(column.key) }));
 }
 
-export const BATCH_SORTS = ["target", "predicted", "confidence", "target_score", "loss", "error"];
-export const RANGE_SORTS = ["step", ...BATCH_SORTS];
-
 /** Open a sample, or close it when it is the open one. */
 export function openSample(store: Store, { step, sample }: Sample): void {
   const open = store.selection.sample;

@@ -1,14 +1,14 @@
 // Samples of the range: the Samples tab, and the panel that opens under the confusion matrix.
 
 import { html, nothing, type TemplateResult } from "lit";
-import { isMulticlass } from "../choice.js";
+import { isMulticlass, RANGE_SORTS } from "../choice.js";
 import { className, count, many } from "../format.js";
 import { OUTCOMES } from "../selection.js";
 import type { Store } from "../state.js";
 import type { Outcome, Sample } from "../types.js";
 import { chip, filterChips, waiting } from "./parts.js";
 import { sampleView } from "./sample.js";
-import { isOpen, openSample, RANGE_SORTS, sampleColumns } from "./sample_columns.js";
+import { isOpen, openSample, sampleColumns } from "./sample_columns.js";
 import "./table.js";
 
 const OUTCOME_NAMES: Record<Outcome, string> = {
@@ -20,7 +20,8 @@ const OUTCOME_NAMES: Record<Outcome, string> = {
 
 function samplesTable(store: Store, primary: boolean): TemplateResult {
   const { samples } = store;
-  const { sampleSort, outcome, target, predicted, start, stop } = store.selection;
+  const { outcome, target, predicted, start, stop } = store.selection;
+  const { sampleSort } = store;
   if (samples.head === null) return waiting(samples.error, samples.loading, "No samples in this range.");
   return html`${samples.error === null ? nothing : html`<p class="bad" role="alert">${samples.error}</p>`}
     <bv-table
@@ -76,7 +77,8 @@ export function samplesPanel(store: Store): TemplateResult {
     <div class="head">
       <h2>${filterWords(store)}</h2>
       <span class="quiet small">${store.samples.head === null ? "" : many(store.samples.total, "sample")} · a row opens its scores</span>
-      <span class="end small"><button type="button" class="link" @click=${() => store.select({ tab: "samples" })}>open in Samples</button></span>
+      <span class="end small"><button type="button" class="link"
+        @click=${() => store.select({ tab: "samples" })}>open in Samples</button></span>
     </div>
     ${outcomeChips(store)}
     ${samplesTable(store, false)}

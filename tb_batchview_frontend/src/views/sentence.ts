@@ -47,12 +47,18 @@ export function sentenceView(store: Store, { phase, output, run }: Chosen): Temp
     return html`<p class="sentence" data-testid="sentence">${phase.name} · <b>no batches in this range</b> · the run has ${count(phase.first_step)}–${count(phase.last_step)}</p>`;
   }
   const epochs = epochsOf(store.overview.value?.header.epochs ?? [], summary.first_step, summary.last_step);
+  const epochWords =
+    epochs === null
+      ? ""
+      : epochs[0] === epochs[1]
+        ? ` · epoch ${count(epochs[0])}`
+        : ` · epochs ${count(epochs[0])}–${count(epochs[1])}`;
   const tail = TAIL[store.selection.tab]?.(store) ?? "";
   return html`<p class="sentence" data-testid="sentence">${phase.name} · ${
     store.ranged
       ? html`batches <b>${count(summary.first_step)}–${count(summary.last_step)}</b> of ${count(phase.batches)}`
       : html`all <b>${many(summary.batches, "batch", "batches")}</b>`
-  }${epochs === null ? "" : epochs[0] === epochs[1] ? ` · epoch ${count(epochs[0])}` : ` · epochs ${count(epochs[0])}–${count(epochs[1])}`} · <b>${many(summary.samples, "sample")}</b>${
+  }${epochWords} · <b>${many(summary.samples, "sample")}</b>${
     summary.error_rate === null
       ? nothing
       : html` · ${errorLabel(output)} <b title=${exact(summary.error_rate)}>${errorText(output, summary.error_rate)}</b>`
@@ -91,7 +97,8 @@ export function bannersView(store: Store, { run }: Chosen): TemplateResult {
   return html`${
     problem === null
       ? nothing
-      : html`<div class="banner error" role="alert" data-testid="error"><span>${problem}</span><button type="button" class="link" @click=${() => store.refresh()}>try again</button></div>`
+      : html`<div class="banner error" role="alert" data-testid="error"><span>${problem}</span><button type="button" class="link"
+        @click=${() => store.refresh()}>try again</button></div>`
   }${
     wanted === "" || wanted === run.name
       ? nothing

@@ -96,13 +96,17 @@ function rangeGroup(store: Store, { phase }: Chosen): TemplateResult {
   return html`<div class="group" role="group" aria-labelledby="range-label">
     <span class="label" id="range-label">Batches</span>
     <div class="span">
-      <input inputmode="numeric" aria-label="first batch" data-testid="range-first" .value=${first === null ? "" : String(first)} @change=${setFirst} />
+      <input inputmode="numeric" aria-label="first batch" data-testid="range-first" .value=${first === null ? "" : String(first)}
+        @change=${setFirst} />
       <span class="quiet">–</span>
-      <input inputmode="numeric" aria-label="last batch" data-testid="range-last" .value=${last === null ? "" : String(last)} @change=${setLast} />
+      <input inputmode="numeric" aria-label="last batch" data-testid="range-last" .value=${last === null ? "" : String(last)}
+        @change=${setLast} />
     </div>
     <span class="quiet small">drag on the timeline ·
-      <button type="button" class="link" data-testid="range-all" @click=${() => store.select({ start: null, stop: null })}>all</button> ·
-      <button type="button" class="link" data-testid="range-epoch" ?disabled=${lastEpoch === undefined} @click=${() => store.select({ start: lastEpoch?.step ?? null, stop: null })}>last epoch</button>
+      <button type="button" class="link" data-testid="range-all"
+        @click=${() => store.select({ start: null, stop: null })}>all</button> ·
+      <button type="button" class="link" data-testid="range-epoch" ?disabled=${lastEpoch === undefined}
+        @click=${() => store.select({ start: lastEpoch?.step ?? null, stop: null })}>last epoch</button>
     </span>
   </div>`;
 }
@@ -145,7 +149,10 @@ function classGroup(store: Store, { output }: Chosen): TemplateResult | typeof n
         store.search.trim() === ""
           ? nothing
           : html`<ul class="matches" aria-label="Classes found" data-testid="class-matches">
-            ${matches.map((index) => html`<li><button type="button" @click=${() => choose(index)}>${className(names, index)}</button></li>`)}
+            ${matches.map(
+              (index) => html`<li><button type="button"
+              @click=${() => choose(index)}>${className(names, index)}</button></li>`,
+            )}
             ${matches.length === 0 ? html`<li class="state">no class is called so</li>` : nothing}
           </ul>`
       }
@@ -153,7 +160,8 @@ function classGroup(store: Store, { output }: Chosen): TemplateResult | typeof n
     ${
       target === null
         ? nothing
-        : html`<span><button type="button" class="chip" aria-pressed="true" data-testid="class-chosen" @click=${() => store.select({ target: null, predicted: null })}>target ${className(names, target)} ✕</button></span>`
+        : html`<span><button type="button" class="chip" aria-pressed="true" data-testid="class-chosen"
+          @click=${() => store.select({ target: null, predicted: null })}>target ${className(names, target)} ✕</button></span>`
     }
   </div>`;
 }

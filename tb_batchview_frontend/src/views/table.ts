@@ -219,6 +219,12 @@ export class TableElement extends LitElement {
     if (first !== undefined && last !== undefined) this.rows.want(first, last);
     const before = items[0]?.start ?? 0;
     const after = (this.virtualizer?.getTotalSize() ?? 0) - (items[items.length - 1]?.end ?? 0);
+    const spacer = (height: number): TemplateResult | typeof nothing =>
+      height <= 0
+        ? nothing
+        : html`<tr class="spacer" aria-hidden="true">
+            <td colspan=${this.columns.length} .style=${`height:${height}px`}></td>
+          </tr>`;
     const width = this.columns.reduce((sum, column) => sum + column.width, 0);
     return html`<div
       class="scroll"
@@ -235,13 +241,13 @@ export class TableElement extends LitElement {
     ><colgroup>${this.columns.map((column) => html`<col .style=${`width:${(column.width / width) * 100}%`}>`)}</colgroup>
       <thead><tr aria-rowindex="1">${this.columns.map((column) => this.renderHead(column))}</tr></thead>
       <tbody>
-        ${before > 0 ? html`<tr class="spacer" aria-hidden="true"><td colspan=${this.columns.length} .style=${`height:${before}px`}></td></tr>` : nothing}
+        ${spacer(before)}
         ${repeat(
           shown,
           (index) => index,
           (index) => this.renderRow(index),
         )}
-        ${after > 0 ? html`<tr class="spacer" aria-hidden="true"><td colspan=${this.columns.length} .style=${`height:${after}px`}></td></tr>` : nothing}
+        ${spacer(after)}
       </tbody>
     </table></div>`;
   }

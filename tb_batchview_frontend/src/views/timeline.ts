@@ -130,7 +130,8 @@ export function timelineView(store: Store): TemplateResult {
           ? nothing
           : html`<span class="bad small" data-testid="nonfinite">loss NaN or infinite in ${many(nonfinite, "batch", "batches")}${broken.map(
               ({ step }, index) =>
-                html`${index === 0 ? ": " : ", "}<button type="button" class="link" @click=${() => store.pick(step)}>${count(step)}</button>`,
+                html`${index === 0 ? ": " : ", "}<button type="button" class="link"
+                  @click=${() => store.pick(step)}>${count(step)}</button>`,
             )}</span>`
       }
       ${store.ranged ? chip("only the range", zoomed, () => store.select({ zoom: !zoomed }), "zoom") : nothing}
