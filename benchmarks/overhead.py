@@ -11,6 +11,7 @@ Run: python benchmarks/overhead.py [--rounds N]
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -89,6 +90,13 @@ VARIANTS: dict[str, Callbacks] = {
 SLOW = {"predict in a callback": 10, "predict_on_batch in a callback": 2}
 
 
+def time_fit(model: Any, x: np.ndarray, y: np.ndarray, batch: int, callbacks: list[Any]) -> float:
+    """Return the seconds a step of one epoch took."""
+    start = time.perf_counter()
+    model.fit(x, y, batch_size=batch, epochs=1, verbose=0, callbacks=callbacks)
+    return (time.perf_counter() - start) / -(-len(x) // batch)
+
+
 def measure(case: str, rounds: int, variants: dict[str, Callbacks], folder: str) -> dict[str, Any]:
     """Time each variant in every round.
 
@@ -109,16 +117,11 @@ def measure(case: str, rounds: int, variants: dict[str, Callbacks], folder: str)
         callbacks = make_callbacks(os.path.join(folder, str(len(fits))), x[:batch])
         samples = len(x) // SLOW.get(name, 1)
 
-        def fit(model: Any = model, callbacks: list[Any] = callbacks, samples: int = samples) -> float:
-            start = time.perf_counter()
-            model.fit(x[:samples], y[:samples], batch_size=batch, epochs=1, verbose=0, callbacks=callbacks)
-            return (time.perf_counter() - start) / (samples // batch)
-
+        fits[name] = functools.partial(time_fit, model, x[:samples], y[:samples], batch, callbacks)
         started = time.perf_counter()
-        fit()
+        fits[name]()
         first[name] = time.perf_counter() - started
-        fits[name] = fit
-    times = {name: [] for name in fits}  # type: dict[str, list[float]]
+    times: dict[str, list[float]] = {name: [] for name in fits}
     for _ in range(rounds):
         for name, fit in fits.items():
             times[name].append(fit())
