@@ -107,11 +107,15 @@ export function bytes(value: number): string {
   return `${unit === 0 ? count(size) : size.toFixed(1)} ${units[unit]}`;
 }
 
+const DIRECTION = /[\u202a-\u202e\u2066-\u2069]/;
+
 /** The name the user gave a class, or its number where there is none (or an empty one). */
 export function className(
   names: readonly string[] | null | undefined,
   index: number | null | undefined,
 ): string {
   if (index === null || index === undefined) return NOTHING;
-  return names?.[index] || String(index);
+  const name = names?.[index] || String(index);
+  // A name that turns the direction of writing must turn its own letters only.
+  return DIRECTION.test(name) ? `\u2068${name}\u2069` : name;
 }

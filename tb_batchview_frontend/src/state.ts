@@ -205,7 +205,11 @@ export class Store {
 
   /** Look whether the runs have grown, and refresh if so. */
   async poll(): Promise<void> {
-    if (!this.live || !this.visible || this.runs.loading) return;
+    if (!this.visible || this.runs.loading) return;
+    if (!this.live) {
+      this.render(); // the time since the last batch goes on
+      return;
+    }
     const before = fingerprint(this.runs.value);
     const failed = this.runs.error !== null;
     await this.runs.load("", "runs", (signal) => api.fetchRuns({}, signal), true);

@@ -76,7 +76,7 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .tabs .link { color: var(--quiet); text-decoration: none; }
 .tabs .link:hover { color: var(--text); text-decoration: underline; }
 .tabs .end { margin-left: auto; display: flex; align-items: center; gap: 14px; white-space: nowrap; }
-.sentence { flex: none; padding: 8px 20px; border-bottom: 1px solid var(--line); color: var(--quiet); }
+.sentence { flex: none; max-height: 5.2em; overflow-y: auto; overflow-wrap: anywhere; padding: 8px 20px; border-bottom: 1px solid var(--line); color: var(--quiet); }
 .sentence b { color: var(--text); font-weight: 500; }
 .banner { flex: none; display: flex; gap: 8px 14px; align-items: baseline; flex-wrap: wrap; padding: 7px 20px; background: var(--warn-soft); color: var(--warn-text); border-bottom: 1px solid var(--line); }
 .banner.error { background: var(--bad-soft); color: var(--bad); }
@@ -92,11 +92,13 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .panel { min-width: 0; display: flex; flex-direction: column; gap: 8px; }
 .stack { min-width: 0; display: flex; flex-direction: column; gap: 18px; }
 .head { display: flex; align-items: baseline; gap: 4px 10px; flex-wrap: wrap; min-height: 20px; }
-.head h2 { overflow-wrap: anywhere; }
+.head h2 { max-width: 100%; max-height: 2.8em; overflow: hidden; overflow-wrap: anywhere; }
 .head .end { margin-left: auto; display: flex; gap: 12px; align-items: baseline; }
 .readout { font-size: 12px; font-variant-numeric: tabular-nums; min-height: 17px; }
 .chips { display: flex; flex-wrap: wrap; gap: 6px; }
 .chip { height: 26px; max-width: 100%; padding: 0 11px; border: 1px solid var(--rule); border-radius: 13px; background: none; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.cut { display: inline-block; max-width: min(300px, 100% - 18px); overflow: hidden; text-overflow: ellipsis; vertical-align: bottom; }
+.sidebar .cut { max-width: 148px; }
 .chip:hover, .segments button:hover { background: var(--hover); }
 .chip[aria-pressed="true"] { background: var(--accent-soft); border-color: var(--accent-strong); color: var(--accent-text); }
 .chip:disabled { opacity: .5; cursor: default; }

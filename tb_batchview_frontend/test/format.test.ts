@@ -124,6 +124,10 @@ test("a class without a name is its number", () => {
   ]).toEqual(["dog", "5", "3", "–"]);
 });
 
+test("a name that turns the direction of writing stays by itself", () => {
+  expect(className(["\u202eabc"], 0)).toBe("\u2068\u202eabc\u2069");
+});
+
 test("a CSV cell keeps numbers, quotes text and runs no formula", () => {
   expect(
     ["a,b", 'say "hi"', "=1+1", "-cmd", "+x", "@y", -0.5, null, undefined, "line\nbreak"].map(csvCell),

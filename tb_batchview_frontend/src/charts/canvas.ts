@@ -16,6 +16,8 @@ export abstract class CanvasElement extends LitElement {
   @state() protected tip: Tip | null = null;
   protected width = 0;
   protected height = 0;
+  /** Keys move about in the picture. */
+  protected readonly keyed: boolean = false;
   private frame = 0;
   private observer: ResizeObserver | null = null;
 
@@ -104,7 +106,7 @@ export abstract class CanvasElement extends LitElement {
     return html`<div class="picture">
       <canvas
         role="img"
-        tabindex="0"
+        tabindex=${this.keyed ? 0 : nothing}
         aria-label=${this.label}
         @mousemove=${this.onMove}
         @mouseleave=${this.onLeave}

@@ -43,6 +43,7 @@ export class MatrixElement extends CanvasElement {
     log: false,
     diagonal: true,
   });
+  protected override readonly keyed = true;
   private view: MatrixView = { row: 0, column: 0, size: 1 };
   private focused: Place | null = null;
   private dragged: { x: number; y: number; view: MatrixView; moved: boolean } | null = null;

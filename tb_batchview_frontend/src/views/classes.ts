@@ -1,6 +1,7 @@
 // The Classes tab: confusion matrix, figures of each class, and the samples of a cell, a row or a column.
 
 import { html, nothing, type TemplateResult } from "lit";
+import { live } from "lit/directives/live.js";
 import "../charts/matrix.js";
 import { isMulticlass } from "../choice.js";
 import { className, count, exact, figure, many, percent, score } from "../format.js";
@@ -40,7 +41,7 @@ function matrixPanel(store: Store): TemplateResult {
       )}</span>
       <select aria-label="Order of the classes" data-testid="matrix-order"
         @change=${(event: Event) => store.select({ order: (event.target as HTMLSelectElement).value as Order })}>
-        ${Object.entries(ORDER_LABELS).map(([value, label]) => html`<option value=${value} ?selected=${order === value}>order: ${label}</option>`)}
+        ${Object.entries(ORDER_LABELS).map(([value, label]) => html`<option value=${value} .selected=${live(order === value)}>order: ${label}</option>`)}
       </select>
       ${chip("log colour", log, () => store.select({ log: !log }), "matrix-log")}
       ${chip("hide diagonal", !diagonal, () => store.select({ diagonal: !diagonal }), "matrix-diagonal")}

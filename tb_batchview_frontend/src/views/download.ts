@@ -2,7 +2,7 @@
 
 import * as api from "../api.js";
 import { allRows, type Cell, csvText, MOST_CSV_ROWS, saveFile } from "../csv.js";
-import { className, count } from "../format.js";
+import { count } from "../format.js";
 import type { Store } from "../state.js";
 import type { BatchRow, ClassRow, LayerRow, Sample } from "../types.js";
 
@@ -12,7 +12,8 @@ interface Sheet {
   rows: Cell[][];
 }
 
-const named = (names: Names, index: number | null): Cell => (index === null ? null : className(names, index));
+const named = (names: Names, index: number | null): Cell =>
+  index === null ? null : (names?.[index] ?? String(index));
 
 export function batchSheet(rows: readonly BatchRow[], metrics: readonly string[], names: Names): Sheet {
   return {

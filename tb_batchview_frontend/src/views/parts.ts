@@ -68,18 +68,26 @@ export function waiting(error: string | null, loading: boolean, nothingText: str
   return html`<p class="state">${loading ? "Loading…" : nothingText}</p>`;
 }
 
+/** The label of a chip that takes its filter off; a long name is cut, its ✕ is not. */
+export const removable = (words: string): TemplateResult => html`<span class="cut">${words}</span> ✕`;
+
 /** Chips for the class filters that are set, each to be taken off again. */
 export function filterChips(store: Store, nameOf: (index: number | null) => string): TemplateResult {
   const { target, predicted } = store.selection;
   return html`${
     target === null
       ? nothing
-      : chip(`target ${nameOf(target)} ✕`, true, () => store.select({ target: null }), "filter-target")
+      : chip(
+          removable(`target ${nameOf(target)}`),
+          true,
+          () => store.select({ target: null }),
+          "filter-target",
+        )
   }${
     predicted === null
       ? nothing
       : chip(
-          `predicted ${nameOf(predicted)} ✕`,
+          removable(`predicted ${nameOf(predicted)}`),
           true,
           () => store.select({ predicted: null }),
           "filter-predicted",

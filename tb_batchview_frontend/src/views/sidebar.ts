@@ -1,10 +1,11 @@
 // The sidebar: what is shown (run, phase, output, range, class), how it came out, and whether it is live.
 
 import { html, nothing, type TemplateResult } from "lit";
+import { live } from "lit/directives/live.js";
 import type { Chosen } from "../choice.js";
 import { ago, className, count } from "../format.js";
 import type { Store } from "../state.js";
-import { OUTCOME_LABELS, type OutcomeKind } from "./parts.js";
+import { OUTCOME_LABELS, type OutcomeKind, removable } from "./parts.js";
 
 const MOST_MATCHES = 50;
 
@@ -38,7 +39,7 @@ function runGroup(store: Store, chosen: Chosen): TemplateResult {
   return html`<div class="group">
     <label class="label" for="run">Run</label>
     <select id="run" data-testid="run" @change=${(event: Event) => store.move({ run: picked(event) })}>
-      ${runs.map(({ name }) => html`<option value=${name} ?selected=${name === chosen.run.name}>${name}</option>`)}
+      ${runs.map(({ name }) => html`<option value=${name} .selected=${live(name === chosen.run.name)}>${name}</option>`)}
     </select>
   </div>`;
 }
@@ -66,7 +67,7 @@ function outputGroup(store: Store, { run, output }: Chosen): TemplateResult | ty
     <select id="output" data-testid="output" @change=${(event: Event) => store.move({ output: picked(event) })}>
       ${run.outputs.map(
         ({ name, task, classes }) =>
-          html`<option value=${name} ?selected=${name === output?.name}>${name} · ${task}${classes > 0 ? `, ${count(classes)}` : ""}</option>`,
+          html`<option value=${name} .selected=${live(name === output?.name)}>${name} · ${task}${classes > 0 ? `, ${count(classes)}` : ""}</option>`,
       )}
     </select>
   </div>`;
@@ -96,10 +97,10 @@ function rangeGroup(store: Store, { phase }: Chosen): TemplateResult {
   return html`<div class="group" role="group" aria-labelledby="range-label">
     <span class="label" id="range-label">Batches</span>
     <div class="span">
-      <input inputmode="numeric" aria-label="first batch" data-testid="range-first" .value=${first === null ? "" : String(first)}
+      <input inputmode="numeric" aria-label="first batch" data-testid="range-first" .value=${live(first === null ? "" : String(first))}
         @change=${setFirst} />
       <span class="quiet">–</span>
-      <input inputmode="numeric" aria-label="last batch" data-testid="range-last" .value=${last === null ? "" : String(last)}
+      <input inputmode="numeric" aria-label="last batch" data-testid="range-last" .value=${live(last === null ? "" : String(last))}
         @change=${setLast} />
     </div>
     <span class="quiet small">drag on the timeline ·
@@ -161,7 +162,7 @@ function classGroup(store: Store, { output }: Chosen): TemplateResult | typeof n
       target === null
         ? nothing
         : html`<span><button type="button" class="chip" aria-pressed="true" data-testid="class-chosen"
-          @click=${() => store.select({ target: null, predicted: null })}>target ${className(names, target)} ✕</button></span>`
+          @click=${() => store.select({ target: null, predicted: null })}>${removable(`target ${className(names, target)}`)}</button></span>`
     }
   </div>`;
 }
