@@ -70,8 +70,7 @@ $(VENV)/.demo: $(VENV)/.base setup.py pyproject.toml tb_batchview/version.py | n
 	@touch $@
 
 $(MODULES): $(FRONTEND)/package-lock.json | node
-	@# As in setup.py: npm ci refuses when the lock misses packages of other platforms.
-	cd $(FRONTEND) && { npm ci --no-audit --no-fund --loglevel=silent || npm install --no-save --no-audit --no-fund --loglevel=error; }
+	cd $(FRONTEND) && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
 node: | $(VENV)/.base

@@ -95,17 +95,11 @@ def run_npm(npm: list[str], *arguments: str) -> str | None:
 
 
 def install_modules(npm: list[str]) -> str | None:
-    """Install what the lock file says; return npm's output if it failed.
-
-    `npm ci` refuses when the lock misses packages of other platforms, which
-    it does when it was made from a registry that has not all of them. Then
-    `npm install` installs the same versions.
-    """
+    """Install what the lock file says; return npm's output if it failed."""
     installed, wanted = FRONTEND / "node_modules" / ".package-lock.json", FRONTEND / "package-lock.json"
     if installed.is_file() and installed.stat().st_mtime >= wanted.stat().st_mtime:
         return None
-    options = ("--no-audit", "--no-fund")
-    return run_npm(npm, "ci", *options) and run_npm(npm, "install", "--no-save", *options)
+    return run_npm(npm, "ci", "--no-audit", "--no-fund")
 
 
 def build_frontend() -> None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,15 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 ROOT = Path(__file__).parent.parent
 DEMO_EPOCHS = 2
+
+
+@pytest.fixture(autouse=True)
+def _end_writers() -> Iterator[None]:
+    """End what an interrupted training left open: its thread must not meet the next test."""
+    yield
+    if "tb_batchview.writer" in sys.modules:
+        for writer in list(sys.modules["tb_batchview.writer"]._open_writers):
+            writer.close()
 
 
 @pytest.fixture(scope="session")
