@@ -97,7 +97,7 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .readout { font-size: 12px; font-variant-numeric: tabular-nums; min-height: 17px; }
 .chips { display: flex; flex-wrap: wrap; gap: 6px; }
 .chip { height: 26px; max-width: 100%; padding: 0 11px; border: 1px solid var(--rule); border-radius: 13px; background: none; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.cut { display: inline-block; max-width: min(300px, 100% - 18px); overflow: hidden; text-overflow: ellipsis; vertical-align: bottom; }
+.cut { display: inline-block; max-width: 300px; overflow: hidden; text-overflow: ellipsis; vertical-align: bottom; }
 .sidebar .cut { max-width: 148px; }
 .chip:hover, .segments button:hover { background: var(--hover); }
 .chip[aria-pressed="true"] { background: var(--accent-soft); border-color: var(--accent-strong); color: var(--accent-text); }
