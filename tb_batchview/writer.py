@@ -111,6 +111,8 @@ class BatchWriter:
         # Guards the counts, briefly.
         self._counting = threading.RLock()
         self._last: dict[str, int] = {}
+        # By phase: the epoch, and the number of its next batch.
+        self._following: dict[str, tuple[int, int]] = {}
         self._scanned: set[str] = set()
         self._stale = True
         self._seen: collections.Counter[str] = collections.Counter()
@@ -201,7 +203,8 @@ class BatchWriter:
                 greater than the last; None is the next one.
             phase: "train", "validation" or "predict".
             epoch: From 0.
-            index: Number of the batch within its epoch; None is the step.
+            index: Number of the batch within its epoch; None counts the
+                batches of the same epoch.
             predictions: What the loss saw, shape (samples, ...).
             targets: What it was compared with, shape (samples, ...).
             loss: The batch's own loss.
@@ -337,7 +340,10 @@ class BatchWriter:
                 f"Received: step={step}. Leave it out to go on, or use another log_dir."
             )
         self._continue()[record.phase] = step
-        index = step if record.index < 0 else record.index
+        epoch, following = self._following.get(record.phase, (record.epoch, 0))
+        counted = following if epoch == record.epoch else 0
+        index = counted if record.index < 0 else record.index
+        self._following[record.phase] = (record.epoch, index + 1)
         return dataclasses.replace(record, step=step, index=index)
 
     def _put(self, job: _Job, nbytes: int) -> bool:
