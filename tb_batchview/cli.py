@@ -1,15 +1,17 @@
 """The command `tb-batchview`: what is recorded, and what is wrong with it.
 
-Called from the shell. Calls `log` for what is recorded; the versions come from
-the installed packages' metadata, so nothing heavy is imported. Answers go to
+Called from the shell. Calls `log` for what is recorded and `export` to write
+it elsewhere; the versions come from the installed packages' metadata, so nothing heavy is imported. Answers go to
 stdout, messages to stderr. Exit 0; 1 for a finding or a failure; 2 for wrong
 usage.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,12 +21,15 @@ from typing import Any
 
 import click
 
-from tb_batchview.errors import BatchViewError
+from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
+from tb_batchview.export import FORMATS, TABLES, Export, Report
+from tb_batchview.export.selection import Progress, ignore
 from tb_batchview.log import Log, Run, load
 from tb_batchview.version import __version__
 
 _LOGDIR = click.argument("logdir", type=click.Path(exists=True, file_okay=False, path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="answer in JSON")
+_STEP = click.IntRange(min=0)
 _PACKAGES = ("tensorboard", "numpy", "protobuf", "crc32c", "keras", "tensorflow", "tensorflow-cpu")
 # TensorBoard before 2.21 finds plugins by pkg_resources, which setuptools 82 dropped.
 _TENSORBOARD_WITHOUT_PKG_RESOURCES = (2, 21)
@@ -82,6 +87,84 @@ def doctor(logdir: Path, as_json: bool) -> None:
     problems = sum(bool(finding.remedy) for finding in findings)
     if problems:
         _fail(f"{problems} to look at." if problems > 1 else "1 thing to look at.")
+
+
+@main.command()
+@_LOGDIR
+@click.option("--run", help="name of the run, as inspect lists it; needed when there are several")
+@click.option("--phase", help="train, validation or predict; needed when there are several")
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="what to write")
+@click.option("--out", required=True, metavar="PATH", help='where to; "-" writes CSV to stdout')
+@click.option("--output", metavar="NAME", help="output of the model; needed when there are several")
+@click.option("--table", type=click.Choice(TABLES), help="one row per sample (default) or batch; csv and parquet only")
+@click.option("--start", type=_STEP, metavar="STEP", help="first batch, by its step")
+@click.option("--stop", type=_STEP, metavar="STEP", help="step after the last batch")
+@click.option("--scores/--no-scores", default=True, help="all scores of each sample (default), or none")
+@click.option("--overwrite", is_flag=True, help="replace what is there")
+def export(
+    logdir: Path,
+    run: str | None,
+    phase: str | None,
+    form: str,
+    out: str,
+    output: str | None,
+    table: str | None,
+    start: int | None,
+    stop: int | None,
+    scores: bool,
+    overwrite: bool,
+) -> None:
+    """Write a phase of a run below LOGDIR to a file of another format.
+
+    \b
+      csv      a line per sample; with --table batches, per batch
+      npz      arrays for numpy.load; where PATH does not end in .npz, a
+               directory of .npy files for numpy.load(…, mmap_mode="r")
+      sqlite   tables of batches, metrics, samples and classes
+      parquet  PATH/phase=…/part-0.parquet for pandas, DuckDB, Spark
+
+    Memory does not grow with the run. PATH appears when it is complete: an
+    interrupted export leaves nothing. docs/export.md has the columns.
+
+    \b
+    Examples:
+      tb-batchview export logs --run a --phase train --format csv --out - | head
+      tb-batchview export logs --run a --phase train --format sqlite --out a.db
+    """  # noqa: D301  (a backspace tells click to leave the lines as they are)
+    log = _load(logdir)
+    if not log:
+        _fail(f"Nothing is recorded below {printable(str(logdir))}. Ask `tb-batchview doctor` why.")
+    try:
+        chosen = log[_only("run", run, list(log))]
+        job = Export(
+            chosen,
+            _only("phase", phase, chosen.phases),
+            out,
+            form=form,
+            output=output,
+            table=table,
+            start=start,
+            stop=stop,
+            scores=scores,
+            overwrite=overwrite,
+        )
+    except (ArgumentError, NotFoundError) as error:
+        raise click.UsageError(str(error)) from error
+    except BatchViewError as error:
+        _fail(str(error))
+        raise  # not reached
+    try:
+        with _progress_bar(job, hidden=not sys.stderr.isatty() or (out == "-" and sys.stdout.isatty())) as progress:
+            report = job.write(progress)
+    except BrokenPipeError:
+        # Whoever read it (head, say) has enough: no message. Python must not complain when it closes stdout either.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except (BatchViewError, OSError) as error:
+        _fail(f"The export failed. {printable(str(error))}")
+        raise  # not reached
+    _tell(report)
 
 
 # -- what is recorded --------------------------------------------------------------------------------------------------
@@ -234,6 +317,49 @@ def check_run(run: Run) -> Iterator[Finding]:
         if kind != "dropped":
             times = f" ({count} times)" if count > 1 else ""
             yield Finding(about, printable(message) + times, "look it up in docs/messages.md")
+
+
+# -- export ------------------------------------------------------------------------------------------------------------
+
+
+def _only(thing: str, name: str | None, known: Sequence[str]) -> str:
+    """Return a name that need not be given where there is one."""
+    if name is None and len(known) == 1:
+        return known[0]
+    if name is None:
+        raise ArgumentError(f"{thing} must be named. Received: none. There is {', '.join(map(repr, known)) or 'none'}.")
+    return name
+
+
+@contextlib.contextmanager
+def _progress_bar(job: Export, *, hidden: bool) -> Iterator[Progress]:
+    """Show on stderr how far an export is, if a person looks on."""
+    if hidden:
+        yield ignore
+        return
+    if job.partial is not None:
+        click.echo(f"Until it is complete it is called {printable(str(job.partial))}.", err=True)
+    with click.progressbar(length=1000, label="Exporting", file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            # In thousandths: to draw it costs more than a batch.
+            steps = 1000 * done // max(total, 1) - bar.pos
+            if steps > 0:
+                bar.update(steps)
+
+        yield show
+
+
+def _tell(report: Report) -> None:
+    """Say what was exported and what was not."""
+    for notice in report.notices:
+        click.echo(notice, err=True)
+    if report.path is not None:
+        click.echo(
+            f"Exported {report.batches:,} batches, {report.samples:,} samples: {printable(str(report.path))}", err=True
+        )
+    if report.unreadable:
+        _fail(f"{report.unreadable:,} damaged batches were left out. Ask `tb-batchview doctor`.")
 
 
 def _load(logdir: Path) -> Log:
