@@ -25,8 +25,8 @@ from tb_batchview import BatchWriter
 # Both variants go through the same filter, so that it costs both the same.
 LAUNCHER = """
 import importlib.metadata, sys
-found, hidden = importlib.metadata.entry_points, sys.argv.pop(1)
-importlib.metadata.entry_points = lambda **named: [point for point in found(**named) if point.name != hidden]
+found, hidden = importlib.metadata.distributions, sys.argv.pop(1)
+importlib.metadata.distributions = lambda **named: [item for item in found(**named) if item.name != hidden]
 from tensorboard.main import run_main
 run_main()
 """
@@ -59,7 +59,7 @@ def time_start(logdir: Path, arguments: list[str], *, hidden: str) -> float:
             seconds = time.perf_counter() - begin
         finally:
             tensorboard.terminate()
-    if ("batchview" in listed) != (hidden != "batchview"):
+    if ("batchview" in listed) != (hidden != "tb_batchview"):
         raise RuntimeError("The plugin is not installed here, or was not hidden. Run: make bench")
     return seconds
 
@@ -76,7 +76,7 @@ def main() -> None:
         for loader in ("--load_fast=auto", "--load_fast=false"):
             time_start(Path(folder), [loader], hidden="nothing")  # fills the caches of the disk
             pairs = [
-                tuple(time_start(Path(folder), [loader], hidden=hidden) for hidden in ("nothing", "batchview"))
+                tuple(time_start(Path(folder), [loader], hidden=hidden) for hidden in ("nothing", "tb_batchview"))
                 for _ in range(options.rounds)
             ]
             with_plugin, without = (statistics.median(column) for column in zip(*pairs, strict=True))
