@@ -94,6 +94,12 @@ class EventFile:
                 os.close(self._fd)
                 self._fd = None
 
+    def __del__(self) -> None:
+        # Of a training that was interrupted, and forgotten.
+        if self._fd is not None:
+            with contextlib.suppress(Exception):
+                os.close(self._fd)
+
 
 def _write(fd: int, pieces: list[bytes]) -> int:
     """Write all pieces, however many calls that takes."""

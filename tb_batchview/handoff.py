@@ -14,6 +14,9 @@ import time
 from collections.abc import Callable
 
 _POLL_SECONDS = 0.05
+# After so long without a job the thread ends: nobody tells it when a training
+# was interrupted, and while it lives it keeps all it knows of alive.
+REST_SECONDS = 10.0
 # How often somebody who waits makes sure that the thread still lives.
 _CHECK_SECONDS = 0.1
 
@@ -30,7 +33,7 @@ class Handoff:
             limit: Bytes that may wait. A job that is larger by itself waits
                 until it is alone.
             idle: Called by the thread between jobs, at least every 50 ms.
-            finish: Called by the thread when it ends.
+            finish: Called by the thread when it ends on `close`.
         """
         self._limit = limit
         self._idle = idle
@@ -43,6 +46,8 @@ class Handoff:
         self._changed = threading.Condition()
         self._wake = threading.Event()
         self._closing = False
+        # Whether `finish` is still to be called.
+        self._unfinished = False
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
 
@@ -96,6 +101,12 @@ class Handoff:
         interrupted: KeyboardInterrupt | None = None
         self._closing = True
         try:
+            if self._thread is None and self._unfinished:
+                with self._changed:
+                    started = self._keep_alive()
+                if not started:  # Python is ending.
+                    self._unfinished = False
+                    self._finish()
             while (thread := self._thread) is not None and (thread.is_alive() or self._jobs):
                 try:
                     with self._changed:
@@ -130,13 +141,16 @@ class Handoff:
             self._thread = threading.Thread(target=self._run, name="tb_batchview-writer", daemon=True)
             try:
                 self._thread.start()
+                self._unfinished = True
             except RuntimeError:  # Python is ending, or no more threads.
                 self._thread = None
         return self._thread is not None
 
     def _run(self) -> None:
+        resting = False
+        last = time.monotonic()
         try:
-            while True:
+            while not resting:
                 closing = self._closing
                 while self._jobs:
                     job, nbytes = self._jobs.popleft()
@@ -150,15 +164,27 @@ class Handoff:
                             self._done += 1
                             self._changed.notify_all()
                     self._idle()
+                    last = time.monotonic()
                 self._idle()
                 # Looked at before the jobs were done: none came after it.
                 if closing:
                     return
                 self._wake.wait(_POLL_SECONDS)
                 self._wake.clear()
+                resting = time.monotonic() - last >= REST_SECONDS and self._rest()
         finally:
             try:
-                self._finish()
+                if not resting:
+                    self._unfinished = False
+                    self._finish()
             finally:
                 with self._changed:
                     self._changed.notify_all()
+
+    def _rest(self) -> bool:
+        """Let the next job start another thread; False if one has come."""
+        with self._changed:
+            if self._jobs or self._closing:
+                return False
+            self._thread = None
+            return True

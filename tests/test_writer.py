@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import pytest
 from tb_batchview import encode, metadata, tfrecord
 from tb_batchview.errors import ArgumentError, BatchViewWarning
 from tb_batchview.handoff import Handoff
+from tb_batchview.log import load
 from tb_batchview.records import BatchRecord, LayerSummary, OutputRecord, OutputSpec
 from tb_batchview.tasks import TaskHint
 from tb_batchview.writer import BatchWriter
@@ -191,6 +194,18 @@ def test_steps_go_on_after_a_damaged_file(tmp_path: Path):
     with BatchWriter(tmp_path) as writer:
         writer.add_batch(loss=0.0)
     assert writer.last_steps == {"train": 3}
+
+
+def test_batches_are_counted_within_their_epoch(tmp_path: Path):
+    with BatchWriter(tmp_path) as writer:
+        for epoch in (0, 0, 0, 1, 1):
+            writer.add_batch(epoch=epoch, loss=1.0)
+        writer.add_batch(epoch=1, phase="validation", loss=1.0)
+        writer.add_batch(epoch=1, index=7, loss=1.0)
+    run = load(tmp_path)["."]
+
+    assert [batch.index for batch in run.batches("train")] == [0, 1, 2, 0, 1, 7]
+    assert [batch.index for batch in run.batches("validation")] == [0]
 
 
 def test_given_steps_are_kept_and_must_grow(tmp_path: Path):
@@ -769,3 +784,33 @@ def test_relative_directory_is_that_of_the_beginning(tmp_path: Path, monkeypatch
     writer.add_batch(loss=1.0)
     writer.close()
     assert steps(tmp_path / "logs") == [0]
+
+
+def test_thread_ends_by_itself_when_nothing_comes_and_begins_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tb_batchview.handoff.REST_SECONDS", 0.0)
+    writer = BatchWriter(tmp_path)
+    for _ in range(3):
+        writer.add_batch(predictions=SCORES, targets=TARGETS)
+        wait_for(writer._handoff.is_idle)
+    writer.close()
+
+    assert steps(tmp_path) == [0, 1, 2]
+    assert len(files(tmp_path)) == 1
+    assert read_statuses(files(tmp_path)[0])[-1].kind == "closed"
+
+
+def test_forgotten_writer_keeps_nothing_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tb_batchview.handoff.REST_SECONDS", 0.0)
+    writer = BatchWriter(tmp_path)
+    writer.add_batch(predictions=SCORES, targets=TARGETS)
+    assert writer.flush(DEADLINE)
+    wait_for(writer._handoff.is_idle)
+    file, reference = weakref.ref(writer._file), weakref.ref(writer)
+    fd = writer._file._fd
+    del writer
+    gc.collect()
+
+    assert (reference(), file()) == (None, None)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(fd)
+    assert steps(tmp_path) == [0]
