@@ -103,7 +103,7 @@ class BatchViewCallback(keras.callbacks.Callback):
             on_full=on_full,
         )
         self._steps: dict[str, TappedStep] = {}
-        self._layer_names: frozenset[str] = frozenset()
+        self.layer_names: frozenset[str] = frozenset()
         self._epoch = 0
         # The batch of the epoch that Keras named last, by phase.
         self._batch = dict.fromkeys(PHASES, 0)
@@ -120,7 +120,8 @@ class BatchViewCallback(keras.callbacks.Callback):
                 f"{type(model).__name__}. Models of tf_keras (Keras 2) are not supported; use BatchWriter."
             )
         super().set_model(model)
-        self._layer_names = frozenset(select_layers(model, self.layers)) if self.histogram_freq else frozenset()
+        chosen = select_layers(model, self.layers, missing_ok=not model.built) if self.histogram_freq else {}
+        self.layer_names = frozenset(chosen)
         self._writer.run = {"model": model.name, "keras": keras.__version__, "backend": keras.backend.backend()}
 
     def on_train_begin(self, logs: Any = None) -> None:
@@ -216,6 +217,8 @@ class BatchViewCallback(keras.callbacks.Callback):
             batches = ((observation, seen) for observation in observations for seen in observation.read())
             for place, (observation, seen) in enumerate(batches):
                 self._writer.hints = seen.hints
+                for problem in seen.problems:
+                    self.complain(problem)
                 yield BatchRecord(
                     phase=phase,
                     step=None,
@@ -229,7 +232,7 @@ class BatchViewCallback(keras.callbacks.Callback):
                     layers={
                         name: summary
                         for name, summary in seen.layers.items()
-                        if name.partition("#")[0] in self._layer_names
+                        if name.partition("#")[0] in self.layer_names
                     },
                 )
 

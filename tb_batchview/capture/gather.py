@@ -6,9 +6,10 @@ reads and never feeds back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tb_batchview.capture import keras_names
@@ -22,30 +23,34 @@ def describe(value: Any) -> str:
     return f"a {type(value).__name__} of dtype {getattr(value, 'dtype', '?')} and shape {getattr(value, 'shape', '?')}"
 
 
-def gather(model: Any, sight: Sight) -> tuple[dict[str, Any], dict[str, TaskHint]]:
+def gather(model: Any, sight: Sight, problems: list[str]) -> tuple[dict[str, Any], dict[str, TaskHint]]:
     """Name the tensors that a step showed, layers and metrics left out.
 
     Args:
         model: The model of the step.
         sight: What was seen.
+        problems: Takes a sentence for each thing that is left out.
 
     Returns:
         Tensors by "size", "loss" and "outputs/<output>/<field>" with the
         fields of `OutputRecord`, and what the losses say by output.
     """
     tensors: dict[str, Any] = {}
-    batched = [leaf for leaf in tf.nest.flatten(sight.inputs) if sight.belongs(leaf) and leaf.shape.rank]
+    # The step of a GAN, say, shows nothing but what it was given.
+    batched = [leaf for leaf in tf.nest.flatten([sight.inputs, sight.batch]) if sight.belongs(leaf) and leaf.shape.rank]
     if batched:
         tensors["size"] = tf.shape(batched[0])[0]
     if sight.loss is not None:
         tensors["loss"] = sight.loss
-    outputs, hints = gather_outputs(model, sight)
+    outputs, hints = gather_outputs(model, sight, problems)
     for name, fields in outputs.items():
         tensors |= {f"outputs/{name}/{field}": value for field, value in fields.items()}
     return tensors, hints
 
 
-def gather_outputs(model: Any, sight: Sight) -> tuple[dict[str, dict[str, Any]], dict[str, TaskHint]]:
+def gather_outputs(
+    model: Any, sight: Sight, problems: list[str]
+) -> tuple[dict[str, dict[str, Any]], dict[str, TaskHint]]:
     """Name what the loss was given, and what it says, by output."""
     inputs = sight.inputs
     losses = keras_names.flat_losses(model)
@@ -54,7 +59,10 @@ def gather_outputs(model: Any, sight: Sight) -> tuple[dict[str, dict[str, Any]],
     outputs: dict[str, dict[str, Any]] = {}
     hints: dict[str, TaskHint] = {}
     for path, (name, predictions) in name_outputs(model, inputs.get("y_pred")).items():
-        if not sight.belongs(predictions) or not predictions.shape.rank:
+        if not sight.belongs(predictions):
+            continue
+        if predictions.shape.rank == 0:
+            problems.append(not_per_sample(name, "predictions"))
             continue
         fields = {"predictions": predictions}
         for field, source in (("targets", inputs.get("y")), ("sample_weight", inputs.get("sample_weight"))):
@@ -62,8 +70,12 @@ def gather_outputs(model: Any, sight: Sight) -> tuple[dict[str, dict[str, Any]],
             if sight.belongs(value) and value.shape.rank:
                 fields[field] = value if field == "targets" else per_sample(value)
         loss, losses_seen = by_path.get(path, (None, None))
-        if losses_seen is not None and losses_seen.shape.rank:
-            fields["sample_loss"] = per_sample(losses_seen)
+        if losses_seen is not None and losses_seen.shape.rank == 0:
+            problems.append(
+                f"The loss {keras_names.loss_function(loss)[0]!r} returns a single number: there is no loss per sample."
+            )
+        elif losses_seen is not None:
+            fields["sample_loss"] = per_sample(losses_seen, _masks(losses_seen, predictions))
         if loss is not None:
             hints[name] = read_loss_hint(loss)
         outputs[name] = fields
@@ -119,11 +131,33 @@ def at_path(structure: Any, path: tuple[Any, ...], name: str) -> Any:
     return structure
 
 
-def per_sample(values: Any) -> Any:
-    """Reduce (samples, ...) to one float32 a sample, the mean of the rest."""
+def not_per_sample(output: str, field: str) -> str:
+    """Say that something has no entry for each sample."""
+    return f"The {field} of output {output!r} are not one per sample of the batch and are not recorded."
+
+
+def _masks(losses: Any, predictions: Any) -> list[Any]:
+    """Return Keras' masks of padding and ignored classes, as `Loss` does."""
+    masks = [keras_names.mask_of(losses), keras_names.mask_of(predictions)]
+    return [mask for mask in masks if mask is not None and mask.shape.rank == losses.shape.rank]
+
+
+def per_sample(values: Any, masks: Sequence[Any] = ()) -> Any:
+    """Reduce (samples, ...) to one float32 a sample, the mean of the rest.
+
+    Args:
+        values: Real numbers, shape (samples, ...).
+        masks: Shaped like the values; what one of them hides does not count.
+    """
     values = tf.cast(values, tf.float32)
     rank = values.shape.rank
-    return values if rank == 1 else tf.reduce_mean(values, axis=list(range(1, rank)))
+    if rank == 1:
+        return values
+    axes = list(range(1, rank))
+    if not masks:
+        return tf.reduce_mean(values, axis=axes)
+    shown = tf.cast(tf.reduce_all(tf.stack([tf.cast(mask, tf.bool) for mask in masks]), axis=0), tf.float32)
+    return tf.math.divide_no_nan(tf.reduce_sum(values * shown, axis=axes), tf.reduce_sum(shown, axis=axes))
 
 
 def replay_metrics(model: Any, sight: Sight, problems: list[str]) -> dict[str, list[Any]]:
@@ -134,13 +168,15 @@ def replay_metrics(model: Any, sight: Sight, problems: list[str]) -> dict[str, l
     https://keras.io/api/metrics/base_metric).
 
     Returns:
-        States by the metric's name. A metric that cannot be replayed is left
-        out, with a sentence in `problems`.
+        States by the place of the metric. A metric that cannot be replayed is
+        left out, with a sentence in `problems`.
     """
     states: dict[str, list[Any]] = {}
-    for metric in keras_names.metrics(model):
+    for place, metric in enumerate(keras_names.metrics(model)):
         calls = sight.metric_calls.get(id(metric), [])
         try:
+            if calls:
+                _check_state(metric)
             state = metric.stateless_reset_state() if calls else None
             for args, kwargs in calls:
                 if not sight.all_belong((args, kwargs)):
@@ -150,8 +186,22 @@ def replay_metrics(model: Any, sight: Sight, problems: list[str]) -> dict[str, l
             problems.append(f"The metric {metric.name!r} has no value of its own for a batch: {error!r}.")
             continue
         if state is not None:
-            states[metric.name] = list(state)
+            states[str(place)] = list(state)
     return states
+
+
+def _check_state(metric: Any) -> None:
+    """Refuse a metric that an update on fresh state would change."""
+    for inner in (metric, *getattr(metric, "metrics", ())):
+        own = keras_names.own_attributes(inner)
+        kinds = (tf.Variable, list, dict, set, np.ndarray) if own is not None else (tf.Variable,)
+        held = vars(inner).items() if own is None else own.items()
+        names = [name for name, value in held if isinstance(value, kinds)]
+        if names:
+            raise ValueError(
+                f"{inner.name!r} keeps its state in {', '.join(names)}, which Keras does not know of; use "
+                "add_variable, and tuples for constants"
+            )
 
 
 def read_metrics(model: Any, states: dict[str, list[Any]], problems: list[str]) -> dict[str, Any]:
@@ -161,10 +211,10 @@ def read_metrics(model: Any, states: dict[str, list[Any]], problems: list[str]) 
         Scalars by Keras' names.
     """
     values: dict[str, Any] = {}
-    for metric in keras_names.metrics(model):
-        if metric.name not in states:
+    for place, metric in enumerate(keras_names.metrics(model)):
+        if str(place) not in states:
             continue
-        result = metric.stateless_result(states[metric.name])
+        result = metric.stateless_result(states[str(place)])
         values |= result if isinstance(result, dict) else {metric.name: result}
     tensors = {str(name): tf.convert_to_tensor(value) for name, value in values.items()}
     problems += [

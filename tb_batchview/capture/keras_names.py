@@ -135,10 +135,49 @@ def metrics(model: Any) -> Iterator[Any]:
             yield metric
 
 
+# Attributes of `Metric` itself: its list of variables, say (3.0 to 3.15).
+def own_attributes(metric: Any) -> dict[str, Any] | None:
+    """Return what a user's metric has beyond `keras.metrics.Metric`.
+
+    None for Keras' own metrics and those derived from them.
+    """
+    classes = [kind for kind in type(metric).__mro__ if kind.__module__.startswith("keras.src.")]
+    if classes[0] is not keras.metrics.Metric:
+        return None
+    known = vars(keras.metrics.Metric(name="plain"))
+    return {name: value for name, value in vars(metric).items() if name not in known}
+
+
 # `Layer.quantized_call` replaces `call` in a quantised layer (3.3 to 3.15).
 def call_attribute(layer: Any) -> str:
     """Return the name of the method that computes the layer's output."""
     return "quantized_call" if getattr(layer, "quantization_mode", None) is not None else "call"
+
+
+# `Layer.build._is_default` marks the `build` that does nothing (3.0 to 3.15).
+# Without it the layers that such a layer makes late are not summarised.
+def makes_layers_late(layer: Any) -> bool:
+    """Tell whether a layer's `build` is still to come, and may make layers."""
+    build = getattr(layer, "build", None)
+    return not getattr(layer, "built", True) and not is_builtin(layer) and not hasattr(build, "_is_default")
+
+
+# `keras.src.backend.common.stateless_scope` (3.0 to 3.15), in which Keras runs
+# layers on symbols to build them. Without it a layer that is built in the
+# first step counts as one that runs in a loop.
+def is_building() -> bool:
+    """Tell whether Keras is running layers on symbols only."""
+    try:
+        from keras.src.backend.common.stateless_scope import in_stateless_scope
+    except ImportError:
+        return False
+    return bool(in_stateless_scope())
+
+
+# `_keras_mask` on a tensor (3.0 to 3.15). Without it what is masked counts.
+def mask_of(tensor: Any) -> Any | None:
+    """Return the mask that Keras attached to a tensor, or None."""
+    return getattr(tensor, "_keras_mask", None)
 
 
 def is_builtin(layer: Any) -> bool:

@@ -32,6 +32,27 @@ _PASSIVE = (
 )
 
 
+# Sums and products that TensorFlow's optimizer may write anew as one sum
+# (grappler's arithmetic_optimizer: AddOpsRewrite, HoistCommonFactor and
+# MinimizeBroadcasts), but only while nobody else looks at the inner one.
+_SUMS = ("Add", "AddV2", "AddN")
+_PRODUCTS = ("Mul", "Div", "RealDiv")
+_SIZES = ("Shape", "ShapeN", "Rank", "Size")
+
+
+def is_merged(output: Any) -> bool:
+    """Tell whether looking at a layer's output could change the last bit.
+
+    Args:
+        output: A tensor of a graph whose step is complete.
+    """
+    made_by = output.op.type
+    used_by = [operation.type for operation in output.consumers() if operation.type not in _SIZES]
+    if len(used_by) != 1:
+        return False
+    return (used_by[0] in _SUMS and made_by in _SUMS + _PRODUCTS) or (used_by[0] == made_by == "Mul")
+
+
 def walk_layers(model: Any) -> dict[str, Any]:
     """Name every layer of a model.
 
@@ -59,13 +80,15 @@ def walk_layers(model: Any) -> dict[str, Any]:
     return found
 
 
-def select_layers(model: Any, wanted: str | Sequence[Any] | None) -> dict[str, Any]:
+def select_layers(model: Any, wanted: str | Sequence[Any] | None, *, missing_ok: bool = False) -> dict[str, Any]:
     """Choose the layers to summarise.
 
     Args:
         model: A Keras model.
         wanted: "auto", "all", None, or names, globs and layers, as the
             callback takes them.
+        missing_ok: Whether one that matches nothing may still come: a model
+            that is not built yet makes layers later.
 
     Returns:
         Layers by name, in the order of the model.
@@ -88,7 +111,7 @@ def select_layers(model: Any, wanted: str | Sequence[Any] | None) -> dict[str, A
     chosen: set[str] = set()
     for item in wanted:
         matches = _match(everything, item)
-        if not matches:
+        if not matches and not missing_ok:
             raise ArgumentError(
                 f"layers must name layers of the model {model.name!r}. Received: {item!r}, which matches none of: "
                 f"{', '.join(everything) or '(the model has no layers yet)'}."

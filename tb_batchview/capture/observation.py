@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tb_batchview.capture.gather import not_per_sample
 from tb_batchview.capture.pack import Leaf, read_mark, unpack
 from tb_batchview.capture.summary import SummaryLayout, decode_summary
 from tb_batchview.records import Array, LayerSummary, OutputRecord
@@ -70,6 +71,7 @@ class Observed(NamedTuple):
         outputs: Arrays by output.
         layers: Summaries by layer; empty in a batch that is not summarised.
         hints: What the losses say about the outputs.
+        problems: What had to be left out, one sentence each.
     """
 
     size: int
@@ -78,6 +80,7 @@ class Observed(NamedTuple):
     outputs: dict[str, OutputRecord]
     layers: dict[str, LayerSummary]
     hints: dict[str, TaskHint]
+    problems: list[str]
 
 
 class Layout(NamedTuple):
@@ -112,8 +115,19 @@ class Layout(NamedTuple):
                 outputs.setdefault(output, {})[field] = array
             elif kind == "layers" and array[0] > 0:
                 layers = self._read_layers(array[1:])
-        records = {name: OutputRecord(**arrays) for name, arrays in outputs.items()}
-        return Observed(size, loss, metrics, records, layers, self.hints)
+        # Models return what they like: a codebook's use, one value of a batch.
+        problems = [
+            not_per_sample(name, field)
+            for name, arrays in outputs.items()
+            for field, array in arrays.items()
+            if size and len(array) != size
+        ]
+        fitting = {
+            name: {field: array for field, array in arrays.items() if not size or len(array) == size}
+            for name, arrays in outputs.items()
+        }
+        records = {name: OutputRecord(**arrays) for name, arrays in fitting.items() if arrays}
+        return Observed(size, loss, metrics, records, layers, self.hints, problems)
 
     def _read_layers(self, vector: Array) -> dict[str, LayerSummary]:
         ends = list(itertools.accumulate(summary.length for summary in self.summaries))

@@ -18,13 +18,14 @@ import tensorflow as tf
 
 from tb_batchview.capture import keras_names
 from tb_batchview.capture.gather import describe, gather, name_outputs, read_metrics, replay_metrics
-from tb_batchview.capture.layers import select_layers
+from tb_batchview.capture.layers import is_merged, select_layers
 from tb_batchview.capture.loop import loop_many, loop_once
 from tb_batchview.capture.merge import merge_logs, merge_pieces
 from tb_batchview.capture.observation import Layout, Observation
 from tb_batchview.capture.pack import Leaf, can_pack, pack
 from tb_batchview.capture.summary import SummaryLayout, summarise
 from tb_batchview.capture.tap import Sight, Tap
+from tb_batchview.errors import ArgumentError
 from tb_batchview.tasks import TaskHint
 
 
@@ -33,6 +34,8 @@ class Recorder(Protocol):
 
     layers: Any
     histogram_freq: int
+    # Of the layers chosen, set here: those made in `build` come late.
+    layer_names: frozenset[str]
 
     def receive(self, phase: str, observations: list[Observation]) -> None:
         """Take what one call of the step function saw. Must not raise."""
@@ -91,6 +94,8 @@ class TappedStep:
         # Of the trace that is being made, from the replica to the whole.
         self._hints: dict[str, TaskHint] = {}
         self._summaries: list[SummaryLayout] = []
+        # Names of layers that are chosen by the user, not by "auto".
+        self._asked_for: set[str] = set()
         # Steps so far.
         self._count: Any = None
         # The step that is being watched, and its tf.function if it is one.
@@ -196,7 +201,7 @@ class TappedStep:
     def _graph_step(self, data: Any) -> Any:
         strategy = self.model.distribute_strategy
         self._decorated = None
-        with Tap(self.model, self._wanted_layers()) as tap:
+        with Tap(self.model, self._choose_layers) as tap:
             logs, pieces = strategy.run(self._replica_step(tap), args=(data,))
         if strategy.num_replicas_in_sync > 1:
             logs = merge_logs(strategy, logs)
@@ -210,7 +215,7 @@ class TappedStep:
         return logs, vector
 
     def _eager_step(self, data: Any) -> Any:
-        with Tap(self.model, self._wanted_layers()) as tap:
+        with Tap(self.model, self._choose_layers) as tap:
             logs, pieces = self._replica_step(tap)(data)
         try:
             self._count.assign_add(1)
@@ -250,7 +255,7 @@ class TappedStep:
         return logs, pieces
 
     def _gather(self, tap: Tap, sight: Sight) -> Any:
-        tensors, self._hints = gather(self.model, sight)
+        tensors, self._hints = gather(self.model, sight, tap.problems)
         for name in [name for name, tensor in tensors.items() if not can_pack(tensor)]:
             tap.problems.append(f"{name} is {describe(tensors.pop(name))}, which cannot be recorded.")
         states = replay_metrics(self.model, sight, tap.problems)
@@ -262,11 +267,7 @@ class TappedStep:
         return {"tensors": tensors, "states": states, "layers": self._summarise(sight)}
 
     def _summarise(self, sight: Sight) -> Any:
-        values = {
-            name: value
-            for name, value in sight.activations.items()
-            if name.partition("#")[0] not in sight.in_loop and can_pack(value)
-        }
+        values = {name: value for name, value in sight.activations.items() if self._may_summarise(name, value, sight)}
         if not values:
             return None
         freqs = sorted({recorder.histogram_freq for recorder in self._recorders if recorder.histogram_freq})
@@ -281,19 +282,33 @@ class TappedStep:
         # The other branch is traced second, when the length is known.
         return tf.cond(due, compute, lambda: tf.zeros([1 + sum(layout.length for layout in self._summaries)]))
 
+    def _may_summarise(self, name: str, value: Any, sight: Sight) -> bool:
+        layer = name.partition("#")[0]
+        if layer in sight.in_loop or not can_pack(value):
+            return False
+        # What the user asked for is shown whatever it does.
+        return tf.executing_eagerly() or layer in self._asked_for or not is_merged(value)
+
     def _report(self, tap: Tap) -> None:
+        for recorder in self._recorders:
+            try:
+                select_layers(self.model, recorder.layers if recorder.histogram_freq else None)
+            except ArgumentError as error:  # The model is built by now: they will not come.
+                tap.problems.append(str(error))
         for problem in tap.problems:
             self._complain(problem)
 
-    def _wanted_layers(self) -> dict[str, Any]:
-        wanted: dict[str, Any] = {}
+    def _choose_layers(self) -> dict[str, Any]:
+        chosen: dict[str, Any] = {}
+        self._asked_for.clear()
         for recorder in self._recorders:
             if recorder.histogram_freq:
-                try:
-                    wanted |= select_layers(self.model, recorder.layers)
-                except Exception as error:  # Already said when training began, but layers may have gone since.
-                    self._complain(str(error))
-        return wanted
+                layers = select_layers(self.model, recorder.layers, missing_ok=True)
+                recorder.layer_names = frozenset(layers)
+                chosen |= layers
+                if recorder.layers != "auto":
+                    self._asked_for |= layers.keys()
+        return chosen
 
     def _pack(self, tap: Tap, pieces: Any) -> Any:
         tensors = dict(pieces["tensors"])

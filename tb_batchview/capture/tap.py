@@ -10,6 +10,7 @@ user's step and asks it afterwards what it saw.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable
 from types import TracebackType
@@ -19,6 +20,7 @@ import keras
 import tensorflow as tf
 
 from tb_batchview.capture import keras_names
+from tb_batchview.capture.layers import walk_layers
 
 # A call: the positional and the named arguments.
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -37,6 +39,7 @@ class Sight:
         activations: Outputs by layer name; "name#1" is the second call.
         in_loop: Names of layers that ran inside a loop of the graph, whose
             tensors cannot leave it.
+        batch: What the step was given.
     """
 
     def __init__(self, batch: Any) -> None:
@@ -48,14 +51,16 @@ class Sight:
         self.activations: dict[str, Any] = {}
         self.in_loop: set[str] = set()
         self.calls_loss = False
-        self._batch = batch
+        self.batch = batch
         self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
 
     def belongs(self, value: Any) -> bool:
         """Tell whether a value is a tensor of the step itself."""
         if not isinstance(value, tf.Tensor):
             return False
-        return self._graph is None or getattr(value, "graph", None) is self._graph
+        # Keras builds a model by running it on symbols, in a graph that is
+        # thrown away.
+        return not tf.is_symbolic_tensor(value) if self._graph is None else getattr(value, "graph", None) is self._graph
 
     def all_belong(self, structure: Any) -> bool:
         """Tell whether all tensors of a structure are of the step itself."""
@@ -76,7 +81,7 @@ class Sight:
     def see_model(self, result: Any, call: Call) -> None:
         """Remember what the model returned, for steps without `compute_loss`."""
         if not self.calls_loss and self.all_belong(result):
-            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(self._batch)
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(self.batch)
             self.inputs = {"x": x, "y": y, "y_pred": result, "sample_weight": sample_weight}
 
     def see_sample_loss(self, result: Any, call: Call) -> None:
@@ -93,7 +98,8 @@ class Sight:
         if value is None:
             return
         if not self.belongs(value):
-            self.in_loop.add(name)
+            if not keras_names.is_building():
+                self.in_loop.add(name)
             return
         key, count = name, 0
         while key in self.activations:
@@ -112,13 +118,13 @@ class Tap:
         problems: What could not be watched, one sentence each.
     """
 
-    def __init__(self, model: Any, layers: dict[str, Any]) -> None:
-        """Prepare to watch `model` and the given layers by name."""
+    def __init__(self, model: Any, choose_layers: Callable[[], dict[str, Any]]) -> None:
+        """Prepare to watch `model` and the layers chosen, by name."""
         self.problems: list[str] = []
         self._model = model
-        self._layers = layers
+        self._choose_layers = choose_layers
         self._sights: dict[int, Sight] = {}
-        self._shadows: list[tuple[Any, str, Any]] = []
+        self._shadows: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     def __enter__(self) -> Tap:
         """Begin to watch."""
@@ -152,8 +158,7 @@ class Tap:
             # The losses are made in the first trace, inside `build`.
             self._shadow(compiled, "build", lambda sight, result, call: self._shadow_losses())
         self._shadow_losses()
-        for name, layer in self._layers.items():
-            self._shadow(layer, keras_names.call_attribute(layer), _named(Sight.see_layer, name))
+        self._shadow_layers()
 
     def _shadow_losses(self) -> None:
         for flat in keras_names.flat_losses(self._model):
@@ -162,8 +167,16 @@ class Tap:
         for metric in keras_names.metrics(self._model):
             self._shadow(metric, "update_state", _named(Sight.see_metric, id(metric)))
 
+    def _shadow_layers(self) -> None:
+        for name, layer in self._choose_layers().items():
+            self._shadow(layer, keras_names.call_attribute(layer), _named(Sight.see_layer, name))
+        # Layers may make others when they are built, in the middle of the step.
+        for layer in (self._model, *walk_layers(self._model).values()):
+            if keras_names.makes_layers_late(layer):
+                self._shadow(layer, "build", lambda sight, result, call: self._shadow_layers())
+
     def _shadow(self, owner: Any, attribute: str, see: Callable[[Sight, Any, Call], None]) -> None:
-        if any(shadowed is owner and name == attribute for shadowed, name, _ in self._shadows):
+        if (id(owner), attribute) in self._shadows:
             return  # One loss object may serve several outputs.
         original = getattr(owner, attribute)
 
@@ -179,13 +192,15 @@ class Tap:
                 self.problems.append(f"{type(owner).__name__}.{attribute} could not be watched: {error!r}.")
             return result
 
+        if attribute == "build":  # Keras looks at its signature for the shapes to give.
+            shadow.__signature__ = inspect.signature(original)  # type: ignore[attr-defined]
         # Not setattr: Keras' tracks what is set on a layer.
-        self._shadows.append((owner, attribute, owner.__dict__.get(attribute)))
+        self._shadows[id(owner), attribute] = owner, owner.__dict__.get(attribute)
         owner.__dict__[attribute] = shadow
 
     def _restore(self) -> None:
         while self._shadows:
-            owner, attribute, before = self._shadows.pop()
+            (_, attribute), (owner, before) = self._shadows.popitem()
             if before is None:
                 owner.__dict__.pop(attribute, None)
             else:
