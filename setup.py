@@ -229,7 +229,7 @@ setup(
         # People have tensorflow-cpu, -macos or a nightly: a hard dependency would fight them.
         "tensorflow": ["tensorflow>=2.16"],
         "pandas": ["pandas>=1.5"],
-        "parquet": ["pyarrow>=10.0"],
+        "parquet": ["pyarrow>=14.0"],
         "demo": [*TENSORFLOW_CPU, "scikit-learn>=1.2"],
         "test": [
             *TENSORFLOW_CPU,
@@ -237,7 +237,7 @@ setup(
             "hypothesis>=6.80",
             "pandas>=1.5",
             "playwright>=1.40",
-            "pyarrow>=10.0",
+            "pyarrow>=14.0",
             "pytest>=8.0",
             "scikit-learn>=1.2",
             "setuptools>=64",

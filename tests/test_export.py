@@ -9,6 +9,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -23,6 +24,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from recorded import SPECS, make_record, make_scores, write
 
 from tb_batchview import cli, export
@@ -532,6 +536,98 @@ def test_a_csv_of_too_many_columns_is_not_made(tmp_path: Path, monkeypatch: pyte
     assert (tmp_path / "a.csv").read_text().split("\n")[0] == ",".join(tables.SAMPLE_COLUMNS)
 
 
+def test_samples_may_have_no_values_at_all(tmp_path: Path) -> None:
+    empty = OutputRecord(np.zeros((8, 0), np.float32), np.zeros((8, 0), np.float32))
+    write(tmp_path / "logs", [make_record(0, outputs={"x": empty})], specs={"x": OutputSpec("regression", 0)})
+    run = load(tmp_path / "logs")["."]
+
+    for form, name in PLACES:
+        assert make(run, f"{tmp_path}/{name}", form).samples == 8
+
+    assert pd.read_parquet(tmp_path / "a")["predictions"].map(len).tolist() == [0] * 8
+    with np.load(tmp_path / "a.npz") as archive:
+        assert archive["predictions"].shape == (8, 0)
+
+
+ODD = [
+    np.zeros((8, 4), np.float16),
+    np.arange(32, dtype=np.uint64).reshape(8, 4) + 2**63,
+    np.arange(32, dtype=np.int64).reshape(8, 4) - 2**60,
+    np.ones((8, 4), bool),
+    np.zeros((8, 4, 2), np.float32),
+    np.zeros((8, 3), np.float64),
+    np.zeros(8, np.int8),
+    None,
+]
+
+
+@pytest.mark.parametrize("first", range(len(ODD)))
+@pytest.mark.parametrize("second", range(len(ODD)))
+def test_no_mixture_of_arrays_is_too_odd(tmp_path: Path, first: int, second: int) -> None:
+    ids = np.arange(8)
+    made = [
+        make_record(step, outputs={"x": OutputRecord(ODD[number], ODD[number], sample_ids=ids)})
+        for step, number in enumerate((first, second, first))
+    ]
+    write(tmp_path / "logs", made, specs={"x": OutputSpec("regression", 0)})
+    run = load(tmp_path / "logs")["."]
+
+    for form, name in PLACES:
+        report = make(run, f"{tmp_path}/{name}", form)
+        assert (report.samples, report.unreadable) == (24, 0)
+
+    with np.load(tmp_path / "a.npz") as archive:
+        found = dict(archive)
+    for step, number in enumerate((first, second, first)):
+        array = ODD[number]
+        if array is not None:
+            there = (
+                found[f"predictions/{step}"]
+                if "predictions" not in found
+                else found["predictions"][found["step"] == step]
+            )
+            assert there.tolist() == array.tolist()
+            if "predictions" not in found:
+                assert there.dtype == array.dtype
+
+
+def test_parquet_rounds_no_integer_of_a_mixed_column(tmp_path: Path) -> None:
+    made = [make_record(step, outputs={"x": OutputRecord(ODD[number], None)}) for step, number in enumerate((2, 5))]
+    write(tmp_path / "logs", made, specs={"x": OutputSpec("regression", 0)})
+
+    report = make(load(tmp_path / "logs")["."], tmp_path / "a", "parquet")
+
+    assert "predictions" not in pd.read_parquet(tmp_path / "a")
+    assert [notice.split()[0] for notice in report.notices] == ["predictions"]
+
+
+def test_batches_without_samples_are_batches(tmp_path: Path) -> None:
+    write(tmp_path / "logs", [make_record(0), make_record(1, samples=0), make_record(2)])
+    run = load(tmp_path / "logs")["."]
+
+    for form, name in PLACES:
+        report = make(run, f"{tmp_path}/{name}", form)
+        assert (report.batches, report.samples) == (3, 16)
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=2))
+def test_any_text_reads_back_from_csv(cells: list[str]) -> None:
+    line = tables._line(cells).decode()
+
+    assert list(csv.reader(io.StringIO(line, newline=""))) == [cells]
+
+
+@settings(deadline=None)
+@given(arrays(np.float32, 20) | arrays(np.float64, 20) | arrays(np.float16, 20) | arrays(np.int64, 20))
+def test_any_number_reads_back_exactly(values: np.ndarray) -> None:
+    from_csv = np.array([values.dtype.type(text) for text in tables._texts(values)])
+    from_json = [math.nan if value is None else value for value in json.loads(sqlite._json(values))]
+
+    assert np.array_equal(from_csv, values, equal_nan=values.dtype.kind == "f")
+    assert np.array_equal(np.array(from_json, values.dtype), values, equal_nan=values.dtype.kind == "f")
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_field_of_csv_reads_as_it_was(text: str) -> None:
     if "\0" in text and sys.version_info < (3, 11):
@@ -739,6 +835,26 @@ def test_a_reader_of_sqlite_does_not_stop_the_export(tmp_path: Path) -> None:
     database.close()
 
 
+def test_a_reader_who_keeps_a_transaction_makes_it_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "logs", [make_record(step) for step in range(10)])
+    monkeypatch.setattr(sqlite, "_BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(sqlite, "_ROWS_PER_COMMIT", 9)
+    job = Export(load(tmp_path / "logs")["."], "train", tmp_path / "a.db", form="sqlite")
+    readers: list[sqlite3.Connection] = []
+
+    def look(done: int, total: int) -> None:
+        if done == total * 3 // 4:
+            readers.append(sqlite3.connect(job.partial, isolation_level=None))  # type: ignore[arg-type]
+            readers[0].execute("BEGIN")
+            readers[0].execute("SELECT count(*) FROM samples").fetchall()
+
+    with pytest.raises(BatchViewError, match="could not write the database: somebody kept reading it"):
+        job.write(look)
+    readers[0].close()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+
+
 def test_sqlite_finds_batches_and_classes_by_index(tmp_path: Path) -> None:
     multiclass(tmp_path / "logs")
     make(load(tmp_path / "logs")["."], tmp_path / "a.db", "sqlite")
@@ -849,6 +965,14 @@ def test_without_pyarrow_the_error_says_what_to_install(tmp_path: Path, monkeypa
         BatchViewError, match=r'Parquet needs pyarrow\. Install it: pip install "tb_batchview\[parquet\]"'
     ):
         Export(load(tmp_path / "logs")["."], "train", tmp_path / "a", form="parquet")
+
+
+def test_a_recording_is_never_replaced(tmp_path: Path) -> None:
+    multiclass(tmp_path / "logs")
+    (file,) = (tmp_path / "logs" / "batchview").iterdir()
+
+    with pytest.raises(ArgumentError, match="out must not be named as a recording is"):
+        Export(load(tmp_path / "logs")["."], "train", file, form="csv", overwrite=True)
 
 
 def test_a_recording_that_was_deleted_is_an_error(tmp_path: Path) -> None:
@@ -1003,6 +1127,28 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path, root: Path) -> None:
     assert (first.split(",")[0], second.split(",")[0], status, done.stderr) == ("step", "0", "1", "")
 
 
+@pytest.mark.parametrize(("redirect", "message"), [(">/dev/full", "No space left"), (">&-", "stdout is closed")])
+def test_a_stdout_that_takes_nothing_is_one_sentence(tmp_path: Path, root: Path, redirect: str, message: str) -> None:
+    # So little that it fits into the buffer, and fails only when that is flushed.
+    write(tmp_path / "logs", [make_record(0)])
+    command = f"{sys.executable} -m tb_batchview export {tmp_path}/logs --format csv --out - {redirect}"
+
+    done = subprocess.run(["bash", "-c", command], cwd=root, capture_output=True, text=True, timeout=120)
+
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
+    assert message in done.stderr
+
+
+def test_csv_goes_where_the_shell_says(tmp_path: Path, root: Path) -> None:
+    multilabel(tmp_path / "logs")
+    export_to = f"{sys.executable} -m tb_batchview export {tmp_path}/logs --format csv --no-scores --out"
+
+    for command in (f"{export_to} /dev/stdout | cat", f"{export_to} >(cat) | cat"):
+        done = subprocess.run(["bash", "-c", command], cwd=root, capture_output=True, text=True, timeout=120)
+
+        assert (done.stderr, len(done.stdout.splitlines())) == ("", 1 + sum(sizes()))
+
+
 def test_ctrl_c_leaves_nothing(tmp_path: Path, root: Path) -> None:
     write(tmp_path / "logs", [make_record(step, samples=64) for step in range(300)])
     # Interrupts itself in the middle: no race between two processes.
@@ -1059,3 +1205,40 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, root: Path) -> N
         assert (done.returncode, done.stdout) == (1, ""), done.stderr
         assert done.stderr.startswith("The export failed. "), done.stderr
         assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+
+
+# -- the documentation -------------------------------------------------------------------------------------------------
+
+
+def test_every_column_is_documented(tmp_path: Path, root: Path) -> None:
+    page = (root / "docs" / "export.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)))
+    multilabel(tmp_path / "logs")
+    run = load(tmp_path / "logs")["."]
+    make(run, tmp_path / "a.db", "sqlite")
+    make(run, tmp_path / "a.npz", "npz")
+    with sqlite3.connect(tmp_path / "a.db") as database:
+        made = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        info = database.execute("SELECT key FROM info").fetchall()
+    database.close()
+    with np.load(tmp_path / "a.npz") as archive:
+        arrays_made = set(archive)
+
+    assert set(tables.SAMPLE_COLUMNS) | set(tables.BATCH_COLUMNS) | arrays_made | {name for (name,) in made} <= named
+    assert all(key in page for (key,) in info)
+
+
+def test_the_query_of_the_documentation_runs(tmp_path: Path, root: Path) -> None:
+    binary(tmp_path / "logs")
+    make(load(tmp_path / "logs")["."], tmp_path / "train.db", "sqlite")
+    (query,) = re.findall(r'sqlite3 train.db "(.+)"', (root / "docs" / "export.md").read_text(encoding="utf-8"))
+
+    with sqlite3.connect(tmp_path / "train.db") as database:
+        rows = database.execute(query).fetchall()
+        score = database.execute("SELECT json_extract(predictions, '$[0]') FROM samples LIMIT 1").fetchone()[0]
+    database.close()
+
+    batches = list(load(tmp_path / "logs")["."].batches("train"))
+    wrong = sum(int(np.count_nonzero(batch.target != batch.predicted)) for batch in batches)
+    assert sum(count for *_, count in rows) == wrong > 0
+    assert np.float32(score) == batches[0].predictions[0, 0]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from tb_batchview import index
 from tb_batchview.errors import ArgumentError
 from tb_batchview.export import npz, parquet, sqlite, tables, target
 from tb_batchview.export.selection import Progress, Selection, ignore
@@ -96,8 +98,12 @@ class Export:
         self._stdout = os.fspath(out) == STDOUT
         if self._stdout and form != "csv":
             raise ArgumentError(f"Only CSV can go to stdout. Received: format={form!r}. Name a file.")
-        # Below a link, so that it is its target that is replaced.
-        self._path = Path(out).expanduser().resolve()
+        self._path = Path(out).expanduser()
+        # As it is named: what /dev/stdout links to is no path.
+        self._stream = self._stdout or (form == "csv" and target.is_stream(self._path))
+        if not self._stream:
+            # Below a link, so that it is its target that is replaced.
+            self._path = self._path.resolve()
         # NumPy's own rule: an .npz is a file; a slash says directory.
         self._in_files = form == "npz" and (
             os.fspath(out).endswith(("/", os.sep)) or self._path.suffix.lower() != ".npz"
@@ -109,7 +115,7 @@ class Export:
     @property
     def path(self) -> Path | None:
         """Return what will appear; None for a stream."""
-        if self._stdout or (self._form == "csv" and target.is_stream(self._path)):
+        if self._stream:
             return None
         return parquet.partition(self._path, self._selection.phase) if self._form == "parquet" else self._path
 
@@ -145,6 +151,8 @@ class Export:
         path, overwrite = self.path, self._overwrite
         if path is None:
             return
+        if index.is_ours(path.name):
+            raise ArgumentError(f"out must not be named as a recording is. Received: out={str(path)!r}.")
         if self._form == "parquet":
             if self._path.exists() and not self._path.is_dir():
                 raise ArgumentError(f"out must be a directory for Parquet. Received: out={str(self._path)!r}.")
@@ -190,7 +198,8 @@ class Export:
         if self._table == "batches":
             schema = parquet.batch_schema(selection)
         else:
-            kinds, notices = tables.list_values(selection, scores=self._scores)
+            # A float64 column would not hold every int64.
+            kinds, notices = tables.list_values(selection, scores=self._scores, one_kind=True)
             schema = parquet.sample_schema(selection, kinds)
         parquet.check_neighbours(self._path, selection.phase, schema)
         place = parquet.partition(self._path, selection.phase)
@@ -208,6 +217,8 @@ class Export:
     def _open_stream(self) -> Iterator[BinaryIO]:
         """Open where CSV goes: stdout, a pipe, or a new file."""
         if self._stdout:
+            if sys.stdout is None:  # that is how Python shows one that is closed
+                raise OSError(errno.EBADF, "stdout is closed")
             yield sys.stdout.buffer
             # Here, where a closed pipe is noticed, and not when Python ends.
             sys.stdout.buffer.flush()

@@ -160,9 +160,8 @@ def _narrowed(cells: Array, of: Any) -> Array:
 def _list_of(arrow: Any, found: Found) -> Any:
     """Return a type of lists whose values are of a width readers know."""
     dtype = found.dtype
-    if dtype is None:
-        dtype = np.dtype(np.float64)
-    elif dtype.kind == "f":
+    assert dtype is not None, "only what is of one kind goes into a column"
+    if dtype.kind == "f":
         dtype = np.dtype(np.float64 if dtype.itemsize > 4 else np.float32)
     # Named as Parquet names it, so that the schema is the same when it is read.
     return arrow.list_(arrow.field("element", arrow.from_numpy_dtype(dtype)))

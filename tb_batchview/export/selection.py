@@ -7,6 +7,7 @@ batch by batch: memory does not grow with the number of batches.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -77,7 +78,7 @@ class Found:
             same_kind = slot.dtype is not None and slot.dtype.kind == self.dtype.kind
             self.dtype = np.result_type(self.dtype, slot.dtype) if same_kind else None
         self.rank = max(self.rank, len(shape))
-        self.width = max(self.width, int(np.prod(shape)))
+        self.width = max(self.width, math.prod(shape))
         self.samples += slot.shape[0]
         self.whole = self.whole and _is_whole(slot.dtype)
         self.text = self.text or slot.dtype is None
@@ -270,7 +271,8 @@ class Block:
     def values(self, kind: str) -> Array | None:
         """Return an array as a matrix (count, values of a sample)."""
         array = self.arrays.get(kind)
-        return None if array is None else array.reshape(self.count, -1)
+        # Not -1 for the width: it may be 0.
+        return None if array is None else array.reshape(self.count, math.prod(array.shape[1:]))
 
 
 def _as_figure(kind: str, array: Array) -> Array:

@@ -24,13 +24,16 @@ BATCH_COLUMNS = ("step", "epoch", "index", "size", "wall_time")
 MAX_CSV_VALUES = 10_000
 
 
-def list_values(selection: Selection, *, scores: bool, most: int | None = None) -> tuple[tuple[str, ...], list[str]]:
+def list_values(
+    selection: Selection, *, scores: bool, most: int | None = None, one_kind: bool = False
+) -> tuple[tuple[str, ...], list[str]]:
     """Tell which arrays of several values per sample a table holds.
 
     Args:
         selection: After its survey.
         scores: Whether any are asked for.
         most: Values of one sample that fit.
+        one_kind: Whether all batches must have integers, or all floats.
 
     Returns:
         Their kinds, and a notice for each that does not fit a table.
@@ -45,10 +48,11 @@ def list_values(selection: Selection, *, scores: bool, most: int | None = None) 
         found = selection.found.get(kind)
         if found is None:
             continue
-        if found.text or found.rank > 1 or (most is not None and found.width > most):
+        too_many = most is not None and found.width > most
+        if found.text or found.rank > 1 or too_many or (one_kind and found.dtype is None):
             notices.append(
-                f"{kind} are left out of the table: they are not one row of numbers per sample, or of too many. "
-                "Use --format npz for them."
+                f"{kind} are left out of the table: they are not one row of numbers of one kind per sample, "
+                "or of too many. Use --format npz for them."
             )
         else:
             kinds.append(kind)

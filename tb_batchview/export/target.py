@@ -109,13 +109,13 @@ def new_directory(path: Path, suffix: str, *, overwrite: bool) -> Iterator[Path]
                 _sync(Path(folder, name))
             _sync(Path(folder))
         check_directory(path, suffix, overwrite=overwrite)
-        if path.exists():
-            # No system call replaces a directory that is not empty: for a moment there is none.
-            os.rename(path, old)
         try:
+            if path.exists():
+                # No system call replaces a directory that is not empty: for a moment there is none.
+                os.rename(path, old)
             os.rename(temporary, path)
         except BaseException:
-            if old.exists():
+            if old.exists() and not path.exists():
                 os.rename(old, path)
             raise
     finally:
