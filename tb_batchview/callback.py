@@ -32,8 +32,16 @@ class BatchViewCallback(keras.callbacks.Callback):
     pass, and the model is left as it was found. `tensorboard --logdir` shows
     the result under *Batch View*; `tb_batchview.load` reads it.
 
-    Recording never stops training: what goes wrong after training has begun
-    is warned of once, counted, and shown in the viewer.
+    It works with any way to train that `docs/how-it-works.md` lists: in graph
+    and eager mode and under XLA, with steps, losses and metrics of one's own,
+    several outputs, mixed precision, `MirroredStrategy`. Outputs that are not
+    one per sample, metrics of several numbers and metrics with state outside
+    Keras' variables are left out.
+
+    Recording never stops training: what cannot be recorded, or goes wrong
+    after training has begun, is warned of once, counted, and shown in the
+    viewer. Pass a new callback or the same one to a further `fit`; the same
+    one spares the time to compile the step again.
 
     Example:
     ```python
@@ -51,9 +59,10 @@ class BatchViewCallback(keras.callbacks.Callback):
             output name.
         layers: Which layers' activations are summarised. "auto": those of
             Keras' own classes that compute something, without normalisation
-            layers and what runs inside other layers, since tapping these can
-            change the last bit of training. "all", None, or a list of names,
-            globs (as in `fnmatch`) and layers.
+            layers, what runs inside other layers and sums that TensorFlow
+            would merge into the next, since tapping these can change the last
+            bit of training. "all", None, or a list of names, globs (as in
+            `fnmatch`) and layers, which are taken at their word.
         histogram_freq: Layers are summarised in every n-th batch of each
             phase; 0 is never.
         update_freq: Predictions, targets and what belongs to each sample are
