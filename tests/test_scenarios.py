@@ -659,7 +659,7 @@ KINDS: dict[str, Any] = {
         for kind in KINDS
         for name, mode in (("graph", GRAPH), ("eager", EAGER), ("xla", XLA))
         # XLA takes long over some, and gives tf.random another seed each time.
-        if name != "xla" or kind in ("looped", "lazy", "dict inputs")
+        if name != "xla" or kind in ("looped", "dict inputs")
     ],
 )
 def test_models_of_every_kind_are_recorded_and_train_the_same(kind: Any, mode: dict[str, Any], tmp_path: Path):
@@ -786,6 +786,29 @@ def test_a_model_that_makes_its_own_train_function_is_recorded(tmp_path: Path):
 
     assert [batch.size for batch in run.batches("train")] == SIZES * 2
     np.testing.assert_array_equal(np.concatenate([batch.targets.ravel() for batch in run.batches("train")[:3]]), Y)
+
+
+def test_layers_that_are_made_late_can_be_named_and_a_wrong_name_is_warned_of(tmp_path: Path):
+    run = train_twice(lambda: compiled(Lazy()), feed(X, Y), tmp_path / "right", layers=["hidden"])
+    with pytest.warns(BatchViewWarning) as caught:
+        train_twice(lambda: compiled(Lazy()), feed(X, Y), tmp_path / "wrong", layers=["hiden", "head"])
+
+    assert run.layers == ("hidden",)
+    assert len(messages(caught)) == 1
+    assert "'hiden', which matches none of: hidden, dropout" in messages(caught)[0]
+    assert load(tmp_path)["wrong"].layers == ("head",)
+
+
+@pytest.mark.parametrize("asked", ["auto", ["scale", "head"]])
+def test_auto_leaves_out_a_product_that_only_feeds_a_sum(asked: Any, tmp_path: Path):
+    inputs = keras.Input((8,))
+    scaled = LAYERS.Rescaling(0.5, name="scale")(LAYERS.Dense(8, name="dense")(inputs))
+    outputs = LAYERS.Dense(1, name="head")(LAYERS.Add(name="sum")([scaled, inputs]))
+    model = compiled(keras.Model(inputs, outputs), "mse")
+    model.fit(X, SIZE, verbose=0, callbacks=[BatchViewCallback(tmp_path, layers=asked)])
+
+    expected = ("dense", "sum", "head") if asked == "auto" else ("scale", "head")
+    assert load(tmp_path)["."].layers == expected
 
 
 # --- data of every kind ---

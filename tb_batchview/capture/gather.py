@@ -67,7 +67,7 @@ def gather_outputs(
         fields = {"predictions": predictions}
         for field, source in (("targets", inputs.get("y")), ("sample_weight", inputs.get("sample_weight"))):
             value = at_path(source, path, name)
-            if sight.belongs(value) and value.shape.rank:
+            if sight.belongs(value) and value.shape.rank != 0:
                 fields[field] = value if field == "targets" else per_sample(value)
         loss, losses_seen = by_path.get(path, (None, None))
         if losses_seen is not None and losses_seen.shape.rank == 0:
@@ -146,18 +146,24 @@ def per_sample(values: Any, masks: Sequence[Any] = ()) -> Any:
     """Reduce (samples, ...) to one float32 a sample, the mean of the rest.
 
     Args:
-        values: Real numbers, shape (samples, ...).
+        values: Real numbers, shape (samples, ...). Of unknown rank they are
+            left as they are, and cannot be packed.
         masks: Shaped like the values; what one of them hides does not count.
     """
-    values = tf.cast(values, tf.float32)
     rank = values.shape.rank
+    if rank is None:
+        return values
+    values = tf.cast(values, tf.float32)
     if rank == 1:
         return values
     axes = list(range(1, rank))
     if not masks:
         return tf.reduce_mean(values, axis=axes)
-    shown = tf.cast(tf.reduce_all(tf.stack([tf.cast(mask, tf.bool) for mask in masks]), axis=0), tf.float32)
-    return tf.math.divide_no_nan(tf.reduce_sum(values * shown, axis=axes), tf.reduce_sum(shown, axis=axes))
+    shown = tf.ones_like(values, tf.bool)
+    for mask in masks:
+        shown = tf.logical_and(shown, tf.cast(mask, tf.bool))
+    total = tf.reduce_sum(tf.where(shown, values, 0.0), axis=axes)
+    return tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(shown, tf.float32), axis=axes))
 
 
 def replay_metrics(model: Any, sight: Sight, problems: list[str]) -> dict[str, list[Any]]:
