@@ -43,7 +43,11 @@ def take(browser: Browser, url: str, height: int, theme: str) -> bytes:
     shot = watched.page.screenshot(animations="disabled", caret="hide")
     context.close()
     assert watched.errors == [], watched.errors
-    picture = Image.open(io.BytesIO(shot)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture = (
+        Image.open(io.BytesIO(shot))
+        .convert("RGB")
+        .quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+    )
     small = io.BytesIO()
     picture.save(small, "PNG", optimize=True)
     return small.getvalue()
