@@ -1114,6 +1114,8 @@ def test_many_steps_leave_nothing_behind(mode: dict[str, Any], tmp_path: Path):
     counts: list[tuple[int, int]] = []
 
     def count(model: Any) -> None:
+        # What still waits to be written is no growth.
+        assert callback._writer.flush(60)
         gc.collect()
         step = model.train_function
         counts.append((len(gc.get_objects()), len(step._layouts) + len(step._eager) + len(step._complaints)))

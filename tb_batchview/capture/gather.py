@@ -187,13 +187,21 @@ def replay_metrics(model: Any, sight: Sight, problems: list[str]) -> dict[str, l
             for args, kwargs in calls:
                 if not sight.all_belong((args, kwargs)):
                     raise ValueError("it is updated inside a loop or a branch of the graph")
-                state = metric.stateless_update_state(state, *args, **kwargs)
+                state = _shaped(metric, metric.stateless_update_state(state, *args, **kwargs))
         except Exception as error:
             problems.append(f"The metric {metric.name!r} has no value of its own for a batch: {error!r}.")
             continue
         if state is not None:
             states[str(place)] = list(state)
     return states
+
+
+def _shaped(metric: Any, state: Sequence[Any]) -> list[Any]:
+    """Give state its static shapes, which Keras up to 3.12 insists on."""
+    for value, variable in zip(state, metric.variables, strict=True):
+        if isinstance(value, tf.Tensor):
+            value.set_shape(variable.shape)
+    return list(state)
 
 
 def _check_state(metric: Any) -> None:
@@ -220,7 +228,7 @@ def read_metrics(model: Any, states: dict[str, list[Any]], problems: list[str]) 
     for place, metric in enumerate(keras_names.metrics(model)):
         if str(place) not in states:
             continue
-        result = metric.stateless_result(states[str(place)])
+        result = metric.stateless_result(_shaped(metric, states[str(place)]))
         values |= result if isinstance(result, dict) else {metric.name: result}
     tensors = {str(name): tf.convert_to_tensor(value) for name, value in values.items()}
     problems += [
