@@ -284,10 +284,9 @@ def test_keys_move_through_batches(watched: Watched, tensorboard: str) -> None:
 
     watched.page.keyboard.press("ArrowRight")
     expect(title).to_have_text("Batch 6")
-    watched.page.keyboard.press("ArrowLeft")
-    expect(title).to_have_text("Batch 5")
-    watched.page.keyboard.press("ArrowLeft")
-    expect(title).to_have_text("Batch 4")
+    for _ in range(3):  # faster than the answers
+        watched.page.keyboard.press("ArrowLeft")
+    expect(title).to_have_text("Batch 3")
 
 
 # -- runs made by hand -------------------------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ import type {
 export const POINTS = 1000;
 const WINDOWS = 200;
 
+// A key that is held down must not run on for long after it is let go.
+const MOST_OWED = 10;
+
 export class Store {
   live = true;
   visible = true;
@@ -61,6 +64,8 @@ export class Store {
   readonly samples: Pages<SamplesAnswer, Sample>;
   readonly classes: Pages<ClassesAnswer, ClassRow>;
   private dirty = false;
+  /** Steps asked for with the keys whose batch waits for an earlier answer; before (negative) or after. */
+  private owed = 0;
   /** Whether the table should go to the chosen batch: not when the reader has just sorted it to see its top. */
   private reveal = true;
 
@@ -83,7 +88,13 @@ export class Store {
     this.layers = new Resource(changed);
     this.layer = new Resource(changed);
     this.batches = new Pages((answer) => answer.rows, changed);
-    this.batch = new Pages((answer) => answer.samples, changed);
+    this.batch = new Pages(
+      (answer) => answer.samples,
+      () => {
+        changed();
+        this.takeStep();
+      },
+    );
     this.samples = new Pages((answer) => answer.samples, changed);
     this.classes = new Pages((answer) => answer.classes, changed);
   }
@@ -162,9 +173,29 @@ export class Store {
 
   /** Choose a batch; `row` is its place in the table when it was chosen there. */
   pick(batch: number, row: number | null = null): void {
+    this.owed = 0;
+    this.show(batch, row);
+  }
+
+  /** Go to the batch before or after; what is asked for faster than it is answered is made up for. */
+  stepBatch(by: -1 | 1): void {
+    this.owed = Math.max(-MOST_OWED, Math.min(MOST_OWED, this.owed + by));
+    this.takeStep();
+  }
+
+  private show(batch: number, row: number | null): void {
     this.batchRow = row;
     this.reveal = true;
     this.select({ batch });
+  }
+
+  /** Only the answer for a batch tells which ones are before and after it. */
+  private takeStep(): void {
+    const batch = this.batch.head;
+    if (this.owed === 0 || batch === null || batch.step !== this.step) return;
+    const step = this.owed < 0 ? batch.previous : batch.next;
+    this.owed = step === null ? 0 : this.owed - Math.sign(this.owed);
+    if (step !== null) this.show(step, null);
   }
 
   /** Take another run, phase or output: what was chosen inside the old one has no meaning there. */

@@ -83,6 +83,31 @@ test("the latest batch is shown until one is chosen", async () => {
   expect([store.step, written]).toEqual([417, [{ batch: "417" }]]);
 });
 
+test("keys pressed faster than batches are answered all count, over a gap in the steps too", async () => {
+  const steps = [10, 11, 14, 15, 16];
+  fakePlugin({
+    ...ROUTES,
+    batch: (query: URLSearchParams) => {
+      const place = steps.indexOf(Number(query.get("step")));
+      return {
+        ...BATCH,
+        step: steps[place],
+        previous: steps[place - 1] ?? null,
+        next: steps[place + 1] ?? null,
+      };
+    },
+  });
+  const { store } = makeStore({ batch: 16 });
+  store.want();
+  await vi.waitFor(() => expect(store.batch.head?.step).toBe(16));
+  for (const by of [-1, -1, -1, 1, -1] as const) store.stepBatch(by);
+  await vi.waitFor(() => expect(store.batch.head?.step).toBe(11));
+  for (const _ of [1, 2, 3]) store.stepBatch(-1);
+  await vi.waitFor(() => expect(store.batch.head?.step).toBe(10));
+  store.stepBatch(1);
+  await vi.waitFor(() => expect(store.batch.head?.step).toBe(11));
+});
+
 test("another run forgets what was chosen inside the old one", () => {
   fakePlugin(ROUTES);
   const { store } = makeStore({

@@ -31,14 +31,6 @@ function widen(store: Store): void {
   else store.select({ batch: null });
 }
 
-/** Go to the batch before or after the shown one. */
-export function stepBatch(store: Store, by: -1 | 1): void {
-  const batch = store.batch.head;
-  if (batch === null || batch.step !== store.step) return;
-  const step = by < 0 ? batch.previous : batch.next;
-  if (step !== null) store.pick(step);
-}
-
 /** Do what a key means; tells whether it meant something. `moveRow` moves in the tab's main table. */
 export function pressKey(
   store: Store,
@@ -48,7 +40,7 @@ export function pressKey(
 ): boolean {
   const tab = TABS[Number(key) - 1];
   if (tab !== undefined && /^[1-4]$/.test(key)) store.select({ tab });
-  else if (key === "ArrowLeft" || key === "ArrowRight") stepBatch(store, key === "ArrowLeft" ? -1 : 1);
+  else if (key === "ArrowLeft" || key === "ArrowRight") store.stepBatch(key === "ArrowLeft" ? -1 : 1);
   else if (key === "ArrowUp" || key === "ArrowDown") moveRow(key === "ArrowUp" ? -1 : 1);
   else if (key === "/") search();
   else if (key === "?") store.set({ help: true });
