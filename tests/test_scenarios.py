@@ -659,16 +659,18 @@ KINDS: dict[str, Any] = {
         for kind in KINDS
         for name, mode in (("graph", GRAPH), ("eager", EAGER), ("xla", XLA))
         # XLA takes long over some, and gives tf.random another seed each time.
-        if name != "xla" or kind in ("looped", "dict inputs")
+        if name != "xla" or kind == "dict inputs"
     ],
 )
 def test_models_of_every_kind_are_recorded_and_train_the_same(kind: Any, mode: dict[str, Any], tmp_path: Path):
     make, x, layers = kind
-    run = train_twice(lambda: compiled(make(), metrics=["accuracy"], **mode), feed(x, Y), tmp_path)
+    # Under XLA any layer looked at may change the last bit.
+    options: dict[str, Any] = {"layers": None} if mode is XLA else {}
+    run = train_twice(lambda: compiled(make(), metrics=["accuracy"], **mode), feed(x, Y), tmp_path, **options)
     batches = run.batches("train")
 
     assert [batch.size for batch in batches] == SIZES * 2
-    assert layers <= {name.split("/")[-1] for name in run.layers}
+    assert mode is XLA or layers <= {name.split("/")[-1] for name in run.layers}
     for start, batch in zip((0, 16, 32), batches, strict=False):
         np.testing.assert_array_equal(batch.targets.ravel(), Y[start : start + BATCH])
         right = batch.predictions.argmax(1) == batch.targets.ravel()
