@@ -3,7 +3,7 @@
 Each round runs every variant once, in turn and in one process, so that a slow
 moment of the machine hits all of them; reported is the median over the rounds
 of each variant's time divided by that of plain `fit` in the same round, with
-the least and the greatest. All that is recorded is written to disk.
+the quartiles. All that is recorded is written to disk within that time.
 
 Run: python benchmarks/overhead.py [--rounds N]
 """
@@ -86,8 +86,8 @@ VARIANTS: dict[str, Callbacks] = {
     "predict_on_batch in a callback": lambda log_dir, x: [PredictOnBatch(x, whole=False)],
     "predict in a callback": lambda log_dir, x: [PredictOnBatch(x, whole=True)],
 }
-# A hundred times slower than the rest: fewer steps tell as much.
-SLOW = {"predict in a callback": 10, "predict_on_batch in a callback": 2}
+# Many times slower than the rest: fewer rounds tell as much.
+SLOW_ROUNDS = {"predict in a callback": 2, "predict_on_batch in a callback": 3}
 
 
 def time_fit(model: Any, x: np.ndarray, y: np.ndarray, batch: int, callbacks: list[Any]) -> float:
@@ -115,28 +115,31 @@ def measure(case: str, rounds: int, variants: dict[str, Callbacks], folder: str)
         model = make_model()
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
         callbacks = make_callbacks(os.path.join(folder, str(len(fits))), x[:batch])
-        samples = len(x) // SLOW.get(name, 1)
-
-        fits[name] = functools.partial(time_fit, model, x[:samples], y[:samples], batch, callbacks)
+        fits[name] = functools.partial(time_fit, model, x, y, batch, callbacks)
         started = time.perf_counter()
         fits[name]()
         first[name] = time.perf_counter() - started
-    times: dict[str, list[float]] = {name: [] for name in fits}
-    for _ in range(rounds):
-        for name, fit in fits.items():
-            times[name].append(fit())
-    plain = times["plain fit"]
+    ratios: dict[str, list[float]] = {name: [] for name in fits}
+    plain: list[float] = []
+    for number in range(rounds):
+        names = [name for name in fits if number < SLOW_ROUNDS.get(name, rounds)]
+        # Each variant stands first as often as the others.
+        turn = number % len(names)
+        times = {name: fits[name]() for name in names[turn:] + names[:turn]}
+        plain.append(times["plain fit"])
+        for name, seconds in times.items():
+            ratios[name].append(seconds / times["plain fit"])
     return {
         "plain_ms_a_step": 1000 * statistics.median(plain),
         "first_fit_seconds": first,
-        "ratios": {name: sorted(mine / other for mine, other in zip(times[name], plain, strict=True)) for name in fits},
+        "ratios": {name: sorted(found) for name, found in ratios.items()},
     }
 
 
 def main() -> None:
     """Measure every case and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--json", help="write the figures to this file, too")
     arguments = parser.parse_args()
     found = {}
@@ -149,9 +152,9 @@ def main() -> None:
         print(f"\n{case}: plain fit {found[case]['plain_ms_a_step']:.2f} ms a step, {arguments.rounds} rounds")
         for name, ratios in found[case]["ratios"].items():
             compiling = found[case]["first_fit_seconds"][name]
+            low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
             print(
-                f"  {name:40} {statistics.median(ratios):6.2f}   ({ratios[0]:.2f} to {ratios[-1]:.2f}), "
-                f"first fit {compiling:.1f} s"
+                f"  {name:40} {statistics.median(ratios):6.2f}   ({low:.2f} to {high:.2f}), first fit {compiling:.1f} s"
             )
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
