@@ -6,7 +6,6 @@ they saw to `writer`, whose thread copies it from the device and writes it.
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -101,12 +100,12 @@ class BatchViewCallback(keras.callbacks.Callback):
             )
         self.layers = _check_layers(layers)
         self.histogram_freq = _check_count("histogram_freq", histogram_freq, least=0)
-        self.update_freq = _check_count("update_freq", update_freq, least=1)
         self._record = _check_record(record)
         self._writer = BatchWriter(
             log_dir,
             class_names=class_names,
             task=task,
+            update_freq=update_freq,
             top_k=top_k,
             max_pending_mb=max_pending_mb,
             on_full=on_full,
@@ -116,9 +115,6 @@ class BatchViewCallback(keras.callbacks.Callback):
         self._epoch = 0
         # The batch of the epoch that Keras named last, by phase.
         self._batch = dict.fromkeys(PHASES, 0)
-        # Counted on the writer's thread, which alone knows how many batches
-        # a call with steps_per_execution had.
-        self._counts = {phase: itertools.count() for phase in PHASES}
         self._fitting = False
 
     def set_model(self, model: Any) -> None:
@@ -220,7 +216,7 @@ class BatchViewCallback(keras.callbacks.Callback):
             step.leave(self)
 
     def _submit(self, phase: str, observations: list[Observation]) -> None:
-        epoch, first, count = self._epoch, self._batch[phase], self._counts[phase]
+        epoch, first = self._epoch, self._batch[phase]
 
         def make_records() -> Iterator[BatchRecord]:
             batches = ((observation, seen) for observation in observations for seen in observation.read())
@@ -237,7 +233,7 @@ class BatchViewCallback(keras.callbacks.Callback):
                     wall_time=observation.wall_time,
                     loss=seen.loss,
                     metrics=seen.metrics,
-                    outputs=seen.outputs if next(count) % self.update_freq == 0 else {},
+                    outputs=seen.outputs,
                     layers={
                         name: summary
                         for name, summary in seen.layers.items()

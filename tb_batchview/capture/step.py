@@ -291,8 +291,10 @@ class TappedStep:
 
     def _report(self, tap: Tap) -> None:
         for recorder in self._recorders:
+            if not recorder.histogram_freq or not isinstance(recorder.layers, list):
+                continue  # "auto", "all" and None match whatever there is.
             try:
-                select_layers(self.model, recorder.layers if recorder.histogram_freq else None)
+                select_layers(self.model, recorder.layers)
             except ArgumentError as error:  # The model is built by now: they will not come.
                 tap.problems.append(str(error))
         for problem in tap.problems:

@@ -1,9 +1,9 @@
 """Watches one training or evaluation step while Python runs it.
 
 Between `__enter__` and `__exit__` of a `Tap` (the trace of a graph, or one
-eager step) methods of the model, its losses, metrics, layers and optimizer
-are shadowed in the instances' own `__dict__`. The shadows only remember the
-tensors that pass: they add no operation and return the very same objects, so
+eager step) methods of the model, its losses, metrics and layers are shadowed
+in the instances' own `__dict__`. The shadows only remember the tensors that
+pass: they add no operation and return the very same objects, so
 that the step computes what it always did. `step` makes a Tap around the
 user's step and asks it afterwards what it saw.
 """
