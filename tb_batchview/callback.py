@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from tb_batchview.capture import Observation, TappedStep, install, read_predictions, select_layers
+from tb_batchview.capture import BACKENDS, Observation, TappedStep, install, read_predictions, select_layers
 from tb_batchview.errors import ArgumentError, BatchViewError
 from tb_batchview.records import PHASES, BatchRecord
 from tb_batchview.writer import BatchWriter
@@ -75,7 +75,8 @@ class BatchViewCallback(keras.callbacks.Callback):
 
     Raises:
         ArgumentError: (a `ValueError`) An argument is not what it must be.
-        BatchViewError: Keras runs on another backend than TensorFlow.
+        BatchViewError: Keras runs on another backend than TensorFlow, JAX and
+            PyTorch.
     """
 
     def __init__(
@@ -93,9 +94,9 @@ class BatchViewCallback(keras.callbacks.Callback):
         on_full: str = "wait",
     ) -> None:
         super().__init__()
-        if keras.backend.backend() != "tensorflow":
+        if keras.backend.backend() not in BACKENDS:
             raise BatchViewError(
-                "BatchViewCallback needs Keras on the TensorFlow backend. Received: backend="
+                f"BatchViewCallback needs Keras on one of the backends {', '.join(BACKENDS)}. Received: backend="
                 f"{keras.backend.backend()!r}. Use BatchWriter in a training loop of your own."
             )
         self.layers = _check_layers(layers)
@@ -208,7 +209,8 @@ class BatchViewCallback(keras.callbacks.Callback):
             self._begin(phase)
             step = self._steps.get(phase)
         if step is not None:
-            step.arm(self)
+            # Keras' own loops tell callbacks how many steps there are to be.
+            step.arm(self, fitting="steps" in (self.params or {}))
 
     def _end(self, phase: str) -> None:
         step = self._steps.get(phase)

@@ -11,11 +11,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tb_batchview.capture.gather import at_path, name_outputs
+from tb_batchview.capture.gather import at_path, is_recordable, name_outputs
 from tb_batchview.capture.hints import read_loss_hint
 from tb_batchview.capture.layers import select_layers, walk_layers
-from tb_batchview.capture.pack import can_pack, pack, read_mark, unpack
-from tb_batchview.capture.summary import BINS, SummaryLayout, decode_summary, plan_sampling, summarise
+from tb_batchview.capture.summary import BINS, decode_summary, plan_sampling, summarise
+from tb_batchview.capture.tf_pack import pack, read_mark, unpack
+from tb_batchview.capture.thin import MAX_VALUES, choose_positions, thin
 from tests import models
 
 DTYPES = ("float16", "float32", "float64", "bool", "int8", "uint8", "int16", "int32", "int64", "uint16", "uint32")
@@ -64,10 +65,10 @@ def test_sizes_known_only_at_run_time_are_packed_too(jit_compile: bool):
 
 
 def test_what_has_no_dense_numbers_cannot_be_packed():
-    assert not can_pack(tf.constant(["a"]))
-    assert not can_pack(tf.ragged.constant([[1], [2, 3]]))
-    assert not can_pack(tf.sparse.from_dense([[1, 0]]))
-    assert not can_pack(None)
+    assert not is_recordable(tf.constant(["a"]))
+    assert not is_recordable(tf.ragged.constant([[1], [2, 3]]))
+    assert not is_recordable(tf.sparse.from_dense([[1, 0]]))
+    assert not is_recordable(None)
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=3))
@@ -82,14 +83,11 @@ def test_sampling_sees_every_channel_equally_often(sizes: list[int]):
 
 
 def summary_of(values: np.ndarray, *, jit_compile: bool = False) -> Any:
-    layouts: list[SummaryLayout] = []
-
     @tf.function(jit_compile=jit_compile)
     def step(tensor: Any) -> Any:
-        vector, layouts[:] = summarise({"layer": tensor})
-        return vector
+        return summarise({"layer": tensor})["layer"]
 
-    return decode_summary(step(tf.constant(values)).numpy(), layouts[0])
+    return decode_summary(step(tf.constant(values)).numpy())
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -215,3 +213,74 @@ def test_what_belongs_to_an_output_is_found_by_name_path_or_for_all():
     assert at_path(5, (1,), "b") == 5
     assert at_path([5], (), "b") == 5
     assert at_path({"x": 1}, ("a",), "a") is None
+
+
+@given(st.integers(1, 100_000), st.integers(1, 4096))
+def test_positions_are_spread_over_all_and_none_twice(count: int, kept: int):
+    chosen = choose_positions(count, kept)
+
+    assert min(kept, count) / 2 <= len(chosen) <= kept
+    assert (np.diff(chosen) > 0).all()
+    assert chosen[0] >= 0
+    assert chosen[-1] < count
+    width = -(-count // kept)
+    np.testing.assert_array_equal(chosen // width, np.arange(len(chosen)))  # One of each stratum.
+
+
+def test_positions_of_a_count_known_late_are_the_same():
+    for count, kept in ((5, 10), (1000, 64), (65536, 195)):
+        late = np.asarray(choose_positions(tf.constant(count), kept))
+        assert len(late) == len(choose_positions(count, kept))
+        assert np.abs(late - choose_positions(count, kept)).max() <= 1  # float32 against float64.
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("targets_shape", [(40, 40), (40, 40, 1), (40, 40, 5)])
+def test_large_outputs_keep_the_same_positions_of_predictions_and_targets(
+    targets_shape: tuple[int, ...], jit_compile: bool, known: bool
+):
+    # Every value tells its position.
+    places = np.arange(1600, dtype="float32").reshape(40, 40)
+    predictions = np.broadcast_to(places[None, :, :, None], (2, 40, 40, 5))
+    targets = np.broadcast_to(places.reshape(40, 40, *[1] * (len(targets_shape) - 2)), (2, *targets_shape))
+    shape = [40, 40] if known else [None, None]
+    problems: list[str] = []
+
+    @tf.function(
+        jit_compile=jit_compile,
+        input_signature=[
+            tf.TensorSpec([None, *shape, 5]),
+            tf.TensorSpec([None, *shape, *targets_shape[2:]]),
+        ],
+    )
+    def step(first: Any, second: Any) -> Any:
+        return thin("mask", {"predictions": first, "targets": second, "sample_loss": 1}, problems)
+
+    found = step(tf.constant(predictions), tf.constant(targets))
+
+    kept = found["predictions"].shape[1]
+    assert MAX_VALUES // 5 // 2 <= kept <= MAX_VALUES // 5
+    assert found["predictions"].shape == (2, kept, 5)
+    assert found["targets"].shape == (2, kept, *targets_shape[2:])
+    expected = found["predictions"].numpy()[0, :, 0]
+    np.testing.assert_array_equal(found["targets"].numpy().reshape(2, kept, -1)[1, :, 0], expected)
+    assert len(set(expected)) == kept
+    assert problems[:1] == [
+        "The predictions of output 'mask' are large: at most 819 positions of each sample are recorded. "
+        "Its losses are of all."
+    ]
+
+
+def test_small_outputs_and_one_decision_per_sample_are_kept_whole():
+    for shape in ((2, 100_000), (2, 8, 512), (2,)):
+        fields = {"predictions": tf.zeros(shape)}
+        assert thin("scores", fields, []) is fields
+
+
+def test_large_targets_of_other_positions_are_left_out_and_named():
+    problems: list[str] = []
+    found = thin("mask", {"predictions": tf.zeros((2, 90, 90)), "targets": tf.zeros((2, 80, 80))}, problems)
+
+    assert list(found) == ["predictions"]
+    assert problems[0].startswith("The targets of output 'mask' are large and have other positions")

@@ -26,7 +26,7 @@ LIGHT_TENSORBOARD = {
     "tensorboard.util.tb_logging",
 }
 PROTO = {"tensorboard.compat.proto"}
-KERAS = {"keras", "tensorflow"}
+KERAS = {"keras", "tensorflow", "jax", "torch"}
 
 # module (or package): (which of ours, which of others) it may import, besides numpy and the standard library.
 TABLE: dict[str, tuple[set[str], set[str]]] = {

@@ -5,8 +5,9 @@ The only part that knows how Keras hands tensors over. `callback` calls
 every private name of Keras that is used.
 """
 
+from tb_batchview.capture.install import BACKENDS as BACKENDS
+from tb_batchview.capture.install import install as install
 from tb_batchview.capture.layers import select_layers as select_layers
 from tb_batchview.capture.observation import Observation as Observation
 from tb_batchview.capture.step import TappedStep as TappedStep
-from tb_batchview.capture.step import install as install
 from tb_batchview.capture.step import read_predictions as read_predictions

@@ -9,13 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
+import keras
+from keras import ops
 
-from tb_batchview.capture import keras_names
+from tb_batchview.capture import arrays, keras_names
 from tb_batchview.capture.hints import read_loss_hint
+from tb_batchview.capture.summary import rank_of
 from tb_batchview.capture.tap import Sight
+from tb_batchview.capture.thin import thin
 from tb_batchview.tasks import TaskHint
+
+_DTYPES = {"bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"}
+_DTYPES |= {"float16", "bfloat16", "float32", "float64"}
+
+
+def is_recordable(value: Any) -> bool:
+    """Tell whether a tensor can be recorded: dense, numeric, rank known."""
+    if not arrays.is_array(value) or rank_of(value) is None:
+        return False
+    return keras.backend.standardize_dtype(value.dtype) in _DTYPES
 
 
 def describe(value: Any) -> str:
@@ -37,9 +49,10 @@ def gather(model: Any, sight: Sight, problems: list[str]) -> tuple[dict[str, Any
     """
     tensors: dict[str, Any] = {}
     # The step of a GAN, say, shows nothing but what it was given.
-    batched = [leaf for leaf in tf.nest.flatten([sight.inputs, sight.batch]) if sight.belongs(leaf) and leaf.shape.rank]
-    if batched:
-        tensors["size"] = tf.shape(batched[0])[0]
+    shown = keras.tree.flatten([sight.inputs, sight.batch])
+    batched = next((leaf for leaf in shown if sight.belongs(leaf) and rank_of(leaf)), None)
+    if batched is not None:
+        tensors["size"] = ops.convert_to_tensor(ops.shape(batched)[0], "int32")
     if sight.loss is not None:
         tensors["loss"] = sight.loss
     outputs, hints = gather_outputs(model, sight, problems)
@@ -61,16 +74,16 @@ def gather_outputs(
     for path, (name, predictions) in name_outputs(model, inputs.get("y_pred")).items():
         if not sight.belongs(predictions):
             continue
-        if predictions.shape.rank == 0:
+        if rank_of(predictions) == 0:
             problems.append(not_per_sample(name, "predictions"))
             continue
         fields = {"predictions": predictions}
         for field, source in (("targets", inputs.get("y")), ("sample_weight", inputs.get("sample_weight"))):
             value = at_path(source, path, name)
-            if sight.belongs(value) and value.shape.rank != 0:
+            if sight.belongs(value) and rank_of(value) != 0:
                 fields[field] = value if field == "targets" else per_sample(value)
         loss, losses_seen = by_path.get(path, (None, None))
-        if losses_seen is not None and losses_seen.shape.rank == 0:
+        if losses_seen is not None and rank_of(losses_seen) == 0:
             problems.append(
                 f"The loss {keras_names.loss_function(loss)[0]!r} returns a single number: there is no loss per sample."
             )
@@ -78,7 +91,7 @@ def gather_outputs(
             fields["sample_loss"] = per_sample(losses_seen, _masks(losses_seen, predictions))
         if loss is not None:
             hints[name] = read_loss_hint(loss)
-        outputs[name] = fields
+        outputs[name] = thin(name, fields, problems)
     return outputs, hints
 
 
@@ -139,7 +152,7 @@ def not_per_sample(output: str, field: str) -> str:
 def _masks(losses: Any, predictions: Any) -> list[Any]:
     """Return Keras' masks of padding and ignored classes, as `Loss` does."""
     masks = [keras_names.mask_of(losses), keras_names.mask_of(predictions)]
-    return [mask for mask in masks if mask is not None and mask.shape.rank == losses.shape.rank]
+    return [mask for mask in masks if mask is not None and rank_of(mask) == rank_of(losses)]
 
 
 def per_sample(values: Any, masks: Sequence[Any] = ()) -> Any:
@@ -150,90 +163,17 @@ def per_sample(values: Any, masks: Sequence[Any] = ()) -> Any:
             left as they are, and cannot be packed.
         masks: Shaped like the values; what one of them hides does not count.
     """
-    rank = values.shape.rank
+    rank = rank_of(values)
     if rank is None:
         return values
-    values = tf.cast(values, tf.float32)
+    values = ops.cast(values, "float32")
     if rank == 1:
         return values
     axes = list(range(1, rank))
     if not masks:
-        return tf.reduce_mean(values, axis=axes)
-    shown = tf.ones_like(values, tf.bool)
+        return ops.mean(values, axis=axes)
+    shown = ops.ones_like(values, "bool")
     for mask in masks:
-        shown = tf.logical_and(shown, tf.cast(mask, tf.bool))
-    total = tf.reduce_sum(tf.where(shown, values, 0.0), axis=axes)
-    return tf.math.divide_no_nan(total, tf.reduce_sum(tf.cast(shown, tf.float32), axis=axes))
-
-
-def replay_metrics(model: Any, sight: Sight, problems: list[str]) -> dict[str, list[Any]]:
-    """Compute the state that each metric would have after this batch alone.
-
-    The calls that the step made are made again on fresh state, without
-    touching the metric's own (`Metric.stateless_update_state`,
-    https://keras.io/api/metrics/base_metric).
-
-    Returns:
-        States by the place of the metric. A metric that cannot be replayed is
-        left out, with a sentence in `problems`.
-    """
-    states: dict[str, list[Any]] = {}
-    for place, metric in enumerate(keras_names.metrics(model)):
-        calls = sight.metric_calls.get(id(metric), [])
-        try:
-            if calls:
-                _check_state(metric)
-            state = metric.stateless_reset_state() if calls else None
-            for args, kwargs in calls:
-                if not sight.all_belong((args, kwargs)):
-                    raise ValueError("it is updated inside a loop or a branch of the graph")
-                state = _shaped(metric, metric.stateless_update_state(state, *args, **kwargs))
-        except Exception as error:
-            problems.append(f"The metric {metric.name!r} has no value of its own for a batch: {error!r}.")
-            continue
-        if state is not None:
-            states[str(place)] = list(state)
-    return states
-
-
-def _shaped(metric: Any, state: Sequence[Any]) -> list[Any]:
-    """Give state its static shapes, which Keras up to 3.12 insists on."""
-    for value, variable in zip(state, metric.variables, strict=True):
-        if isinstance(value, tf.Tensor):
-            value.set_shape(variable.shape)
-    return list(state)
-
-
-def _check_state(metric: Any) -> None:
-    """Refuse a metric that an update on fresh state would change."""
-    for inner in (metric, *getattr(metric, "metrics", ())):
-        own = keras_names.own_attributes(inner)
-        kinds = (tf.Variable, list, dict, set, np.ndarray) if own is not None else (tf.Variable,)
-        held = vars(inner).items() if own is None else own.items()
-        names = [name for name, value in held if isinstance(value, kinds)]
-        if names:
-            raise ValueError(
-                f"{inner.name!r} keeps its state in {', '.join(names)}, which Keras does not know of; use "
-                "add_variable, and tuples for constants"
-            )
-
-
-def read_metrics(model: Any, states: dict[str, list[Any]], problems: list[str]) -> dict[str, Any]:
-    """Turn the states of `replay_metrics` into values.
-
-    Returns:
-        Scalars by Keras' names.
-    """
-    values: dict[str, Any] = {}
-    for place, metric in enumerate(keras_names.metrics(model)):
-        if str(place) not in states:
-            continue
-        result = metric.stateless_result(_shaped(metric, states[str(place)]))
-        values |= result if isinstance(result, dict) else {metric.name: result}
-    tensors = {str(name): tf.convert_to_tensor(value) for name, value in values.items()}
-    problems += [
-        f"The metric {name!r} is not a single number and is not recorded."
-        for name, value in tensors.items()
-        if value.shape.rank != 0
-    ]
-    return {name: value for name, value in tensors.items() if value.shape.rank == 0}
+        shown = ops.logical_and(shown, ops.cast(mask, "bool"))
+    total = ops.sum(ops.where(shown, values, 0.0), axis=axes)
+    return ops.divide_no_nan(total, ops.sum(ops.cast(shown, "float32"), axis=axes))

@@ -7,11 +7,11 @@ attribute and the Keras versions it was read in.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
-import tensorflow as tf
 
 from tb_batchview.errors import BatchViewError
 
@@ -71,6 +71,41 @@ def convert_optionals(model: Any, function: Callable[[Any], Any]) -> Callable[[A
     """Wrap `function` so that it gets None for absent optional inputs."""
     convert = getattr(model, "_autoconvert_optionals", None)
     return function if convert is None else convert(function)
+
+
+# `JAXTrainer._make_function`: since 3.6 (Keras on JAX).
+def make_jax_step(model: Any, phase: str, step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Compile a step of a state and a batch as Keras compiles the model's own.
+
+    Args:
+        model: A model of Keras on JAX.
+        phase: "train" or "validation".
+        step: Takes what the model's own step takes, and returns a pair with
+            the state as its second.
+    """
+    if not hasattr(model, "_make_function"):
+        raise BatchViewError(
+            f"Keras {keras.__version__} on JAX does not let a step be wrapped. Use Keras 3.8 or newer. "
+            "Training is not touched."
+        )
+    if getattr(keras.config, "is_nnx_enabled", lambda: False)():
+        raise BatchViewError(
+            "Keras on JAX with NNX is not supported: its steps are compiled from the model's class. "
+            "Training is not touched."
+        )
+    made: list[Callable[[Any, Any], Any]] = []
+    current = step_function(model, phase)
+    shadows = {STEP_ATTRIBUTE[phase]: step, "_make_function": lambda function, *_, **__: made.append(function)}
+    before = {name: model.__dict__[name] for name in shadows if name in model.__dict__}
+    model.__dict__.update(shadows)
+    try:
+        {"train": model.make_train_function, "validation": model.make_test_function}[phase](force=True)
+    finally:
+        for name in shadows:
+            model.__dict__.pop(name, None)
+        model.__dict__.update(before)
+        set_step_function(model, phase, current)
+    return made[0]
 
 
 # `Trainer._compile_loss`, a CompileLoss with `_flat_losses` (before 3.5
@@ -144,8 +179,21 @@ def own_attributes(metric: Any) -> dict[str, Any] | None:
     classes = [kind for kind in type(metric).__mro__ if kind.__module__.startswith("keras.src.")]
     if classes[0] is not keras.metrics.Metric:
         return None
-    known = vars(keras.metrics.Metric(name="plain"))
-    return {name: value for name, value in vars(metric).items() if name not in known}
+    return {name: value for name, value in vars(metric).items() if name not in _plain_attributes()}
+
+
+@functools.cache
+def _plain_attributes() -> frozenset[str]:
+    return frozenset(vars(keras.metrics.Metric(name="plain")))
+
+
+def hidden_state_kinds() -> tuple[type, ...]:
+    """Return the backend's classes that hold state outside Keras' variables."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return (tf.Variable,)
+    return ()
 
 
 # `Layer.quantized_call` replaces `call` in a quantised layer (3.3 to 3.15).
@@ -167,6 +215,8 @@ def makes_layers_late(layer: Any) -> bool:
 # first step counts as one that runs in a loop.
 def is_building() -> bool:
     """Tell whether Keras is running layers on symbols only."""
+    if keras.backend.backend() == "jax":
+        return False  # All of its steps run in such a scope; models are built before.
     try:
         from keras.src.backend.common.stateless_scope import in_stateless_scope
     except ImportError:
@@ -190,27 +240,6 @@ def is_normalization(layer: Any) -> bool:
     return ".normalization." in type(layer).__module__ or "Normalization" in type(layer).__name__
 
 
-def check_strategy(model: Any) -> None:
-    """Refuse the distribution strategies whose steps cannot be watched.
-
-    Raises:
-        BatchViewError: Naming the strategy.
-    """
-    strategy = model.distribute_strategy
-    if strategy.num_replicas_in_sync == 1 and not _spans_workers(strategy):
-        return
-    if type(strategy) is tf.distribute.MirroredStrategy and not model.run_eagerly:
-        return
-    raise BatchViewError(
-        f"{type(strategy).__name__} with {strategy.num_replicas_in_sync} replicas is not supported"
-        f"{' in eager mode' if model.run_eagerly else ''}; MirroredStrategy in graph mode is. Training is not touched."
-    )
-
-
-def _spans_workers(strategy: Any) -> bool:
-    return isinstance(strategy, (tf.distribute.MultiWorkerMirroredStrategy, tf.distribute.ParameterServerStrategy))
-
-
 # `tf.function`'s `python_function` (public) and `_jit_compile`, `_autograph`
 # of TensorFlow 2.16 to 2.21; without the latter two their defaults hold.
 def undecorated_step(step: Any) -> Callable[[Any], Any] | None:
@@ -221,6 +250,8 @@ def undecorated_step(step: Any) -> Callable[[Any], Any] | None:
 
 def decorate_alike(step: Any, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Make a tf.function of `function` with the options of `step`."""
+    import tensorflow as tf
+
     decorated: Callable[[Any], Any] = tf.function(
         function,
         jit_compile=getattr(step, "_jit_compile", None),

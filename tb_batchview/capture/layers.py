@@ -32,27 +32,6 @@ _PASSIVE = (
 )
 
 
-# Sums and products that TensorFlow's optimizer may write anew as one sum
-# (grappler's arithmetic_optimizer: AddOpsRewrite, HoistCommonFactor and
-# MinimizeBroadcasts), but only while nobody else looks at the inner one.
-_SUMS = ("Add", "AddV2", "AddN")
-_PRODUCTS = ("Mul", "Div", "RealDiv")
-_SIZES = ("Shape", "ShapeN", "Rank", "Size")
-
-
-def is_merged(output: Any) -> bool:
-    """Tell whether looking at a layer's output could change the last bit.
-
-    Args:
-        output: A tensor of a graph whose step is complete.
-    """
-    made_by = output.op.type
-    used_by = [operation.type for operation in output.consumers() if operation.type not in _SIZES]
-    if len(used_by) != 1:
-        return False
-    return (used_by[0] in _SUMS and made_by in _SUMS + _PRODUCTS) or (used_by[0] == made_by == "Mul")
-
-
 def walk_layers(model: Any) -> dict[str, Any]:
     """Name every layer of a model.
 

@@ -11,8 +11,9 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
+from tb_batchview.capture import arrays
 from tb_batchview.records import Array, LayerSummary
 
 BINS = 30
@@ -22,18 +23,6 @@ VALUES_PER_SAMPLE = 512
 # Layers with more units than this have no mean per unit.
 MAX_UNITS = 1024
 _FIGURES = 7
-
-
-class SummaryLayout(NamedTuple):
-    """How the numbers of one layer lie in its vector."""
-
-    name: str
-    units: int
-
-    @property
-    def length(self) -> int:
-        """Numbers in the vector."""
-        return _FIGURES + BINS + self.units
 
 
 class Sampling(NamedTuple):
@@ -79,111 +68,126 @@ def plan_sampling(shape: tuple[int | None, ...]) -> Sampling | None:
     return Sampling(stride, count, units)
 
 
-def summarise(values: dict[str, Any]) -> tuple[Any, list[SummaryLayout]]:
-    """Add the figures of layers' outputs to the graph.
+def summarise(values: dict[str, Any]) -> dict[str, Any]:
+    """Compute the figures of layers' outputs, in the graph if there is one.
 
     Args:
         values: By layer, tensors of shape (samples, ...), real numbers of any
             dtype.
 
     Returns:
-        A float32 vector of the layers' figures one after another, and how they
-        lie in it.
+        By layer, the figures as a float32 vector: `decode_summary` reads it.
     """
     samplings = {name: _plan(value) for name, value in values.items()}
     samples = {name: _sample(value, samplings[name]) for name, value in values.items()}
-    totals = {name: tf.reduce_sum(sample) for name, sample in samples.items()}
+    totals = {name: ops.sum(sample) for name, sample in samples.items()}
 
     def plainly() -> Any:
-        return tf.concat([_summarise_finite(samples[name], totals[name], samplings[name]) for name in values], 0)
+        return {name: _summarise_finite(samples[name], totals[name], samplings[name]) for name in values}
 
     def carefully() -> Any:
-        return tf.concat([_summarise_any(samples[name], samplings[name]) for name in values], 0)
+        return {name: _summarise_any(samples[name], samplings[name]) for name in values}
 
     # Looking at each value for NaN doubles the cost. A sum shows whether it is
     # needed; one that overflows asks for it in vain, which does no harm.
-    all_finite = tf.math.is_finite(tf.add_n(list(totals.values())))
-    return tf.cond(all_finite, plainly, carefully), [
-        SummaryLayout(name, sampling.units) for name, sampling in samplings.items()
-    ]
+    all_finite = ops.isfinite(sum(totals.values()))
+    figures: dict[str, Any] = arrays.choose(all_finite, plainly, carefully)
+    return figures
+
+
+def figures_of(value: Any) -> int:
+    """Return how many figures `summarise` has for a layer's output."""
+    return _FIGURES + BINS + _plan(value).units
 
 
 def _plan(values: Any) -> Sampling:
-    shape = (None, None) if values.shape.rank is None else tuple(values.shape.as_list())
-    return plan_sampling(shape) or Sampling(1, 0, 0)
+    rank = rank_of(values)
+    return plan_sampling((None, None) if rank is None else tuple(values.shape)) or Sampling(1, 0, 0)
+
+
+def rank_of(value: Any) -> int | None:
+    """Return how many dimensions a tensor has; None if that is unknown."""
+    shape = value.shape
+    return shape.rank if hasattr(shape, "rank") else len(shape)
 
 
 def _sample(values: Any, sampling: Sampling) -> Any:
     if not sampling.values:
-        return tf.cast(tf.reshape(values, [-1]), tf.float32)
+        return ops.cast(ops.reshape(values, [-1]), "float32")
     features = math.prod(values.shape[1:])
-    chosen = tf.reshape(values, [-1, features])[:, :: sampling.stride][:, : sampling.values]
-    return tf.cast(chosen, tf.float32)
+    chosen = ops.reshape(values, [-1, features])[:, :: sampling.stride][:, : sampling.values]
+    return ops.cast(chosen, "float32")
+
+
+def _size(sample: Any) -> Any:
+    size = ops.size(sample)
+    return ops.cast(size, "float32")
 
 
 def _summarise_finite(sample: Any, total: Any, sampling: Sampling) -> Any:
-    seen = tf.cast(tf.size(sample), tf.float32)
+    seen = _size(sample)
     # An empty batch has figures too: 0 values, and 0 for the rest.
-    divisor = tf.maximum(seen, 1.0)
+    divisor = ops.maximum(seen, 1.0)
     mean = total / divisor
-    variance = tf.reduce_sum(tf.math.squared_difference(sample, mean)) / divisor
-    low, high = tf.reduce_min(sample), tf.reduce_max(sample)
-    zeros = tf.reduce_sum(tf.cast(tf.equal(sample, 0.0), tf.float32)) / divisor
-    figures = tf.stack([seen, mean, tf.sqrt(variance), low, high, zeros, tf.zeros([])])
+    variance = ops.sum(ops.square(sample - mean)) / divisor
+    low, high = _extremes(sample)
+    zeros = ops.sum(ops.cast(ops.equal(sample, 0.0), "float32")) / divisor
+    figures = ops.stack([seen, mean, ops.sqrt(variance), low, high, zeros, ops.zeros([], "float32")])
     scale = BINS / (high - low)
     # All values in one place: the range is nothing, or more than a float32.
-    scale = tf.where(tf.math.is_finite(scale), scale, 0.0)
-    parts = [figures, _count(tf.cast((sample - low) * scale, tf.int32), BINS)]
+    scale = ops.where(ops.isfinite(scale), scale, 0.0)
+    parts = [figures, _count(ops.cast((sample - low) * scale, "int32"), BINS)]
     if sampling.units:
-        parts.append(_in_order(tf.reduce_mean(tf.reshape(sample, [-1, sampling.units]), 0), sampling))
-    return tf.concat(parts, 0)
+        parts.append(_in_order(ops.mean(ops.reshape(sample, [-1, sampling.units]), 0), sampling))
+    return ops.concatenate(parts, 0)
 
 
 def _summarise_any(sample: Any, sampling: Sampling) -> Any:
-    finite = tf.math.is_finite(sample)
-    clean = tf.where(finite, sample, 0.0)
-    seen = tf.cast(tf.size(sample), tf.float32)
-    kept = tf.reduce_sum(tf.cast(finite, tf.float32))
-    divisor = tf.maximum(kept, 1.0)
-    mean = tf.reduce_sum(clean / divisor)
-    variance = tf.reduce_sum(tf.where(finite, tf.square(clean - mean) / divisor, 0.0))
+    finite = ops.isfinite(sample)
+    clean = ops.where(finite, sample, 0.0)
+    seen = _size(sample)
+    kept = ops.sum(ops.cast(finite, "float32"))
+    divisor = ops.maximum(kept, 1.0)
+    mean = ops.sum(clean / divisor)
+    variance = ops.sum(ops.where(finite, ops.square(clean - mean) / divisor, 0.0))
     # With no finite value at all these stay at infinity, and the width at 1.
-    low = tf.reduce_min(tf.where(finite, sample, math.inf))
-    high = tf.reduce_max(tf.where(finite, sample, -math.inf))
-    zeros = tf.reduce_sum(tf.cast(finite & (sample == 0.0), tf.float32)) / divisor
-    figures = tf.stack([seen, mean, tf.sqrt(variance), low, high, zeros, seen - kept])
+    low = _extremes(ops.where(finite, sample, math.inf))[0]
+    high = _extremes(ops.where(finite, sample, -math.inf))[1]
+    zeros = ops.sum(ops.cast(ops.logical_and(finite, ops.equal(sample, 0.0)), "float32")) / divisor
+    figures = ops.stack([seen, mean, ops.sqrt(variance), low, high, zeros, seen - kept])
     # Halves, since the range of two float32 may be more than one.
-    width = tf.where(high > low, (high / 2 - low / 2) / BINS, 1.0)
-    place = tf.clip_by_value((clean / 2 - low / 2) / width, 0.0, BINS - 1.0)
-    valid = finite & tf.math.is_finite(place)
+    width = ops.where(high > low, (high / 2 - low / 2) / BINS, 1.0)
+    place = ops.clip((clean / 2 - low / 2) / width, 0.0, BINS - 1.0)
+    valid = ops.logical_and(finite, ops.isfinite(place))
     # What is left out is counted in a place of its own.
-    place = tf.cast(tf.where(valid, place, float(BINS)), tf.int32)
+    place = ops.cast(ops.where(valid, place, float(BINS)), "int32")
     parts = [figures, _count(place, BINS + 1)[:BINS]]
     if sampling.units:
-        weights = tf.reshape(tf.cast(finite, tf.float32), [-1, sampling.units])
-        sums = tf.reduce_sum(tf.reshape(clean, [-1, sampling.units]), 0)
-        parts.append(_in_order(sums / tf.maximum(tf.reduce_sum(weights, 0), 1.0), sampling))
-    return tf.concat(parts, 0)
+        weights = ops.reshape(ops.cast(finite, "float32"), [-1, sampling.units])
+        sums = ops.sum(ops.reshape(clean, [-1, sampling.units]), 0)
+        parts.append(_in_order(sums / ops.maximum(ops.sum(weights, 0), 1.0), sampling))
+    return ops.concatenate(parts, 0)
+
+
+def _extremes(sample: Any) -> tuple[Any, Any]:
+    # The initial value is what TensorFlow returns for an empty batch anyway;
+    # the others refuse one without.
+    return ops.min(sample, initial=math.inf), ops.max(sample, initial=-math.inf)
 
 
 def _count(place: Any, size: int) -> Any:
     # What overflowed is no place at all, and a negative one would stop the
     # training.
-    place = tf.clip_by_value(place, 0, size - 1)
-    # The raw op: the only count that is fast with and without XLA;
-    # tf.math.bincount needs a constant size there and has none.
-    return tf.raw_ops.DenseBincount(
-        input=tf.reshape(place, [-1]), size=size, weights=tf.constant([], tf.float32), binary_output=False
-    )
+    return arrays.count(ops.clip(place, 0, size - 1), size)
 
 
 def _in_order(means: Any, sampling: Sampling) -> Any:
     # The i-th value of a round belongs to channel i * stride modulo channels.
     order = np.argsort(np.arange(sampling.units) * sampling.stride % sampling.units)
-    return tf.gather(means, order.astype(np.int32))
+    return ops.take(means, order.astype(np.int32), axis=0)
 
 
-def decode_summary(vector: Array, layout: SummaryLayout) -> LayerSummary:
+def decode_summary(vector: Array) -> LayerSummary:
     """Read the numbers that `summarise` computed."""
     count, mean, std, low, high, zeros, nonfinite = (float(figure) for figure in vector[:_FIGURES])
     empty = nonfinite >= count
@@ -196,5 +200,5 @@ def decode_summary(vector: Array, layout: SummaryLayout) -> LayerSummary:
         zero_fraction=math.nan if empty else zeros,
         nonfinite=nonfinite,
         histogram=vector[_FIGURES : _FIGURES + BINS].copy(),
-        unit_means=vector[_FIGURES + BINS : layout.length].copy() if layout.units else None,
+        unit_means=vector[_FIGURES + BINS :].copy() if len(vector) > _FIGURES + BINS else None,
     )

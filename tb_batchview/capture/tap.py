@@ -17,13 +17,17 @@ from types import TracebackType
 from typing import Any
 
 import keras
-import tensorflow as tf
 
-from tb_batchview.capture import keras_names
+from tb_batchview.capture import arrays, keras_names
 from tb_batchview.capture.layers import walk_layers
 
 # A call: the positional and the named arguments.
 Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+# The attributes of `Sight` that hold arrays.
+_SEEN = ("inputs", "loss", "sample_losses", "metric_calls", "activations")
+# In the place of an array that stayed in the trace it was made in.
+_LOST = object()
 
 
 class Sight:
@@ -43,7 +47,7 @@ class Sight:
     """
 
     def __init__(self, batch: Any) -> None:
-        """Begin with a batch, in the graph in which the step will run."""
+        """Begin with a batch, where the step will run."""
         self.inputs: dict[str, Any] = {}
         self.loss: Any = None
         self.sample_losses: list[Any] = []
@@ -52,19 +56,33 @@ class Sight:
         self.in_loop: set[str] = set()
         self.calls_loss = False
         self.batch = batch
-        self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+        self.scene: Any = arrays.Scene(batch)
 
     def belongs(self, value: Any) -> bool:
         """Tell whether a value is a tensor of the step itself."""
-        if not isinstance(value, tf.Tensor):
-            return False
-        # Keras builds a model by running it on symbols, in a graph that is
-        # thrown away.
-        return not tf.is_symbolic_tensor(value) if self._graph is None else getattr(value, "graph", None) is self._graph
+        return self.scene.holds(value)
 
     def all_belong(self, structure: Any) -> bool:
         """Tell whether all tensors of a structure are of the step itself."""
-        return all(self.belongs(leaf) for leaf in tf.nest.flatten(structure) if isinstance(leaf, tf.Tensor))
+        leaves = keras.tree.flatten(structure)
+        return all(self.belongs(leaf) for leaf in leaves if arrays.is_array(leaf) or leaf is _LOST)
+
+    def take(self) -> list[Any]:
+        """Return the arrays seen so far, to carry them out of a trace."""
+        return [leaf for leaf in keras.tree.flatten(self._seen()) if self.belongs(leaf)]
+
+    def put(self, taken: list[Any]) -> None:
+        """Put what `take` returned in its place, as it came out."""
+        rest = iter(taken)
+        leaves = [
+            next(rest) if self.belongs(leaf) else _LOST if arrays.is_array(leaf) else leaf
+            for leaf in keras.tree.flatten(self._seen())
+        ]
+        for name, seen in zip(_SEEN, keras.tree.pack_sequence_as(self._seen(), leaves), strict=True):
+            setattr(self, name, seen)
+
+    def _seen(self) -> list[Any]:
+        return [getattr(self, name) for name in _SEEN]
 
     def see_loss(self, result: Any, call: Call) -> None:
         """Remember the first `compute_loss`."""
@@ -94,7 +112,7 @@ class Sight:
 
     def see_layer(self, name: str, result: Any, call: Call) -> None:
         """Remember what a layer returned."""
-        value = next((leaf for leaf in tf.nest.flatten(result) if isinstance(leaf, tf.Tensor)), None)
+        value = next((leaf for leaf in keras.tree.flatten(result) if arrays.is_array(leaf)), None)
         if value is None:
             return
         if not self.belongs(value):

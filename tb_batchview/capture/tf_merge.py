@@ -1,6 +1,6 @@
 """Joins what the replicas of a strategy saw into what the batch was.
 
-Called by `step` in cross-replica context. With one replica there is nothing
+Called by `tf_step` in cross-replica context. With one replica there is nothing
 to join.
 """
 

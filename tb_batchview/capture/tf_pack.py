@@ -1,23 +1,26 @@
 """All that a step hands out, as one vector of float32.
 
 Every tensor that leaves a `tf.function` costs time on the training thread and
-a copy from the device, so `step` packs them bit by bit into one, which
-`unpack` takes apart on the writer's thread.
+a copy from the device, so `tf_step` packs them bit by bit into one, a
+`PackedTensors`, which is taken apart on the writer's thread.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from tb_batchview.capture.observation import Observed, read_observed
 from tb_batchview.records import Array
+from tb_batchview.tasks import TaskHint
 
 _WIDENED = {tf.float16: tf.float32, tf.bfloat16: tf.float32, tf.bool: tf.int32, tf.int8: tf.int32, tf.uint8: tf.int32}
 _WIDENED |= {tf.int16: tf.int32, tf.uint16: tf.int32}
-_DIRECT = (tf.float32, tf.float64, tf.int32, tf.int64, tf.uint32, tf.uint64)
 
 
 class Leaf(NamedTuple):
@@ -36,20 +39,11 @@ class Leaf(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def can_pack(tensor: Any) -> bool:
-    """Tell whether a tensor can be packed: dense, numeric, rank known."""
-    return (
-        isinstance(tensor, tf.Tensor)
-        and tensor.shape.rank is not None
-        and (tensor.dtype in _DIRECT or tensor.dtype in _WIDENED)
-    )
-
-
 def pack(tensors: dict[str, Any], mark: int) -> tuple[Any, list[Leaf]]:
     """Put tensors into one vector.
 
     Args:
-        tensors: By name, each for which `can_pack` holds.
+        tensors: By name, each for which `is_recordable` holds.
         mark: A number that is put first, to know the layout again by.
 
     Returns:
@@ -112,3 +106,72 @@ def unpack(vector: Array, leaves: list[Leaf]) -> dict[str, Array]:
         arrays[leaf.name] = bits if leaf.dtype == leaf.packed else bits.astype(leaf.dtype)
         position += length
     return arrays
+
+
+class PackedTensors(NamedTuple):
+    """The `Observation` of one call of a step in a graph.
+
+    Attributes:
+        vector: The packed tensors, not yet copied.
+        lengths: How many numbers belong to each batch, when there are several
+            in one call (steps_per_execution); None for one.
+        layouts: How to read the numbers of a batch, by the mark they begin with.
+        wall_time: When the call returned, seconds since 1970.
+    """
+
+    vector: Any
+    lengths: Any
+    layouts: Mapping[int, Layout]
+    wall_time: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it keeps alive."""
+        return int(self.vector.shape[0]) * 4
+
+    @property
+    def batches(self) -> int:
+        """Number of batches in it.
+
+        Keras itself has waited for such a call to end, so that asking for the
+        lengths waits for nothing more.
+        """
+        return 1 if self.lengths is None else int(np.count_nonzero(self.lengths.numpy()))
+
+    def read(self) -> list[Observed]:
+        """Copy it from the device and take it apart; any thread may."""
+        vector = np.ascontiguousarray(self.vector.numpy())
+        if self.lengths is None:
+            return [self._read_batch(vector)]
+        ends = np.cumsum(self.lengths.numpy())
+        return [self._read_batch(part) for part in np.split(vector, ends[:-1]) if len(part)]
+
+    def _read_batch(self, vector: Array) -> Observed:
+        return self.layouts[read_mark(vector)].read(vector)
+
+
+class Layout(NamedTuple):
+    """How the vector of one trace of the step is read.
+
+    Attributes:
+        leaves: The tensors in it.
+        figures: Of the tensor "layers", which begins with whether it was
+            computed: the layers in it, with the number of their figures.
+        hints: What the losses say about the outputs.
+    """
+
+    leaves: list[Leaf]
+    figures: list[tuple[str, int]]
+    hints: dict[str, TaskHint]
+
+    def read(self, vector: Array) -> Observed:
+        """Take a packed vector apart."""
+        named = unpack(vector, self.leaves)
+        layers = named.pop("layers", None)
+        if layers is not None and layers[0] > 0:
+            ends = itertools.accumulate((length for _, length in self.figures), initial=1)
+            named |= {
+                f"layers/{name}": layers[begin : begin + length]
+                for (name, length), begin in zip(self.figures, ends, strict=False)
+            }
+        return read_observed(named, self.hints)

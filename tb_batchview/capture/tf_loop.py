@@ -1,6 +1,6 @@
 """How a step takes its batches from the iterator, as Keras does it.
 
-`step` wraps what these functions return in a `tf.function`.
+`tf_step` wraps what these functions return in a `tf.function`.
 """
 
 from __future__ import annotations

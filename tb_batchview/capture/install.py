@@ -1,0 +1,57 @@
+"""Puts the stand-in of the backend in use in the place of Keras' own step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tb_batchview.capture import keras_names
+from tb_batchview.capture.step import Recorder, TappedStep
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def _step_class() -> type[TappedStep]:
+    # Here, since only the backend in use need be installed.
+    if keras.backend.backend() == "jax":
+        from tb_batchview.capture.jax_step import JaxStep
+
+        return JaxStep
+    if keras.backend.backend() == "torch":
+        from tb_batchview.capture.torch_step import TorchStep
+
+        return TorchStep
+    from tb_batchview.capture.tf_step import TensorFlowStep
+
+    return TensorFlowStep
+
+
+def install(model: Any, phase: str, recorder: Recorder, reuse: TappedStep | None = None) -> TappedStep | None:
+    """Have a model's steps watched for a recorder.
+
+    Args:
+        model: A Keras model.
+        phase: "train" or "validation".
+        recorder: Who receives what the steps saw.
+        reuse: What an earlier call returned: used again, with its compiled
+            graph, if it stands for the same function of Keras.
+
+    Returns:
+        The stand-in, or None when the model has no step function (it is not
+        compiled).
+    """
+    current = keras_names.made_step_function(model, phase)
+    if current is None:
+        return None
+    if isinstance(current, TappedStep):
+        current.join(recorder)
+        return current
+    if reuse is not None and reuse.original is current and reuse.model is model:
+        reuse.join(recorder)
+        step = reuse
+    else:
+        step = _step_class()(model, phase, current)
+        step.join(recorder)
+    keras_names.set_step_function(model, phase, step)
+    return step

@@ -1,0 +1,73 @@
+"""TensorFlow's part of `arrays`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tb_batchview.records import Array
+
+# Sums and products that TensorFlow's optimizer may write anew as one sum
+# (grappler's arithmetic_optimizer: AddOpsRewrite, HoistCommonFactor and
+# MinimizeBroadcasts), but only while nobody else looks at the inner one.
+_SUMS = ("Add", "AddV2", "AddN")
+_PRODUCTS = ("Mul", "Div", "RealDiv")
+_SIZES = ("Shape", "ShapeN", "Rank", "Size")
+
+
+class Scene:
+    """The graph, or the eager step, that is watched."""
+
+    def __init__(self, batch: Any) -> None:
+        """Begin in the graph in which the step will run."""
+        self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether a value is a tensor of the step itself."""
+        if not isinstance(value, tf.Tensor):
+            return False
+        # Keras builds a model by running it on symbols, in a graph that is
+        # thrown away.
+        return not tf.is_symbolic_tensor(value) if self._graph is None else getattr(value, "graph", None) is self._graph
+
+
+def is_array(value: Any) -> bool:
+    """Tell whether a value is a dense tensor."""
+    return isinstance(value, tf.Tensor)
+
+
+def choose(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+    """Return what one of two functions computes, and compute only that."""
+    return tf.cond(condition, yes, no)
+
+
+def count(places: Any, size: int) -> Any:
+    """Count how often each of the numbers below `size` occurs, as float32."""
+    # The raw op: the only count that is fast with and without XLA;
+    # tf.math.bincount needs a constant size there and has none.
+    return tf.raw_ops.DenseBincount(
+        input=tf.reshape(places, [-1]), size=size, weights=tf.constant([], tf.float32), binary_output=False
+    )
+
+
+def is_merged(output: Any) -> bool:
+    """Tell whether looking at a layer's output could change the last bit.
+
+    Args:
+        output: A tensor of a graph whose step is complete.
+    """
+    if tf.executing_eagerly():
+        return False
+    made_by = output.op.type
+    used_by = [operation.type for operation in output.consumers() if operation.type not in _SIZES]
+    if len(used_by) != 1:
+        return False
+    return (used_by[0] in _SUMS and made_by in _SUMS + _PRODUCTS) or (used_by[0] == made_by == "Mul")
+
+
+def to_numpy(value: Any) -> Array:
+    """Copy an eager tensor from the device."""
+    array: Array = (tf.cast(value, tf.float32) if value.dtype == tf.bfloat16 else value).numpy()
+    return array

@@ -1,0 +1,210 @@
+"""The stand-in for a step of Keras on TensorFlow.
+
+In a graph the step is made anew as Keras makes it, with what was seen as an
+extra output of the same graph; in eager mode every step reports by itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tb_batchview.capture import keras_names
+from tb_batchview.capture.observation import Observation, Tensors
+from tb_batchview.capture.step import TappedStep
+from tb_batchview.capture.summary import figures_of, summarise
+from tb_batchview.capture.tap import Sight, Tap
+from tb_batchview.capture.tf_loop import loop_many, loop_once
+from tb_batchview.capture.tf_merge import merge_logs, merge_pieces
+from tb_batchview.capture.tf_pack import Layout, Leaf, PackedTensors, pack
+from tb_batchview.errors import BatchViewError
+
+_marks = itertools.count(1)
+
+
+class TensorFlowStep(TappedStep):
+    """Runs a step in a `tf.function` like Keras', or eagerly."""
+
+    def __init__(self, model: Any, phase: str, original: Callable[..., Any]) -> None:
+        """Stand in for `original`, the function that Keras made."""
+        super().__init__(model, phase, original)
+        self._layouts: dict[int, Layout] = {}
+        # Of the trace that is being made: the figures of each layer.
+        self._figures: list[tuple[str, int]] = []
+        # Steps so far.
+        self._count: Any = None
+        self._eager: list[Observation] = []
+        # The step that is being watched, and its tf.function if it is one.
+        self._tap: Tap | None = None
+        self._decorated: Callable[[Any], Any] | None = None
+
+    def _is_foreign(self, *arguments: Any) -> bool:
+        # `fit` gives an iterator of tf.data, `train_on_batch` a generator: a
+        # callback behind ours may call it between our hook and the step.
+        return self._fitting and isinstance(arguments[0], types.GeneratorType)
+
+    def _build(self) -> Callable[..., tuple[Any, list[Observation]]]:
+        model = self.model
+        _check_strategy(model)
+        with tf.init_scope():
+            # Counted in the graph: an argument would move the ids of the
+            # step's operations, from which TensorFlow draws random seeds.
+            self._count = tf.Variable(0, dtype=tf.int64, trainable=False, name="batchview_count")
+        if model.run_eagerly:
+            # Keras' own loop, in which every step reports by itself.
+            run = keras_names.make_eager_function(model, self._eager_step)
+
+            def run_eagerly(iterator: Any) -> tuple[Any, list[Observation]]:
+                self._eager = []
+                return run(iterator), self._eager
+
+            return run_eagerly
+        # The same two levels as Keras', so that the static shapes, and with
+        # them Keras' own arithmetic, stay what they are; without the Optional
+        # in which Keras wraps its outputs, which costs more than all of this.
+        one_step = tf.autograph.experimental.do_not_convert(self._graph_step)
+        compiled = tf.function(one_step, jit_compile=model.jit_compile, reduce_retracing=True)
+        converted = keras_names.convert_optionals(model, compiled)
+        steps = model.steps_per_execution or 1
+        unrolled = keras_names.unrolled_steps(model)
+        run_steps = loop_once(converted) if steps == 1 else loop_many(converted, steps, unrolled)
+        outer = tf.function(tf.autograph.experimental.do_not_convert(run_steps), reduce_retracing=True)
+
+        def run_graph(iterator: Any) -> tuple[Any, list[Observation]]:
+            lengths = None
+            if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+                logs, vector, lengths = outer(iterator)
+            else:
+                logs, vector = converted(next(iter(iterator)))
+            if lengths is not None:
+                if not logs.has_value():
+                    raise StopIteration
+                logs = logs.get_value()
+            return logs, [PackedTensors(vector, lengths, self._layouts, time.time())]
+
+        return run_graph
+
+    def _graph_step(self, data: Any) -> Any:
+        strategy = self.model.distribute_strategy
+        self._decorated = None
+        with Tap(self.model, self._choose_layers) as tap:
+            logs, pieces = strategy.run(self._replica_step(tap), args=(data,))
+        if strategy.num_replicas_in_sync > 1:
+            logs = merge_logs(strategy, logs)
+        try:
+            self._count.assign_add(1)
+            vector = self._pack(tap, merge_pieces(strategy, pieces))
+        except Exception as error:
+            tap.problems.append(f"What the step saw could not be gathered: {error!r}.")
+            vector, _ = pack({}, self._remember(Layout([], [], {})))
+        self._report(tap)
+        return logs, vector
+
+    def _eager_step(self, data: Any) -> Any:
+        with Tap(self.model, self._choose_layers) as tap:
+            logs, pieces = self._replica_step(tap)(data)
+        tensors = self._name_all(tap, pieces)
+        tensors |= self._name_layers(pieces["layers"])
+        self._eager.append(Tensors(tensors, self._hints, time.time()))
+        self._count.assign_add(1)
+        self._report(tap)
+        return logs
+
+    def _replica_step(self, tap: Tap) -> Callable[[Any], Any]:
+        self._tap = tap
+        user_step = getattr(self.model, keras_names.STEP_ATTRIBUTE[self.phase])
+        undecorated = keras_names.undecorated_step(user_step)
+        if undecorated is None:
+            return lambda data: self._watch(user_step, data)
+        # The tensors of a step that is itself a tf.function can leave it only
+        # as its outputs. Eager steps use one such function, as the user's own
+        # is one; in a graph each trace needs what its own tap sees.
+        if self._decorated is None:
+            self._decorated = keras_names.decorate_alike(user_step, lambda data: self._watch(undecorated, data))
+        return self._decorated
+
+    def _watch(self, user_step: Callable[[Any], Any], data: Any) -> Any:
+        tap = self._tap
+        assert tap is not None
+        sight = tap.begin(data)
+        logs = user_step(data)
+        # From here on the step is done: what is added cannot move its ids, and
+        # metrics are updated again without being watched.
+        tap.end()
+        tensors, states = self._gather(tap, sight)
+        try:
+            layers = self._summarise(tap, sight)
+        except Exception as error:
+            tap.problems.append(f"The layers could not be summarised: {error!r}.")
+            layers = None
+        return logs, {"tensors": tensors, "states": states, "layers": layers}
+
+    def _summarise(self, tap: Tap, sight: Sight) -> Any:
+        """Return the layers' figures: in a graph, one vector with a flag."""
+        if tf.executing_eagerly():
+            return self._summarise_due(tap, sight, int(self._count))
+        outputs = self._layers_of(sight)
+        if not outputs:
+            return None
+        self._figures = [(name, figures_of(value)) for name, value in outputs.items()]
+        due = tf.reduce_any([tf.equal(self._count % freq, 0) for freq in self._freqs()])
+
+        def compute() -> Any:
+            return tf.concat([tf.ones([1]), *summarise(outputs).values()], 0)
+
+        length = 1 + sum(length for _, length in self._figures)
+        return tf.cond(due, compute, lambda: tf.zeros([length]))
+
+    def _name_layers(self, layers: Any) -> dict[str, Any]:
+        """Name the layers' figures of an eager step."""
+        if layers is None or isinstance(layers, dict):
+            return layers or {}
+        # The step itself was a tf.function.
+        if not layers[0]:
+            return {}
+        parts = tf.split(layers[1:], [length for _, length in self._figures])
+        return {f"layers/{name}": part for (name, _), part in zip(self._figures, parts, strict=True)}
+
+    def _name_all(self, tap: Tap, pieces: Any) -> dict[str, Any]:
+        tensors = dict(pieces["tensors"])
+        return tensors | self._read_metrics(tap, pieces["states"], has_loss="loss" in tensors)
+
+    def _pack(self, tap: Tap, pieces: Any) -> Any:
+        tensors = self._name_all(tap, pieces)
+        if pieces["layers"] is not None:
+            tensors["layers"] = pieces["layers"]
+        leaves: list[Leaf] = []
+        mark = self._remember(Layout(leaves, self._figures, self._hints))
+        vector, leaves[:] = pack(tensors, mark)
+        return vector
+
+    def _remember(self, layout: Layout) -> int:
+        mark = next(_marks)
+        self._layouts = self._layouts | {mark: layout}
+        return mark
+
+
+def _check_strategy(model: Any) -> None:
+    """Refuse the distribution strategies whose steps cannot be watched.
+
+    Raises:
+        BatchViewError: Naming the strategy.
+    """
+    strategy = model.distribute_strategy
+    if strategy.num_replicas_in_sync == 1 and not _spans_workers(strategy):
+        return
+    if type(strategy) is tf.distribute.MirroredStrategy and not model.run_eagerly:
+        return
+    raise BatchViewError(
+        f"{type(strategy).__name__} with {strategy.num_replicas_in_sync} replicas is not supported"
+        f"{' in eager mode' if model.run_eagerly else ''}; MirroredStrategy in graph mode is. Training is not touched."
+    )
+
+
+def _spans_workers(strategy: Any) -> bool:
+    return isinstance(strategy, (tf.distribute.MultiWorkerMirroredStrategy, tf.distribute.ParameterServerStrategy))

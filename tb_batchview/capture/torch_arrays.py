@@ -1,0 +1,55 @@
+"""PyTorch's part of `arrays`: every step runs eagerly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from tb_batchview.records import Array
+
+
+class Scene:
+    """The step that is watched."""
+
+    def __init__(self, batch: Any) -> None:
+        """Begin."""
+
+    def holds(self, value: Any) -> bool:
+        """Tell whether a value is a tensor with numbers."""
+        # Keras builds models by running them on the device "meta".
+        return is_array(value) and not getattr(value, "is_meta", False)
+
+
+def is_array(value: Any) -> bool:
+    """Tell whether a value is a dense tensor.
+
+    `train_on_batch` hands NumPy's arrays to the step as they are.
+    """
+    return isinstance(value, np.ndarray) or (isinstance(value, torch.Tensor) and value.layout == torch.strided)
+
+
+def choose(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+    """Return what one of two functions computes, and compute only that."""
+    return yes() if condition else no()
+
+
+def count(places: Any, size: int) -> Any:
+    """Count how often each of the numbers below `size` occurs, as float32."""
+    return torch.bincount(places.reshape(-1), minlength=size).to(torch.float32)
+
+
+def is_merged(output: Any) -> bool:
+    """Tell whether looking at an output could change a result: never."""
+    return False
+
+
+def to_numpy(value: Any) -> Array:
+    """Copy a tensor from the device."""
+    if isinstance(value, np.ndarray):
+        return value
+    value = value.detach()
+    array: Array = (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()
+    return array

@@ -1,0 +1,51 @@
+"""The stand-in for a step of Keras on PyTorch, which runs eagerly."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from tb_batchview.capture.observation import Observation, Tensors
+from tb_batchview.capture.step import TappedStep
+from tb_batchview.capture.tap import Sight, Tap
+from tb_batchview.errors import BatchViewError
+
+
+class TorchStep(TappedStep):
+    """Calls Keras' own function and looks on."""
+
+    _count = 0
+
+    def _build(self) -> Callable[..., tuple[Any, list[Observation]]]:
+        if self.model.jit_compile:
+            raise BatchViewError(
+                "Keras on PyTorch with jit_compile=True is not supported: torch.compile decides itself which tensors "
+                "it keeps. Compile the model with jit_compile=False, the default. Training is not touched."
+            )
+        return self._watch
+
+    def _watch(self, data: Any) -> tuple[Any, list[Observation]]:
+        with Tap(self.model, self._choose_layers) as tap:
+            # Keras wraps each batch in a list of one.
+            sight = tap.begin(data[0])
+            result = self.original(data)
+            tap.end()
+        with torch.no_grad():
+            tensors = self._take(tap, sight)
+        self._count += 1
+        self._report(tap)
+        return result, [Tensors(tensors, self._hints, time.time())]
+
+    def _take(self, tap: Tap, sight: Sight) -> dict[str, Any]:
+        tensors, states = self._gather(tap, sight)
+        tensors |= self._read_metrics(tap, states, has_loss="loss" in tensors)
+        tensors |= self._summarise_due(tap, sight, self._count)
+        # Copies, since the loop may use its buffers again; on the device.
+        return {
+            name: tensor.copy() if isinstance(tensor, np.ndarray) else tensor.detach().clone()
+            for name, tensor in tensors.items()
+        }
