@@ -12,7 +12,15 @@ from typing import Any
 
 import keras
 
-from tb_batchview.capture import BACKENDS, Observation, TappedStep, install, read_predictions, select_layers
+from tb_batchview.capture import (
+    BACKENDS,
+    Observation,
+    TappedStep,
+    digest_architecture,
+    install,
+    read_predictions,
+    select_layers,
+)
 from tb_batchview.errors import ArgumentError, BatchViewError
 from tb_batchview.records import PHASES, BatchRecord
 from tb_batchview.writer import BatchWriter
@@ -117,6 +125,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         # The batch of the epoch that Keras named last, by phase.
         self._batch = dict.fromkeys(PHASES, 0)
         self._fitting = False
+        self._described = False
 
     def set_model(self, model: Any) -> None:
         """Take the model, and check that its layers are those asked for."""
@@ -128,7 +137,9 @@ class BatchViewCallback(keras.callbacks.Callback):
         super().set_model(model)
         chosen = select_layers(model, self.layers, missing_ok=not model.built) if self.histogram_freq else {}
         self.layer_names = frozenset(chosen)
-        self._writer.run = {"model": model.name, "keras": keras.__version__, "backend": keras.backend.backend()}
+        self._described = False
+        if model.built:
+            self._describe_model()
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to watch the training steps."""
@@ -188,6 +199,15 @@ class BatchViewCallback(keras.callbacks.Callback):
         """Warn once of what cannot be recorded (called by `capture`)."""
         self._writer.warn("capture", message)
 
+    def _describe_model(self) -> None:
+        self._writer.run = {
+            "model": self.model.name,
+            "architecture": digest_architecture(self.model),
+            "keras": keras.__version__,
+            "backend": keras.backend.backend(),
+        }
+        self._described = True
+
     def _begin(self, phase: str) -> None:
         if phase not in self._record:
             return
@@ -218,6 +238,8 @@ class BatchViewCallback(keras.callbacks.Callback):
             step.leave(self)
 
     def _submit(self, phase: str, observations: list[Observation]) -> None:
+        if not self._described:  # The model was built in its first step.
+            self._describe_model()
         epoch, first = self._epoch, self._batch[phase]
 
         def make_records() -> Iterator[BatchRecord]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tb_batchview.capture import keras_names
 from tb_batchview.capture.gather import at_path, is_recordable, name_outputs
 from tb_batchview.capture.hints import read_loss_hint
 from tb_batchview.capture.layers import select_layers, walk_layers
@@ -106,6 +107,29 @@ def test_a_small_layer_is_summarised_whole(shape: tuple[int, ...], jit_compile: 
     assert np.abs(found.histogram - counts).sum() <= 2  # A value on an edge may fall to either side.
     if len(shape) > 1:
         np.testing.assert_allclose(found.unit_means, values.reshape(-1, shape[-1]).mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_operations_that_must_be_deterministic_count_without_the_op_that_is_not_so_on_every_device(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    values = np.random.default_rng(3).normal(size=(5, 70)).astype("float32")
+    values[0, 0] = np.nan
+    plain = summary_of(values)
+    monkeypatch.setattr(keras_names, "is_deterministic", lambda: True)
+
+    @tf.function
+    def step(tensor: Any) -> Any:
+        return summarise({"layer": tensor})["layer"]
+
+    graph = step.get_concrete_function(tf.TensorSpec([5, 70])).graph
+    assert not [operation for operation in all_operations(graph) if "Bincount" in operation.type]
+    np.testing.assert_array_equal(summary_of(values).histogram, plain.histogram)
+
+
+def all_operations(graph: Any) -> list[Any]:
+    """Return the operations of a graph and of its branches."""
+    inner = [function.graph for function in graph._functions.values() if hasattr(function, "graph")]
+    return [*graph.get_operations(), *(operation for part in inner for operation in all_operations(part))]
 
 
 def test_a_large_map_is_sampled_and_its_channels_keep_their_places():

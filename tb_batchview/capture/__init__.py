@@ -7,6 +7,7 @@ every private name of Keras that is used.
 
 from tb_batchview.capture.install import BACKENDS as BACKENDS
 from tb_batchview.capture.install import install as install
+from tb_batchview.capture.layers import digest_architecture as digest_architecture
 from tb_batchview.capture.layers import select_layers as select_layers
 from tb_batchview.capture.observation import Observation as Observation
 from tb_batchview.capture.step import TappedStep as TappedStep

@@ -196,6 +196,17 @@ def hidden_state_kinds() -> tuple[type, ...]:
     return ()
 
 
+# TensorFlow's `is_op_determinism_enabled` (2.9 to 2.21), which Keras reads too.
+# Without it operations count as free.
+def is_deterministic() -> bool:
+    """Tell whether TensorFlow's operations must be deterministic."""
+    try:
+        from tensorflow.python.framework.config import is_op_determinism_enabled
+    except ImportError:
+        return False
+    return bool(is_op_determinism_enabled())
+
+
 # `Layer.quantized_call` replaces `call` in a quantised layer (3.3 to 3.15).
 def call_attribute(layer: Any) -> str:
     """Return the name of the method that computes the layer's output."""

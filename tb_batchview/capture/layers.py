@@ -6,6 +6,7 @@ Called by `step` when a step is instrumented; calls `keras_names`.
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,6 +98,20 @@ def select_layers(model: Any, wanted: str | Sequence[Any] | None, *, missing_ok:
             )
         chosen.update(matches)
     return {name: layer for name, layer in everything.items() if name in chosen}
+
+
+def digest_architecture(model: Any) -> str:
+    """Return a number that is the same for models with the same weights.
+
+    Args:
+        model: A Keras model that is built.
+
+    Returns:
+        Sixteen hexadecimal digits made of the shapes and dtypes of the
+        weights, in order. Names do not count: Keras numbers them anew.
+    """
+    shapes = [(tuple(weight.shape), str(weight.dtype)) for weight in model.weights]
+    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
 
 
 def _match(everything: dict[str, Any], item: Any) -> list[str]:
