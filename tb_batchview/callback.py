@@ -18,6 +18,7 @@ from tb_batchview.capture import (
     TappedStep,
     digest_architecture,
     install,
+    output_units,
     read_predictions,
     select_layers,
 )
@@ -110,6 +111,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         self.layers = _check_layers(layers)
         self.histogram_freq = _check_count("histogram_freq", histogram_freq, least=0)
         self._record = _check_record(record)
+        self._class_names = class_names
         self._writer = BatchWriter(
             log_dir,
             class_names=class_names,
@@ -135,6 +137,7 @@ class BatchViewCallback(keras.callbacks.Callback):
                 f"{type(model).__name__}. Models of tf_keras (Keras 2) are not supported; use BatchWriter."
             )
         super().set_model(model)
+        _check_class_names(self._class_names, output_units(model))
         chosen = select_layers(model, self.layers, missing_ok=not model.built) if self.histogram_freq else {}
         self.layer_names = frozenset(chosen)
         self._described = False
@@ -280,6 +283,27 @@ def _check_layers(layers: Any) -> Any:
             f"layers={layers!r}."
         )
     return items
+
+
+def _check_class_names(names: Any, units: Mapping[str, int | None]) -> None:
+    """Raise for names that fit no output, where the outputs are known."""
+    # One score is that of class 1.
+    classes = {output: 2 if count == 1 else count for output, count in units.items() if count is not None}
+    for output, given in names.items() if isinstance(names, Mapping) else ():
+        if units and output not in units:
+            raise ArgumentError(
+                f"class_names must be for outputs of the model. Received: [{output!r}]. There are: {', '.join(units)}."
+            )
+        if output in classes and len(given) != classes[output]:
+            raise ArgumentError(
+                f"class_names must have one name for each of the {classes[output]} classes. Received: {len(given)} "
+                f"names for output {output!r}."
+            )
+    if isinstance(names, Sequence) and classes and len(classes) == len(units) and len(names) not in classes.values():
+        raise ArgumentError(
+            f"class_names must have one name for each of the {' or '.join(str(count) for count in classes.values())} "
+            f"classes. Received: {len(names)} names."
+        )
 
 
 def _check_count(name: str, value: Any, *, least: int) -> int:

@@ -120,6 +120,12 @@ class SpecBook:
             return
         task = self._task.get(name, "auto") if isinstance(self._task, Mapping) else self._task
         names = self._class_names.get(name) if isinstance(self._class_names, Mapping) else self._class_names
+        if task == "binary" and signature.scores > 1 and output.predictions is not None:
+            # A loss that says so may be that of several labels; the user is asked.
+            raise ArgumentError(
+                "Predictions of task 'binary' must have one score per sample. Received: predictions of shape "
+                f"{output.predictions.shape}. Use task='multiclass' or 'multilabel'."
+            )
         hint = TaskHint(hint.task if task == "auto" else task, hint.from_logits)
         self._specs[name] = tasks.resolve_spec(hint, output.predictions, output.targets, names)
         self._signatures[name] = signature

@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 from tb_batchview import BatchViewCallback, load
-from tb_batchview.errors import BatchViewError
+from tb_batchview.errors import BatchViewError, BatchViewWarning
 from tests import models
 
 MODES = {
@@ -535,6 +535,54 @@ def test_a_layer_that_does_not_exist_is_named_before_training(tmp_path: Path):
     x, y = models.make_data((8,))
     with pytest.raises(ValueError, match=r"'hiden'.*hidden, dropout.*, scores"):
         fit(compiled(models.make_mlp(), {}), x, y, [BatchViewCallback(tmp_path, layers=["hiden"])])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["cat", "dog"], "one name for each of the 4 classes. Received: 2 names"),
+        ({"scores": ["cat"]}, "one name for each of the 4 classes. Received: 1 names for output 'scores'"),
+        ({"score": ["cat"]}, r"outputs of the model. Received: \['score'\]. There are: scores"),
+    ],
+)
+def test_class_names_that_fit_no_output_are_named_before_training(names: Any, message: str, tmp_path: Path):
+    x, y = models.make_data((8,))
+    with pytest.raises(ValueError, match=message):
+        fit(compiled(models.make_mlp(), {}), x, y, [BatchViewCallback(tmp_path, class_names=names)])
+
+
+def test_class_names_of_a_model_that_is_built_late_are_warned_of(tmp_path: Path):
+    x, y = models.make_data((8,))
+    model = keras.Sequential([keras.layers.Dense(4, activation="softmax")])
+    with pytest.warns(BatchViewWarning, match="one name for each of the 4 classes. Received: 2 names"):
+        fit(compiled(model, {}), x, y, [BatchViewCallback(tmp_path, class_names=["cat", "dog"])])
+    assert len(load(tmp_path)["."].batches("train")) == 10
+
+
+def test_names_for_one_score_are_those_of_its_two_classes(tmp_path: Path):
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(1, activation="sigmoid")])
+    x, y = models.make_data((8,))
+    fit(
+        compiled(model, {}, loss="binary_crossentropy"),
+        x,
+        y % 2,
+        [BatchViewCallback(tmp_path, class_names=["no", "yes"])],
+    )
+    assert load(tmp_path)["."].class_names == ("no", "yes")
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("multilabel", r"Targets must fit the predictions of task 'multilabel'.*\(16, 1\) and .*\(16, 4\)"),
+        ("binary", r"Predictions of task 'binary' must have one score per sample.*\(16, 4\)"),
+    ],
+)
+def test_a_task_that_cannot_be_is_warned_of_with_the_shapes(task: str, message: str, tmp_path: Path):
+    x, y = models.make_data((8,))
+    with pytest.warns(BatchViewWarning, match=message):
+        fit(compiled(models.make_mlp(), {}), x, y[:, None], [BatchViewCallback(tmp_path, task=task)])
+    assert load(tmp_path)["."].outputs["scores"].task == "multiclass"
 
 
 def test_what_is_no_model_of_keras_3_is_refused(tmp_path: Path):

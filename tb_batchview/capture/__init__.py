@@ -5,6 +5,7 @@ The only part that knows how Keras hands tensors over. `callback` calls
 every private name of Keras that is used.
 """
 
+from tb_batchview.capture.gather import output_units as output_units
 from tb_batchview.capture.install import BACKENDS as BACKENDS
 from tb_batchview.capture.install import install as install
 from tb_batchview.capture.layers import digest_architecture as digest_architecture

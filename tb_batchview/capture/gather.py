@@ -112,6 +112,20 @@ def name_outputs(model: Any, predictions: Any) -> dict[tuple[Any, ...], tuple[st
     }
 
 
+def output_units(model: Any) -> dict[str, int | None]:
+    """Tell how many scores each output of a model has, before any batch.
+
+    Returns:
+        The size of the last axis by output name, None where it is open; empty
+        for a model that has no symbolic outputs (a subclass of `Model`).
+    """
+    outputs = getattr(model, "output", None)
+    if outputs is None:  # A Sequential model has the list alone.
+        outputs = next(iter(getattr(model, "outputs", None) or ()), None)
+    shapes = {name: tuple(output.shape) for name, output in name_outputs(model, outputs).values()}
+    return {name: shape[-1] if len(shape) > 1 else 1 for name, shape in shapes.items()}
+
+
 def _walk(structure: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
     if isinstance(structure, Mapping):
         for key, inner in structure.items():
