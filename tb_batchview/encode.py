@@ -13,7 +13,7 @@ import dataclasses
 import math
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +71,7 @@ class EventEncoder:
         """
         self._run = dict(run)
         self._specs: dict[str, OutputSpec] = {}
-        self._prefixes: dict[tuple[str, np.dtype[Any], tuple[int, ...]], bytes] = {}
+        self._prefixes: dict[tuple[str, np.dtype[Any], tuple[int, ...]], _Prefix] = {}
         self._said: dict[str, bytes] = {}
         self._names: dict[tuple[str, str, str], _Name] = {}
         self._headers: dict[tuple[str, ...], _Name] = {}
@@ -166,7 +166,7 @@ class EventEncoder:
         """Add a value to an event; with metadata if that is news."""
         tag, content = name
         suffix = b""
-        if said.get(tag, self._said.get(tag)) != content:
+        if self._said.get(tag) != content and said.get(tag) != content:
             said[tag] = content
             suffix = summary_pb2.Summary.Value(metadata=metadata.summary_metadata(content)).SerializeToString()
         if array.dtype.kind in "USO":
@@ -178,8 +178,25 @@ class EventEncoder:
         if prefix is None:
             if len(self._prefixes) > _MAX_PREFIXES:
                 self._prefixes.clear()
-            prefix = self._prefixes[key] = _value_prefix(tag, array)
-        event.add(prefix, array, suffix)
+            bare = _value_prefix(tag, array)
+            prefix = self._prefixes[key] = _Prefix(bare, b"\x0a" + _varint(len(bare) + array.nbytes) + bare)
+        if suffix:
+            event.add(prefix.bare, array, suffix)
+        else:
+            event.add_plain(prefix.framed, array)
+
+
+class _Prefix(NamedTuple):
+    """What stands before an array's bytes, made once for each shape.
+
+    Attributes:
+        bare: Of the value.
+        framed: The same after the field and the length of a value that has no
+            metadata, as nearly all are.
+    """
+
+    bare: bytes
+    framed: bytes
 
 
 class _Pieces:
@@ -192,13 +209,19 @@ class _Pieces:
     def add(self, prefix: bytes, array: Array | None, suffix: bytes) -> None:
         """Add a value: what stands before its raw bytes, and after them."""
         size = len(prefix) + len(suffix)
-        # An array of no bytes has no buffer that join() takes.
-        bulk: Any = b"" if array is None or not array.nbytes else array
         if array is not None:
             size += array.nbytes
         length = _varint(size)
+        # An array of no bytes has no buffer that join() takes.
+        bulk: Any = b"" if array is None or not array.nbytes else array
         self._pieces += (b"\x0a", length, prefix, bulk, suffix)
         self._size += 1 + len(length) + size
+
+    def add_plain(self, framed: bytes, array: Array) -> None:
+        """Add a value that the array's bytes end."""
+        nbytes = array.nbytes
+        self._pieces += (framed, array if nbytes else b"")
+        self._size += len(framed) + nbytes
 
     def join(self, wall_time: float, step: int) -> bytes:
         """Return the event."""

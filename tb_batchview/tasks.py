@@ -145,13 +145,11 @@ def derive(spec: OutputSpec, output: OutputRecord) -> dict[str, Array]:
     probabilities = scores(spec, predictions)
     if len(predictions) and probabilities.shape[-1] != spec.classes:
         return {}
-    predicted = _decide(spec, probabilities)
-    if predicted.ndim > 1:
-        return {} if target is None else {"error": _wrong_decisions(predicted, target)}
+    if probabilities.ndim > 2:
+        return {} if target is None else {"error": _wrong_decisions(_decide(spec, probabilities), target)}
     if target is not None:
         derived["target"] = target
-    derived["predicted"] = predicted
-    derived["confidence"] = _pick(probabilities, predicted)
+    derived["predicted"], derived["confidence"] = _decide_surely(spec, probabilities)
     if target is not None:
         derived["target_score"] = _pick(probabilities, target)
     return derived
@@ -179,10 +177,13 @@ def mean_confidence(derived: dict[str, Array]) -> float:
 
 def _mean(values: Array) -> float:
     """Return the mean of those that are not NaN; NaN when all are."""
-    values = values[~np.isnan(values)]
     # Infinities of both signs have no mean, which is no warning to anybody.
     with np.errstate(invalid="ignore", over="ignore"):
-        return float(values.mean(dtype=np.float64)) if len(values) else math.nan
+        total = float(np.add.reduce(values, dtype=np.float64))
+        if math.isnan(total):
+            values = values[~np.isnan(values)]
+            total = float(np.add.reduce(values, dtype=np.float64))
+    return total / len(values) if len(values) else math.nan
 
 
 def top_scores(predictions: Array, k: int) -> tuple[Array, Ints]:
@@ -356,6 +357,17 @@ def _decide(spec: OutputSpec, probabilities: Floats) -> Ints:
     return np.where(np.isnan(probabilities).any(axis=-1), np.int32(-1), predicted)
 
 
+def _decide_surely(spec: OutputSpec, probabilities: Floats) -> tuple[Ints, Floats]:
+    """Return the class of each row, and its probability; NaN for class -1."""
+    if spec.task == "binary" or not probabilities.size:
+        predicted = _decide(spec, probabilities)
+        return predicted, _pick(probabilities, predicted)
+    # argmax stops at the first NaN, so that one look at each row tells it.
+    predicted = probabilities.argmax(axis=-1)
+    confidence = probabilities[np.arange(len(predicted)), predicted]
+    return np.where(np.isnan(confidence), -1, predicted).astype(np.int32), confidence
+
+
 def _target_classes(spec: OutputSpec, targets: Array, shape: tuple[int, ...] | None) -> Ints | None:
     """Return targets as class numbers, None when their shape is another.
 
@@ -378,6 +390,8 @@ def _target_classes(spec: OutputSpec, targets: Array, shape: tuple[int, ...] | N
         return np.where(valid, values > 0.5, -1).astype(np.int32)
     # NaN compares false.
     valid = (values >= 0) & (values < spec.classes)
+    if valid.all():
+        return values.astype(np.int32)
     return np.where(valid, np.where(valid, values, 0).astype(np.int32), np.int32(-1))
 
 
