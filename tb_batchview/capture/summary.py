@@ -7,7 +7,9 @@ turns these numbers into a `LayerSummary` on the writer's thread.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +21,7 @@ from tb_batchview.records import Array, LayerSummary
 BINS = 30
 # Values looked at in each sample of a batch, or one of each channel if these
 # are more. Larger maps are strided.
-VALUES_PER_SAMPLE = 512
+VALUES_PER_SAMPLE = 256
 # Layers with more units than this have no mean per unit.
 MAX_UNITS = 1024
 _FIGURES = 7
@@ -83,16 +85,26 @@ def summarise(values: dict[str, Any]) -> dict[str, Any]:
     totals = {name: ops.sum(sample) for name, sample in samples.items()}
 
     def plainly() -> Any:
-        return {name: _summarise_finite(samples[name], totals[name], samplings[name]) for name in values}
+        return {name: _summariser(_summarise_finite, samplings[name])(samples[name], totals[name]) for name in values}
 
     def carefully() -> Any:
-        return {name: _summarise_any(samples[name], samplings[name]) for name in values}
+        return {name: _summariser(_summarise_any, samplings[name])(samples[name], totals[name]) for name in values}
 
     # Looking at each value for NaN doubles the cost. A sum shows whether it is
     # needed; one that overflows asks for it in vain, which does no harm.
     all_finite = ops.isfinite(sum(totals.values()))
     figures: dict[str, Any] = arrays.choose(all_finite, plainly, carefully)
     return figures
+
+
+@functools.lru_cache(maxsize=256)
+def _summariser(summarise_one: Callable[..., Any], sampling: Sampling) -> Callable[[Any, Any], Any]:
+    """Return a function that is traced once for all layers of one form.
+
+    A network has many layers of few forms: tracing each by itself took
+    seconds for fifty.
+    """
+    return arrays.compiled(functools.partial(summarise_one, sampling=sampling))
 
 
 def figures_of(value: Any) -> int:
@@ -142,7 +154,7 @@ def _summarise_finite(sample: Any, total: Any, sampling: Sampling) -> Any:
     return ops.concatenate(parts, 0)
 
 
-def _summarise_any(sample: Any, sampling: Sampling) -> Any:
+def _summarise_any(sample: Any, total: Any, sampling: Sampling) -> Any:
     finite = ops.isfinite(sample)
     clean = ops.where(finite, sample, 0.0)
     seen = _size(sample)
@@ -189,7 +201,7 @@ def _in_order(means: Any, sampling: Sampling) -> Any:
 
 def decode_summary(vector: Array) -> LayerSummary:
     """Read the numbers that `summarise` computed."""
-    count, mean, std, low, high, zeros, nonfinite = (float(figure) for figure in vector[:_FIGURES])
+    count, mean, std, low, high, zeros, nonfinite = vector[:_FIGURES].tolist()
     empty = nonfinite >= count
     return LayerSummary(
         count=count,

@@ -44,6 +44,12 @@ def choose(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any
     return tf.cond(condition, yes, no)
 
 
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that is traced once for each form of arguments."""
+    made: Callable[..., Any] = tf.function(function, autograph=False, reduce_retracing=True)
+    return made
+
+
 def count(places: Any, size: int) -> Any:
     """Count how often each of the numbers below `size` occurs, as float32."""
     if keras_names.is_deterministic():
