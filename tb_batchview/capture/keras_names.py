@@ -199,7 +199,13 @@ def hidden_state_kinds() -> tuple[type, ...]:
 # TensorFlow's `is_op_determinism_enabled` (2.9 to 2.21), which Keras reads too.
 # Without it operations count as free.
 def is_deterministic() -> bool:
-    """Tell whether TensorFlow's operations must be deterministic."""
+    """Tell whether operations must be deterministic."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.are_deterministic_algorithms_enabled()
+    if keras.backend.backend() != "tensorflow":
+        return False  # JAX's are.
     try:
         from tensorflow.python.framework.config import is_op_determinism_enabled
     except ImportError:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from tb_batchview.capture import arrays
+from tb_batchview.capture import arrays, keras_names
 from tb_batchview.records import Array, LayerSummary
 
 BINS = 30
@@ -84,27 +84,31 @@ def summarise(values: dict[str, Any]) -> dict[str, Any]:
     samples = {name: _sample(value, samplings[name]) for name, value in values.items()}
     totals = {name: ops.sum(sample) for name, sample in samples.items()}
 
-    def plainly() -> Any:
-        return {name: _summariser(_summarise_finite, samplings[name])(samples[name], totals[name]) for name in values}
+    deterministic = keras_names.is_deterministic()
 
-    def carefully() -> Any:
-        return {name: _summariser(_summarise_any, samplings[name])(samples[name], totals[name]) for name in values}
+    def each(summarise_one: Callable[..., Any]) -> Callable[[], dict[str, Any]]:
+        return lambda: {
+            name: _summariser(summarise_one, samplings[name], deterministic)(samples[name], totals[name])
+            for name in values
+        }
 
     # Looking at each value for NaN doubles the cost. A sum shows whether it is
     # needed; one that overflows asks for it in vain, which does no harm.
     all_finite = ops.isfinite(sum(totals.values()))
-    figures: dict[str, Any] = arrays.choose(all_finite, plainly, carefully)
+    figures: dict[str, Any] = arrays.choose(all_finite, each(_summarise_finite), each(_summarise_any))
     return figures
 
 
 @functools.lru_cache(maxsize=256)
-def _summariser(summarise_one: Callable[..., Any], sampling: Sampling) -> Callable[[Any, Any], Any]:
+def _summariser(
+    summarise_one: Callable[..., Any], sampling: Sampling, deterministic: bool
+) -> Callable[[Any, Any], Any]:
     """Return a function that is traced once for all layers of one form.
 
     A network has many layers of few forms: tracing each by itself took
     seconds for fifty.
     """
-    return arrays.compiled(functools.partial(summarise_one, sampling=sampling))
+    return arrays.compiled(functools.partial(summarise_one, sampling=sampling, deterministic=deterministic))
 
 
 def figures_of(value: Any) -> int:
@@ -136,7 +140,7 @@ def _size(sample: Any) -> Any:
     return ops.cast(size, "float32")
 
 
-def _summarise_finite(sample: Any, total: Any, sampling: Sampling) -> Any:
+def _summarise_finite(sample: Any, total: Any, sampling: Sampling, deterministic: bool) -> Any:
     seen = _size(sample)
     # An empty batch has figures too: 0 values, and 0 for the rest.
     divisor = ops.maximum(seen, 1.0)
@@ -148,13 +152,13 @@ def _summarise_finite(sample: Any, total: Any, sampling: Sampling) -> Any:
     scale = BINS / (high - low)
     # All values in one place: the range is nothing, or more than a float32.
     scale = ops.where(ops.isfinite(scale), scale, 0.0)
-    parts = [figures, _count(ops.cast((sample - low) * scale, "int32"), BINS)]
+    parts = [figures, _count(ops.cast((sample - low) * scale, "int32"), BINS, deterministic)]
     if sampling.units:
         parts.append(_in_order(ops.mean(ops.reshape(sample, [-1, sampling.units]), 0), sampling))
     return ops.concatenate(parts, 0)
 
 
-def _summarise_any(sample: Any, total: Any, sampling: Sampling) -> Any:
+def _summarise_any(sample: Any, total: Any, sampling: Sampling, deterministic: bool) -> Any:
     finite = ops.isfinite(sample)
     clean = ops.where(finite, sample, 0.0)
     seen = _size(sample)
@@ -173,7 +177,7 @@ def _summarise_any(sample: Any, total: Any, sampling: Sampling) -> Any:
     valid = ops.logical_and(finite, ops.isfinite(place))
     # What is left out is counted in a place of its own.
     place = ops.cast(ops.where(valid, place, float(BINS)), "int32")
-    parts = [figures, _count(place, BINS + 1)[:BINS]]
+    parts = [figures, _count(place, BINS + 1, deterministic)[:BINS]]
     if sampling.units:
         weights = ops.reshape(ops.cast(finite, "float32"), [-1, sampling.units])
         sums = ops.sum(ops.reshape(clean, [-1, sampling.units]), 0)
@@ -187,10 +191,14 @@ def _extremes(sample: Any) -> tuple[Any, Any]:
     return ops.min(sample, initial=math.inf), ops.max(sample, initial=-math.inf)
 
 
-def _count(place: Any, size: int) -> Any:
+def _count(place: Any, size: int, deterministic: bool) -> Any:
     # What overflowed is no place at all, and a negative one would stop the
     # training.
-    return arrays.count(ops.clip(place, 0, size - 1), size)
+    place = ops.clip(place, 0, size - 1)
+    if deterministic:
+        # Some devices then refuse to count, in the middle of training.
+        return ops.sum(ops.one_hot(ops.reshape(place, [-1]), size), 0)
+    return arrays.count(place, size)
 
 
 def _in_order(means: Any, sampling: Sampling) -> Any:

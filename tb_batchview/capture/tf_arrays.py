@@ -7,7 +7,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tb_batchview.capture import keras_names
 from tb_batchview.records import Array
 
 # Sums and products that TensorFlow's optimizer may write anew as one sum
@@ -52,9 +51,6 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def count(places: Any, size: int) -> Any:
     """Count how often each of the numbers below `size` occurs, as float32."""
-    if keras_names.is_deterministic():
-        # Some devices then refuse the op below, in the middle of training.
-        return tf.reduce_sum(tf.one_hot(tf.reshape(places, [-1]), size), 0)
     # The raw op: the only count that is fast with and without XLA;
     # tf.math.bincount needs a constant size there and has none.
     return tf.raw_ops.DenseBincount(
