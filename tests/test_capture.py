@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -15,7 +16,7 @@ from tb_batchview.capture import keras_names
 from tb_batchview.capture.gather import at_path, is_recordable, name_outputs
 from tb_batchview.capture.hints import read_loss_hint
 from tb_batchview.capture.layers import select_layers, walk_layers
-from tb_batchview.capture.summary import BINS, decode_summary, plan_sampling, summarise
+from tb_batchview.capture.summary import BINS, decode_summary, name_figures, plan_sampling, summarise
 from tb_batchview.capture.tf_pack import pack, read_mark, unpack
 from tb_batchview.capture.thin import MAX_VALUES, choose_positions, thin
 from tests import models
@@ -86,7 +87,7 @@ def test_sampling_sees_every_channel_equally_often(sizes: list[int]):
 def summary_of(values: np.ndarray, *, jit_compile: bool = False) -> Any:
     @tf.function(jit_compile=jit_compile)
     def step(tensor: Any) -> Any:
-        return summarise({"layer": tensor})["layer"]
+        return summarise({"layer": tensor})[0].figures[0]
 
     return decode_summary(step(tf.constant(values)).numpy())
 
@@ -119,17 +120,11 @@ def test_operations_that_must_be_deterministic_count_without_the_op_that_is_not_
 
     @tf.function
     def step(tensor: Any) -> Any:
-        return summarise({"layer": tensor})["layer"]
+        return summarise({"layer": tensor})[0].figures[0]
 
     graph = step.get_concrete_function(tf.TensorSpec([5, 70])).graph
-    assert not [operation for operation in all_operations(graph) if "Bincount" in operation.type]
+    assert not [operation for operation in graph.get_operations() if "Bincount" in operation.type]
     np.testing.assert_array_equal(summary_of(values).histogram, plain.histogram)
-
-
-def all_operations(graph: Any) -> list[Any]:
-    """Return the operations of a graph and of its branches."""
-    inner = [function.graph for function in graph._functions.values() if hasattr(function, "graph")]
-    return [*graph.get_operations(), *(operation for part in inner for operation in all_operations(part))]
 
 
 def test_a_large_map_is_sampled_and_its_channels_keep_their_places():
@@ -140,6 +135,26 @@ def test_a_large_map_is_sampled_and_its_channels_keep_their_places():
     assert found.count < values.size / 10
     assert found.mean == pytest.approx(7.5)
     np.testing.assert_array_equal(found.unit_means, channels)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_layers_of_one_form_are_summarised_together_as_each_alone(broken: bool):
+    random = np.random.default_rng(5)
+    shapes = {"wide": (6, 9, 9, 4), "flat": (6, 7), "wide too": (6, 9, 9, 4), "more rows": (12, 7)}
+    values = {name: random.normal(size=shape).astype("float32") for name, shape in shapes.items()}
+    if broken:
+        values["wide too"][0, 0, 0, 0] = np.inf
+
+    groups = summarise({name: tf.constant(array) for name, array in values.items()})
+
+    assert [group.names for group in groups] == [["wide", "wide too"], ["flat", "more rows"]]
+    figures = name_figures(groups)
+    values["more rows"] = values["more rows"][:6]  # As many as the other of its form has.
+    for name, array in values.items():
+        found, alone = decode_summary(figures[f"layers/{name}"].numpy()), summary_of(array)
+        assert dataclasses.astuple(found)[:7] == pytest.approx(dataclasses.astuple(alone)[:7], rel=1e-5)
+        np.testing.assert_array_equal(found.histogram, alone.histogram)
+        np.testing.assert_allclose(found.unit_means, alone.unit_means, rtol=1e-4, atol=1e-6)
 
 
 def test_values_that_are_not_finite_are_counted_and_left_out():

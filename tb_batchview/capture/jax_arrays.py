@@ -54,14 +54,9 @@ def choose(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any
     return jax.lax.cond(condition, yes, no)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that is traced once for each form of arguments."""
-    return jax.jit(function)
-
-
 def count(places: Any, size: int) -> Any:
     """Count how often each of the numbers below `size` occurs, as float32."""
-    return jnp.zeros(size, jnp.float32).at[places.reshape(-1)].add(1.0)
+    return jnp.zeros(size, jnp.float32).at[places].add(1.0)
 
 
 def is_merged(output: Any) -> bool:

@@ -22,7 +22,7 @@ import numpy as np
 from tb_batchview.capture import arrays, keras_names
 from tb_batchview.capture.observation import Observation, Tensors
 from tb_batchview.capture.step import TappedStep
-from tb_batchview.capture.summary import summarise
+from tb_batchview.capture.summary import name_figures, summarise
 from tb_batchview.capture.tap import Sight, Tap
 
 
@@ -90,7 +90,7 @@ class JaxStep(TappedStep):
             return {}
 
         def compute() -> dict[str, Any]:
-            return {f"layers/{name}": figures for name, figures in summarise(outputs).items()}
+            return name_figures(summarise(outputs))
 
         shapes = jax.eval_shape(compute)
         figures: dict[str, Any] = arrays.choose(

@@ -20,7 +20,7 @@ from tb_batchview.capture.gather import describe, gather, is_recordable, name_ou
 from tb_batchview.capture.layers import select_layers
 from tb_batchview.capture.metrics import read_metrics, replay_metrics
 from tb_batchview.capture.observation import Observation, Tensors
-from tb_batchview.capture.summary import summarise
+from tb_batchview.capture.summary import name_figures, summarise
 from tb_batchview.capture.tap import Sight, Tap
 from tb_batchview.errors import ArgumentError
 from tb_batchview.tasks import TaskHint
@@ -172,7 +172,7 @@ class TappedStep(abc.ABC):
         if not outputs:
             return {}
         try:
-            return {f"layers/{name}": figures for name, figures in summarise(outputs).items()}
+            return name_figures(summarise(outputs))
         except Exception as error:
             tap.problems.append(f"The layers could not be summarised: {error!r}.")
             return {}

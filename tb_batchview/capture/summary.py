@@ -70,55 +70,67 @@ def plan_sampling(shape: tuple[int | None, ...]) -> Sampling | None:
     return Sampling(stride, count, units)
 
 
-def summarise(values: dict[str, Any]) -> dict[str, Any]:
+class Group(NamedTuple):
+    """Figures of layers of one form.
+
+    Attributes:
+        names: Of the layers.
+        figures: Shape (layers, figures): `decode_summary` reads a row.
+    """
+
+    names: list[str]
+    figures: Any
+
+
+def summarise(values: dict[str, Any]) -> list[Group]:
     """Compute the figures of layers' outputs, in the graph if there is one.
+
+    Layers of which as many values are looked at go through the same
+    operations together: a network has many layers of few forms, and each
+    operation costs time when it is traced and when it runs.
 
     Args:
         values: By layer, tensors of shape (samples, ...), real numbers of any
             dtype.
-
-    Returns:
-        By layer, the figures as a float32 vector: `decode_summary` reads it.
     """
-    samplings = {name: _plan(value) for name, value in values.items()}
-    samples = {name: _sample(value, samplings[name]) for name, value in values.items()}
-    totals = {name: ops.sum(sample) for name, sample in samples.items()}
+    groups = _group(values)
+    tables = [_sample([values[name] for name in names], sampling) for sampling, names in groups]
+    totals = [ops.sum(table, 1) for table in tables]
 
-    deterministic = keras_names.is_deterministic()
-
-    def each(summarise_one: Callable[..., Any]) -> Callable[[], dict[str, Any]]:
-        return lambda: {
-            name: _summariser(summarise_one, samplings[name], deterministic)(samples[name], totals[name])
-            for name in values
-        }
+    def each(compute: Callable[[Any, Any, Sampling], Any]) -> Callable[[], list[Any]]:
+        return lambda: [
+            compute(table, total, sampling) for table, total, (sampling, _) in zip(tables, totals, groups, strict=True)
+        ]
 
     # Looking at each value for NaN doubles the cost. A sum shows whether it is
     # needed; one that overflows asks for it in vain, which does no harm.
-    all_finite = ops.isfinite(sum(totals.values()))
-    figures: dict[str, Any] = arrays.choose(all_finite, each(_summarise_finite), each(_summarise_any))
-    return figures
+    all_finite = ops.isfinite(sum(ops.sum(total) for total in totals))
+    figures = arrays.choose(all_finite, each(_compute_finite), each(_compute_any))
+    return [Group(names, table) for (_, names), table in zip(groups, figures, strict=True)]
 
 
-@functools.lru_cache(maxsize=256)
-def _summariser(
-    summarise_one: Callable[..., Any], sampling: Sampling, deterministic: bool
-) -> Callable[[Any, Any], Any]:
-    """Return a function that is traced once for all layers of one form.
-
-    A network has many layers of few forms: tracing each by itself took
-    seconds for fifty.
-    """
-    return arrays.compiled(functools.partial(summarise_one, sampling=sampling, deterministic=deterministic))
+def name_figures(groups: list[Group]) -> dict[str, Any]:
+    """Return the figures by "layers/<name>"."""
+    return {f"layers/{name}": group.figures[row] for group in groups for row, name in enumerate(group.names)}
 
 
-def figures_of(value: Any) -> int:
-    """Return how many figures `summarise` has for a layer's output."""
-    return _FIGURES + BINS + _plan(value).units
+def plan_figures(values: dict[str, Any]) -> list[tuple[str, int]]:
+    """Return the layers in the order of `summarise`, with their figures' number."""
+    return [(name, _FIGURES + BINS + sampling.units) for sampling, names in _group(values) for name in names]
 
 
-def _plan(values: Any) -> Sampling:
-    rank = rank_of(values)
-    return plan_sampling((None, None) if rank is None else tuple(values.shape)) or Sampling(1, 0, 0)
+def _group(values: dict[str, Any]) -> list[tuple[Sampling, list[str]]]:
+    groups: list[tuple[Sampling, list[str]]] = []
+    for name, value in values.items():
+        rank = rank_of(value)
+        sampling = plan_sampling((None, None) if rank is None else tuple(value.shape))
+        # Of what is not known beforehand all is looked at, each by itself.
+        known = next((names for other, names in groups if other == sampling), None) if sampling else None
+        if known is None:
+            groups.append((sampling or Sampling(1, 0, 0), [name]))
+        else:
+            known.append(name)
+    return groups
 
 
 def rank_of(value: Any) -> int | None:
@@ -127,84 +139,100 @@ def rank_of(value: Any) -> int | None:
     return shape.rank if hasattr(shape, "rank") else len(shape)
 
 
-def _sample(values: Any, sampling: Sampling) -> Any:
+def _sample(values: list[Any], sampling: Sampling) -> Any:
+    """Return what is looked at of layers of one form, a row for each."""
     if not sampling.values:
-        return ops.cast(ops.reshape(values, [-1]), "float32")
-    features = math.prod(values.shape[1:])
-    chosen = ops.reshape(values, [-1, features])[:, :: sampling.stride][:, : sampling.values]
-    return ops.cast(chosen, "float32")
+        return ops.cast(ops.reshape(values[0], [1, -1]), "float32")
+    stop = (sampling.values - 1) * sampling.stride + 1
+    flat = [ops.reshape(value, [-1, math.prod(value.shape[1:])]) for value in values]
+    # A layer may have more rows than there are samples (patches, time steps).
+    rows = functools.reduce(_smaller, [ops.shape(value)[0] for value in flat])
+    chosen = [ops.cast(value[:rows, : stop : sampling.stride], "float32") for value in flat]
+    return ops.reshape(ops.stack(chosen), [len(chosen), -1])
 
 
-def _size(sample: Any) -> Any:
-    size = ops.size(sample)
-    return ops.cast(size, "float32")
+def _smaller(one: Any, other: Any) -> Any:
+    return min(one, other) if isinstance(one, int) and isinstance(other, int) else ops.minimum(one, other)
 
 
-def _summarise_finite(sample: Any, total: Any, sampling: Sampling, deterministic: bool) -> Any:
-    seen = _size(sample)
+def _compute_finite(table: Any, total: Any, sampling: Sampling) -> Any:
+    seen = ops.cast(ops.shape(table)[1], "float32")
     # An empty batch has figures too: 0 values, and 0 for the rest.
     divisor = ops.maximum(seen, 1.0)
     mean = total / divisor
-    variance = ops.sum(ops.square(sample - mean)) / divisor
-    low, high = _extremes(sample)
-    zeros = ops.sum(ops.cast(ops.equal(sample, 0.0), "float32")) / divisor
-    figures = ops.stack([seen, mean, ops.sqrt(variance), low, high, zeros, ops.zeros([], "float32")])
+    variance = ops.sum(ops.square(table - mean[:, None]), 1) / divisor
+    low, high = _extremes(table, table)
+    zeros = ops.sum(ops.cast(ops.equal(table, 0.0), "float32"), 1) / divisor
+    figures = ops.stack(
+        [ops.ones_like(mean) * seen, mean, ops.sqrt(variance), low, high, zeros, ops.zeros_like(mean)], 1
+    )
     scale = BINS / (high - low)
     # All values in one place: the range is nothing, or more than a float32.
     scale = ops.where(ops.isfinite(scale), scale, 0.0)
-    parts = [figures, _count(ops.cast((sample - low) * scale, "int32"), BINS, deterministic)]
+    parts = [figures, _count((table - low[:, None]) * scale[:, None], BINS)]
     if sampling.units:
-        parts.append(_in_order(ops.mean(ops.reshape(sample, [-1, sampling.units]), 0), sampling))
-    return ops.concatenate(parts, 0)
+        rounds = ops.reshape(table, [-1, _rounds(table, sampling), sampling.units])
+        parts.append(_in_order(ops.mean(rounds, 1), sampling))
+    return ops.concatenate(parts, 1)
 
 
-def _summarise_any(sample: Any, total: Any, sampling: Sampling, deterministic: bool) -> Any:
-    finite = ops.isfinite(sample)
-    clean = ops.where(finite, sample, 0.0)
-    seen = _size(sample)
-    kept = ops.sum(ops.cast(finite, "float32"))
-    divisor = ops.maximum(kept, 1.0)
-    mean = ops.sum(clean / divisor)
-    variance = ops.sum(ops.where(finite, ops.square(clean - mean) / divisor, 0.0))
-    # With no finite value at all these stay at infinity, and the width at 1.
-    low = _extremes(ops.where(finite, sample, math.inf))[0]
-    high = _extremes(ops.where(finite, sample, -math.inf))[1]
-    zeros = ops.sum(ops.cast(ops.logical_and(finite, ops.equal(sample, 0.0)), "float32")) / divisor
-    figures = ops.stack([seen, mean, ops.sqrt(variance), low, high, zeros, seen - kept])
+def _compute_any(table: Any, total: Any, sampling: Sampling) -> Any:
+    finite = ops.isfinite(table)
+    clean = ops.where(finite, table, 0.0)
+    seen = ops.cast(ops.shape(table)[1], "float32")
+    kept = ops.sum(ops.cast(finite, "float32"), 1)
+    divisor = ops.maximum(kept, 1.0)[:, None]
+    # Divided first, since a sum may be more than a float32.
+    mean = ops.sum(clean / divisor, 1)
+    variance = ops.sum(ops.where(finite, ops.square(clean - mean[:, None]) / divisor, 0.0), 1)
+    # With no finite value at all these stay at infinity.
+    low, high = _extremes(ops.where(finite, table, math.inf), ops.where(finite, table, -math.inf))
+    zeros = ops.sum(ops.cast(ops.logical_and(finite, ops.equal(table, 0.0)), "float32"), 1) / divisor[:, 0]
+    figures = ops.stack([ops.zeros_like(mean) + seen, mean, ops.sqrt(variance), low, high, zeros, seen - kept], 1)
     # Halves, since the range of two float32 may be more than one.
-    width = ops.where(high > low, (high / 2 - low / 2) / BINS, 1.0)
-    place = ops.clip((clean / 2 - low / 2) / width, 0.0, BINS - 1.0)
-    valid = ops.logical_and(finite, ops.isfinite(place))
+    width = (high / 2 - low / 2) / BINS
+    width = ops.where(width > 0, width, 1.0)
+    places = ops.clip((clean / 2 - (low / 2)[:, None]) / width[:, None], 0.0, BINS - 1.0)
     # What is left out is counted in a place of its own.
-    place = ops.cast(ops.where(valid, place, float(BINS)), "int32")
-    parts = [figures, _count(place, BINS + 1, deterministic)[:BINS]]
+    places = ops.where(ops.logical_and(finite, ops.isfinite(places)), places, float(BINS))
+    parts = [figures, _count(places, BINS + 1)[:, :BINS]]
     if sampling.units:
-        weights = ops.reshape(ops.cast(finite, "float32"), [-1, sampling.units])
-        sums = ops.sum(ops.reshape(clean, [-1, sampling.units]), 0)
-        parts.append(_in_order(sums / ops.maximum(ops.sum(weights, 0), 1.0), sampling))
-    return ops.concatenate(parts, 0)
+        shape = [-1, _rounds(table, sampling), sampling.units]
+        sums = ops.sum(ops.reshape(clean, shape), 1)
+        weights = ops.sum(ops.reshape(ops.cast(finite, "float32"), shape), 1)
+        parts.append(_in_order(sums / ops.maximum(weights, 1.0), sampling))
+    return ops.concatenate(parts, 1)
 
 
-def _extremes(sample: Any) -> tuple[Any, Any]:
+def _rounds(table: Any, sampling: Sampling) -> Any:
+    return ops.shape(table)[1] // sampling.units
+
+
+def _extremes(lows: Any, highs: Any) -> tuple[Any, Any]:
     # The initial value is what TensorFlow returns for an empty batch anyway;
     # the others refuse one without.
-    return ops.min(sample, initial=math.inf), ops.max(sample, initial=-math.inf)
+    return ops.min(lows, 1, initial=math.inf), ops.max(highs, 1, initial=-math.inf)
 
 
-def _count(place: Any, size: int, deterministic: bool) -> Any:
+def _count(places: Any, size: int) -> Any:
+    """Count the places of each row, shape (layers, size)."""
+    layers = places.shape[0]
     # What overflowed is no place at all, and a negative one would stop the
     # training.
-    place = ops.clip(place, 0, size - 1)
-    if deterministic:
+    places = ops.clip(ops.cast(places, "int32"), 0, size - 1)
+    places = ops.reshape(places + np.arange(layers, dtype=np.int32)[:, None] * size, [-1])
+    if keras_names.is_deterministic():
         # Some devices then refuse to count, in the middle of training.
-        return ops.sum(ops.one_hot(ops.reshape(place, [-1]), size), 0)
-    return arrays.count(place, size)
+        counts = ops.sum(ops.one_hot(places, layers * size), 0)
+    else:
+        counts = arrays.count(places, layers * size)
+    return ops.reshape(counts, [layers, size])
 
 
 def _in_order(means: Any, sampling: Sampling) -> Any:
     # The i-th value of a round belongs to channel i * stride modulo channels.
     order = np.argsort(np.arange(sampling.units) * sampling.stride % sampling.units)
-    return ops.take(means, order.astype(np.int32), axis=0)
+    return ops.take(means, order.astype(np.int32), axis=1)
 
 
 def decode_summary(vector: Array) -> LayerSummary:

@@ -43,19 +43,11 @@ def choose(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any
     return tf.cond(condition, yes, no)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that is traced once for each form of arguments."""
-    made: Callable[..., Any] = tf.function(function, autograph=False, reduce_retracing=True)
-    return made
-
-
 def count(places: Any, size: int) -> Any:
     """Count how often each of the numbers below `size` occurs, as float32."""
     # The raw op: the only count that is fast with and without XLA;
     # tf.math.bincount needs a constant size there and has none.
-    return tf.raw_ops.DenseBincount(
-        input=tf.reshape(places, [-1]), size=size, weights=tf.constant([], tf.float32), binary_output=False
-    )
+    return tf.raw_ops.DenseBincount(input=places, size=size, weights=tf.constant([], tf.float32), binary_output=False)
 
 
 def is_merged(output: Any) -> bool:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from tb_batchview.capture import keras_names
 from tb_batchview.capture.observation import Observation, Tensors
 from tb_batchview.capture.step import TappedStep
-from tb_batchview.capture.summary import figures_of, summarise
+from tb_batchview.capture.summary import plan_figures, summarise
 from tb_batchview.capture.tap import Sight, Tap
 from tb_batchview.capture.tf_loop import loop_many, loop_once
 from tb_batchview.capture.tf_merge import merge_logs, merge_pieces
@@ -108,10 +108,12 @@ class TensorFlowStep(TappedStep):
     def _eager_step(self, data: Any) -> Any:
         with Tap(self.model, self._choose_layers) as tap:
             logs, pieces = self._replica_step(tap)(data)
-        tensors = self._name_all(tap, pieces)
-        tensors |= self._name_layers(pieces["layers"])
-        self._eager.append(Tensors(tensors, self._hints, time.time()))
-        self._count.assign_add(1)
+        try:
+            tensors = self._name_all(tap, pieces) | self._name_layers(pieces["layers"])
+            self._eager.append(Tensors(tensors, self._hints, time.time()))
+            self._count.assign_add(1)
+        except Exception as error:
+            tap.problems.append(f"What the step saw could not be gathered: {error!r}.")
         self._report(tap)
         return logs
 
@@ -151,11 +153,11 @@ class TensorFlowStep(TappedStep):
         outputs = self._layers_of(sight)
         if not outputs:
             return None
-        self._figures = [(name, figures_of(value)) for name, value in outputs.items()]
+        self._figures = plan_figures(outputs)
         due = tf.reduce_any([tf.equal(self._count % freq, 0) for freq in self._freqs()])
 
         def compute() -> Any:
-            return tf.concat([tf.ones([1]), *summarise(outputs).values()], 0)
+            return tf.concat([tf.ones([1]), *(tf.reshape(group.figures, [-1]) for group in summarise(outputs))], 0)
 
         length = 1 + sum(length for _, length in self._figures)
         return tf.cond(due, compute, lambda: tf.zeros([length]))

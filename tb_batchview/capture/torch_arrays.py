@@ -36,14 +36,9 @@ def choose(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any
     return yes() if condition else no()
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function as it is: nothing is traced."""
-    return function
-
-
 def count(places: Any, size: int) -> Any:
     """Count how often each of the numbers below `size` occurs, as float32."""
-    return torch.bincount(places.reshape(-1), minlength=size).to(torch.float32)
+    return torch.bincount(places, minlength=size).to(torch.float32)
 
 
 def is_merged(output: Any) -> bool:
