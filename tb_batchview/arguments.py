@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tb_batchview import encode
+from tb_batchview import encode, metadata
 from tb_batchview.errors import ArgumentError
 from tb_batchview.records import TASKS, Array, LayerSummary, OutputRecord
 
@@ -103,6 +103,18 @@ def check_count(name: str, value: Any, *, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**63:
         raise ArgumentError(f"{name} must be a whole number of at least {least}. Received: {name}={value!r}.")
     return int(value)
+
+
+def check_workers(worker: Any, workers: Any) -> tuple[int, int]:
+    """Return the number of this process and how many there are."""
+    worker, workers = check_count("worker", worker, least=0), check_count("workers", workers)
+    if workers > metadata.MAX_WORKERS:
+        raise ArgumentError(f"workers must be at most {metadata.MAX_WORKERS}. Received: workers={workers}.")
+    if worker >= workers:
+        raise ArgumentError(
+            f"worker must be below workers. Received: worker={worker}, workers={workers}. Number the processes from 0."
+        )
+    return worker, workers
 
 
 def check_run(run: Mapping[str, str] | None) -> Mapping[str, str]:

@@ -63,13 +63,16 @@ class EventEncoder:
     needs an encoder of its own.
     """
 
-    def __init__(self, run: Mapping[str, str]) -> None:
+    def __init__(self, run: Mapping[str, str], worker: int = 0, workers: int = 1) -> None:
         """Begin a file.
 
         Args:
             run: What is constant about the run: model, versions.
+            worker: Number of the process that writes it.
+            workers: How many train together, each with a file of its own.
         """
         self._run = dict(run)
+        self._worker, self._workers = worker, workers
         self._specs: dict[str, OutputSpec] = {}
         self._prefixes: dict[tuple[str, np.dtype[Any], tuple[int, ...]], _Prefix] = {}
         self._said: dict[str, bytes] = {}
@@ -113,7 +116,8 @@ class EventEncoder:
         """Return the event of a status; `step` counts them in this file."""
         event = _Pieces()
         text = np.array([metadata.status_text(status)], object)
-        self._add(event, (metadata.STATUS_TAG, metadata.status_content()), text, self._said)
+        content = metadata.status_content(self._worker, self._workers)
+        self._add(event, (metadata.STATUS_TAG, content), text, self._said)
         return event.join(wall_time, step)
 
     def _use(self, specs: Mapping[str, OutputSpec]) -> None:
@@ -135,7 +139,9 @@ class EventEncoder:
                     for figure in metadata.OUTPUT_FIGURES
                 ),
             )
-            content = metadata.header_content(record.phase, fields, self._specs, self._run)
+            content = metadata.header_content(
+                record.phase, fields, self._specs, self._run, self._worker, self._workers
+            )
             name = self._headers[key] = metadata.header_tag(record.phase), content
         return name
 

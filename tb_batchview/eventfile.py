@@ -1,7 +1,7 @@
 """The event file on disk: opened late, only appended to, whole up to its end.
 
-`writer` uses it from its thread; the framing is `tfrecord`'s. Also finds the
-last steps of the files that earlier writers left.
+`writer` uses it from its thread; the framing is `tfrecord`'s. `earlier` asks
+it for the names of the files.
 """
 
 from __future__ import annotations
@@ -11,16 +11,11 @@ import itertools
 import os
 import socket
 import time
-from collections.abc import Iterator
 
 from tb_batchview import encode, metadata, tfrecord
-from tb_batchview.errors import FormatError
-from tb_batchview.records import PHASES
 
 # Written at once when so much has gathered; else about every second.
 _BUFFER_BYTES = 1 << 20
-# Holds step and the first tag of every event.
-_FRONT_BYTES = 4096
 # os.writev takes no more pieces (IOV_MAX on Linux and macOS).
 _PIECES = 1024
 
@@ -34,8 +29,15 @@ class EventFile:
     whole even if the process is killed.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, worker: int | None = None) -> None:
+        """Prepare; the file is opened when something is written.
+
+        Args:
+            directory: Which is made if need be.
+            worker: Number of this process where several write.
+        """
         self._directory = directory
+        self._worker = worker
         self._fd: int | None = None
         # Of the file, once it is open.
         self.name = ""
@@ -75,7 +77,7 @@ class EventFile:
         if not pieces:
             return
         if self._fd is None:
-            self._fd, self.name = _create(self._directory)
+            self._fd, self.name = _create(self._directory, self._worker)
         try:
             written = sum(_write(self._fd, pieces[at : at + _PIECES]) for at in range(0, len(pieces), _PIECES))
         except OSError:
@@ -112,13 +114,13 @@ def _write(fd: int, pieces: list[bytes]) -> int:
     return total
 
 
-def _create(directory: str) -> tuple[int, str]:
+def _create(directory: str, worker: int | None) -> tuple[int, str]:
     """Create the next file of a directory, last in lexical order."""
     os.makedirs(directory, exist_ok=True)
     newest = max(event_files(directory), default="")
     seconds = int(time.time())
     while True:
-        name = metadata.file_name(seconds, socket.gethostname(), os.getpid(), next(_numbers))
+        name = metadata.file_name(seconds, socket.gethostname(), os.getpid(), next(_numbers), worker)
         if name > newest:
             path = os.path.join(directory, name)
             # Python makes descriptors that a child process does not inherit.
@@ -136,28 +138,3 @@ def event_files(directory: str) -> list[str]:
         return sorted(filter(metadata.is_event_file, os.listdir(directory)))
     except OSError:
         return []
-
-
-def last_steps(path: str) -> dict[str, int]:
-    """Return the last step of each phase in a file; nothing if unreadable."""
-    steps: dict[str, int] = {}
-    with contextlib.suppress(OSError):
-        for phase, step in _steps(path):
-            steps[phase] = max(step, steps.get(phase, -1))
-    return steps
-
-
-def _steps(path: str) -> Iterator[tuple[str, int]]:
-    """Yield phase and step of each batch in a file."""
-    phases = {metadata.header_tag(phase): phase for phase in PHASES}
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        for frame in tfrecord.scan(fd, 0, os.fstat(fd).st_size):
-            if frame.status == "ok":
-                with contextlib.suppress(FormatError):
-                    front = os.pread(fd, min(frame.length, _FRONT_BYTES), frame.payload_position)
-                    step, tag = encode.peek_event(front)
-                    if tag in phases:
-                        yield phases[tag], step
-    finally:
-        os.close(fd)

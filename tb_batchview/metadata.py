@@ -49,8 +49,11 @@ OUTPUT_FIGURES = ("error_rate", "confidence")
 
 # A thousand classes with long names are 100 kB; more than this is no metadata.
 MAX_CONTENT_BYTES = 16 << 20
+# More processes than this train nothing together.
+MAX_WORKERS = 1 << 20
 
 _FILE_NAME = re.compile(r"events\.out\.tfevents\.(\d+)\..*\.(\d+)\.(\d+)" + re.escape(FILE_SUFFIX))
+_WORKER = re.compile(r".*\.worker(\d+)\.\d+\.\d+" + re.escape(FILE_SUFFIX))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Content:
         fields: Names of the header's numbers, in order.
         outputs: What is constant about each output (header only).
         run: What is constant about the run (header only).
+        worker: Number of the process that wrote the file (header and status).
+        workers: How many processes train together.
     """
 
     version: int
@@ -77,6 +82,8 @@ class Content:
     fields: tuple[str, ...] = ()
     outputs: Mapping[str, OutputSpec] = dataclasses.field(default_factory=dict)
     run: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    worker: int = 0
+    workers: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +128,15 @@ def output_field(output: str, figure: str) -> str:
     return f"outputs/{output}/{figure}"
 
 
-def file_name(seconds: int, host: str, pid: int, number: int) -> str:
-    """Return the name of an event file; its order is that of writing."""
+def file_name(seconds: int, host: str, pid: int, number: int, worker: int | None = None) -> str:
+    """Return the name of an event file; its order is that of writing.
+
+    With several workers it tells whose it is, so that none takes the name of
+    another's: hosts and process numbers may be the same in all containers.
+    """
     host = re.sub(r"[^A-Za-z0-9_.-]", "_", host) or "localhost"
+    if worker is not None:
+        host += f".worker{worker}"
     return f"events.out.tfevents.{seconds:010d}.{host}.{pid}.{number:04d}{FILE_SUFFIX}"
 
 
@@ -138,8 +151,19 @@ def file_seconds(name: str) -> int:
     return int(match[1]) if match else 0
 
 
+def file_worker(name: str) -> int | None:
+    """Return which of several workers wrote a file, by its name."""
+    match = _WORKER.fullmatch(name)
+    return int(match[1][:10]) if match else None
+
+
 def header_content(
-    phase: str, fields: tuple[str, ...], outputs: Mapping[str, OutputSpec], run: Mapping[str, str]
+    phase: str,
+    fields: tuple[str, ...],
+    outputs: Mapping[str, OutputSpec],
+    run: Mapping[str, str],
+    worker: int = 0,
+    workers: int = 1,
 ) -> bytes:
     """Return the content of a header's metadata."""
     return _content(
@@ -148,6 +172,7 @@ def header_content(
         fields=fields,
         outputs={name: dataclasses.asdict(spec) for name, spec in outputs.items()},
         run=dict(run),
+        **_whose(worker, workers),
     )
 
 
@@ -161,9 +186,14 @@ def layer_content(phase: str, layer: str, kind: str) -> bytes:
     return _content(kind=kind, phase=phase, layer=layer)
 
 
-def status_content() -> bytes:
+def status_content(worker: int = 0, workers: int = 1) -> bytes:
     """Return the content of a status's metadata."""
-    return _content(kind="status")
+    return _content(kind="status", **_whose(worker, workers))
+
+
+def _whose(worker: int, workers: int) -> dict[str, int]:
+    """Return what tells the worker; nothing where there is only one."""
+    return {"worker": worker, "workers": workers} if workers > 1 else {}
 
 
 def _content(**content: Any) -> bytes:
@@ -203,6 +233,12 @@ def parse_content(content: bytes) -> Content:
     kind = _get(parsed, "kind", str)
     if phase and phase not in PHASES:
         raise FormatError(f"Phase in metadata must be one of {', '.join(PHASES)}. Received: phase={_short(phase)}.")
+    worker, workers = _get(parsed, "worker", int, 0), _get(parsed, "workers", int, 1)
+    if not 0 <= worker < workers <= MAX_WORKERS:
+        raise FormatError(
+            f"Worker in metadata must be from 0 to below workers, these at most {MAX_WORKERS}. "
+            f"Received: worker={worker}, workers={workers}."
+        )
     return Content(
         version=version,
         kind=kind,
@@ -212,6 +248,8 @@ def parse_content(content: bytes) -> Content:
         fields=_strings(_get(parsed, "fields", list, []), "fields"),
         outputs={name: _parse_spec(name, spec) for name, spec in _get(parsed, "outputs", dict, {}).items()},
         run={name: value for name, value in _get(parsed, "run", dict, {}).items() if isinstance(value, str)},
+        worker=worker,
+        workers=workers,
     )
 
 

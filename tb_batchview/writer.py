@@ -2,7 +2,7 @@
 
 The Keras callback hands over thunks, other loops arrays. A thread of its own
 evaluates, encodes and writes; training only pays for putting it in a queue.
-Calls `arguments`, `specs`, `encode`, `eventfile` and `handoff`.
+Calls `arguments`, `specs`, `encode`, `earlier`, `eventfile` and `handoff`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from tb_batchview import arguments, encode, metadata, tfrecord
+from tb_batchview.earlier import ARCHITECTURE, Earlier, last_steps
 from tb_batchview.errors import ArgumentError, BatchViewError, BatchViewWarning
-from tb_batchview.eventfile import EventFile, event_files, last_steps
+from tb_batchview.eventfile import EventFile
 from tb_batchview.handoff import Handoff
 from tb_batchview.records import Array, BatchRecord, LayerSummary, OutputRecord, OutputSpec
 from tb_batchview.specs import SpecBook
@@ -52,6 +53,16 @@ class BatchWriter:
     new file. A forked child process must make a writer of its own; what it
     puts into its parent's is discarded.
 
+    Several processes that train one model, each on its share of a batch, write
+    into one `log_dir`, each with a writer of its own: the viewer joins the
+    shares of a step. Make the writer before the first step of training: what
+    the other workers wrote by then counts as an earlier training, which is
+    gone on from.
+
+    Where `log_dir` holds the run of another model (another "architecture" in
+    its `run`), `<log_dir>-2` is written, or the next that is free, and a
+    warning says so.
+
     Example:
     ```python
     with BatchWriter("logs/first", class_names=["cat", "dog"]) as writer:
@@ -74,6 +85,11 @@ class BatchWriter:
         on_full: What happens when they do: "wait", or "drop" the batch, which
             is counted and shown.
         run: What is constant about the run, for the viewer: model, versions.
+            "architecture" tells models apart: a text that is the same for
+            the same model.
+        worker: Number of this process, from 0: JAX's `process_index`, the
+            rank of PyTorch, the `task_id` of TensorFlow's workers.
+        workers: How many train together: `process_count`, world size.
 
     Raises:
         ArgumentError: (a `ValueError`) An argument is not what it must be.
@@ -90,8 +106,11 @@ class BatchWriter:
         max_pending_mb: float = 256,
         on_full: str = "wait",
         run: Mapping[str, str] | None = None,
+        worker: int = 0,
+        workers: int = 1,
     ) -> None:
-        self._directory = path.join(arguments.check_log_dir(log_dir), metadata.DIRECTORY)
+        self._worker, self._workers = arguments.check_workers(worker, workers)
+        self._log_dir = arguments.check_log_dir(log_dir)
         self._book = SpecBook(arguments.check_class_names(class_names), arguments.check_task(task))
         self._update_freq = arguments.check_count("update_freq", update_freq)
         self._top_k = None if top_k is None else arguments.check_count("top_k", top_k)
@@ -103,6 +122,7 @@ class BatchWriter:
             raise ArgumentError(f"on_full must be 'wait' or 'drop'. Received: on_full={on_full!r}.")
         self._wait = on_full == "wait"
         self._run = arguments.check_run(run)
+        self._earlier = Earlier(self._log_dir, self._worker, self._workers)
         # One `add_batch` at a time. The thread never takes it: it is held
         # while a full queue is waited for.
         self._adding = threading.RLock()
@@ -115,6 +135,8 @@ class BatchWriter:
         self._following: dict[str, tuple[int, int]] = {}
         self._scanned: set[str] = set()
         self._stale = True
+        # Whether it is decided where to write, and whether anything depends on it.
+        self._settled = self._used = False
         self._seen: collections.Counter[str] = collections.Counter()
         self._counts: collections.Counter[tuple[str, str]] = collections.Counter()
         self._dropped = 0
@@ -150,8 +172,17 @@ class BatchWriter:
     def run(self, run: Mapping[str, str]) -> None:
         checked = arguments.check_run(run)
         if checked != self._run:
-            self._run = checked
-            self._encoder = encode.EventEncoder(self._constants())
+            with self._lock:
+                self._run = checked
+                self._encoder = self._new_encoder()
+                self._settled = self._settled and self._used
+
+    @property
+    def log_dir(self) -> str:
+        """Where is written: another directory if that held another model."""
+        with self._lock:
+            self._settle()
+            return self._log_dir
 
     @property
     def last_steps(self) -> Mapping[str, int]:
@@ -321,14 +352,36 @@ class BatchWriter:
 
     def _continue(self) -> dict[str, int]:
         """Return the last steps; of other writers' files too, at first."""
+        self._settle()
         if self._stale:
             self._stale = False
-            for name in event_files(self._directory):
+            for name in self._earlier.files(self._log_dir):
                 if name not in self._scanned:
                     self._scanned.add(name)
                     for phase, step in last_steps(path.join(self._directory, name)).items():
                         self._last[phase] = max(step, self._last.get(phase, -1))
         return self._last
+
+    @property
+    def _directory(self) -> str:
+        return path.join(self._log_dir, metadata.DIRECTORY)
+
+    def _settle(self) -> None:
+        """Decide where to write: not into the run of another model."""
+        if self._settled:
+            return
+        self._settled = True
+        before, given = self._log_dir, self._earlier.log_dir
+        self._log_dir = self._earlier.choose(self._run.get(ARCHITECTURE, ""))
+        if self._log_dir != before:
+            self._last, self._following, self._scanned = {}, {}, set()
+            self._stale = True
+        if self._log_dir != given:
+            self._count(
+                "write",
+                f"{given} holds batches of another model: those of this one are in {self._log_dir}. "
+                "Give each model a log_dir of its own.",
+            )
 
     def _place(self, record: BatchRecord) -> BatchRecord:
         """Return a record with its step, which is then the last one."""
@@ -340,6 +393,7 @@ class BatchWriter:
                 f"Received: step={step}. Leave it out to go on, or use another log_dir."
             )
         self._continue()[record.phase] = step
+        self._used = True
         epoch, following = self._following.get(record.phase, (record.epoch, 0))
         counted = following if epoch == record.epoch else 0
         index = counted if record.index < 0 else record.index
@@ -407,6 +461,7 @@ class BatchWriter:
         """Leave out steps."""
         last = self._continue()
         last[phase] = last.get(phase, -1) + batches
+        self._used = True
 
     def _prepare(
         self, record: BatchRecord, specs: Mapping[str, OutputSpec] | None
@@ -443,7 +498,10 @@ class BatchWriter:
 
     def _append(self, event: bytes) -> None:
         if self._file is None:
-            self._file = EventFile(self._directory)
+            with self._lock:
+                self._settle()
+                self._used = True
+                self._file = EventFile(self._directory, self._worker if self._workers > 1 else None)
         self._file.append(event)
 
     def _idle(self) -> None:
@@ -497,7 +555,7 @@ class BatchWriter:
             self._dropped += self._unflushed
         self._unflushed = 0
         # The metadata may have been in what was lost: say it again.
-        self._encoder = encode.EventEncoder(self._constants())
+        self._encoder = self._new_encoder()
 
     def _finish(self) -> None:
         """Close the file in order, so that the next batch opens another."""
@@ -516,7 +574,9 @@ class BatchWriter:
     def _begin(self) -> None:
         """Start with nothing said, for the next file."""
         self._file = None
-        self._encoder = encode.EventEncoder(self._constants())
+        self._encoder = self._new_encoder()
+        # The next training may be of another model.
+        self._settled = self._used = False
         self._statuses = 0
         self._unflushed = 0
         self._flushed = 0.0
@@ -524,8 +584,9 @@ class BatchWriter:
             self._before = self._told.copy()
             self._seen_before = self._seen.copy()
 
-    def _constants(self) -> dict[str, str]:
-        return {**self._run, "writer": f"tb_batchview {__version__}"}
+    def _new_encoder(self) -> encode.EventEncoder:
+        constants = {**self._run, "writer": f"tb_batchview {__version__}"}
+        return encode.EventEncoder(constants, self._worker, self._workers)
 
 
 @dataclasses.dataclass

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
 READING = FACTS | {"analysis", "encode", "index", "layers", "log", "store", "tfrecord"}
-WRITING = FACTS | {"arguments", "encode", "eventfile", "handoff", "specs", "tfrecord"}
+WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord"}
 LIGHT_TENSORBOARD = {
     "tensorboard.backend.http_util",
     "tensorboard.context",
@@ -53,6 +53,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "arguments": (FACTS | {"encode"}, set()),
     "specs": (FACTS, set()),
     "eventfile": (FACTS | {"encode", "tfrecord"}, set()),
+    "earlier": (FACTS | {"encode", "eventfile", "tfrecord"}, set()),
     "writer": (WRITING, set()),
     "callback": (FACTS | {"capture", "writer"}, KERAS),
     "__init__": ({"callback", "log", "version", "writer"}, set()),
