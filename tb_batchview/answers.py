@@ -19,8 +19,9 @@ from tb_batchview import log as logs
 from tb_batchview.http import Parameters, missing, pack_arrays
 from tb_batchview.layers import LayerLog
 from tb_batchview.log import Run
+from tb_batchview.places import Place
 from tb_batchview.records import OutputSpec
-from tb_batchview.store import PhaseView, Place, RunView
+from tb_batchview.views import PhaseView, RunView
 
 Array = npt.NDArray[Any]
 Answer = dict[str, Any]
@@ -155,6 +156,7 @@ def describe_run(name: str, view: RunView, *, with_names: bool) -> Answer:
             "torn_files": health.torn_files,
             "refused_files": health.refused_files,
             "dropped_batches": health.dropped_batches,
+            "workers": health.workers,
             "warnings": [
                 {"kind": kind, "message": message, "count": count} for kind, message, count in health.warnings
             ],
@@ -480,7 +482,8 @@ def top_scores(chosen: Chosen, row: int, samples: Array) -> list[list[Answer]]:
         return [[] for _ in samples]
     classes, scores = (values.tolist() for values in found)
     return [
-        [{"class": number, "score": score} for number, score in zip(*one, strict=True)]
+        # What a worker does not have is of the class -1.
+        [{"class": number, "score": score} for number, score in zip(*one, strict=True) if number >= 0]
         for one in zip(classes, scores, strict=True)
     ]
 

@@ -200,15 +200,18 @@ def describe_run(run: Run) -> dict[str, Any]:
 def list_phases(log: Log) -> tuple[list[str], list[list[str]]]:
     """Return the head and the rows of the table of `inspect`."""
     head = ["run", "phase", "batches kept", "seen", "samples", "layers", "outputs", "file size", "health"]
+    several = any(run.health.workers > 1 for run in log.values())
+    if several:
+        head.insert(1, "workers")
     rows = []
     for run in log.values():
         outputs = ", ".join(f"{name} ({spec.task}, {spec.classes})" for name, spec in run.outputs.items())
         health = "; ".join(finding.state for finding in check_run(run) if finding.remedy) or "ok"
         for name, phase in run.view.phases.items():
             counts = (len(phase), phase.seen, int(phase.size.sum()), len(phase.layers))
-            rows.append(
-                [run.name, name, *(f"{count:,}" for count in counts), outputs, format_bytes(run.health.bytes), health]
-            )
+            workers = [f"{run.health.workers:,}"] if several else []
+            figures = (*(f"{count:,}" for count in counts), outputs, format_bytes(run.health.bytes), health)
+            rows.append([run.name, *workers, name, *figures])
     return head, rows
 
 
@@ -287,7 +290,8 @@ def check_log(log: Log, logdir: Path) -> Iterator[Finding]:
 def check_run(run: Run) -> Iterator[Finding]:
     """Look at the files and the batches of a run."""
     health, about = run.health, f"run {printable(run.name)}"
-    yield Finding(about, f"{health.files} file(s), {format_bytes(health.bytes)}")
+    workers = f"{health.workers} workers, " if health.workers > 1 else ""
+    yield Finding(about, f"{workers}{health.files} file(s), {format_bytes(health.bytes)}")
     for name, phase in run.view.phases.items():
         state = f"{name}: {len(phase):,} of {phase.seen:,} batches"
         remedy = "some were not kept, by what is said below or because a writer was killed; see docs/messages.md"

@@ -139,9 +139,7 @@ class EventEncoder:
                     for figure in metadata.OUTPUT_FIGURES
                 ),
             )
-            content = metadata.header_content(
-                record.phase, fields, self._specs, self._run, self._worker, self._workers
-            )
+            content = metadata.header_content(record.phase, fields, self._specs, self._run, self._worker, self._workers)
             name = self._headers[key] = metadata.header_tag(record.phase), content
         return name
 

@@ -96,6 +96,8 @@ class EventFile:
         size: Bytes, when looked at last.
         corrupt: Records skipped so far.
         refused: Why this file is not read, or "".
+        worker: Number of the process that wrote it; None: not known yet.
+        workers: How many trained together, by its account.
     """
 
     def __init__(self, path: Path, number: int) -> None:
@@ -106,6 +108,8 @@ class EventFile:
         self.size = 0
         self.corrupt = 0
         self.refused = ""
+        self.worker: int | None = None
+        self.workers = 1
         self._head = b""
         self._looked_at = (-1, -1)
         self._lost_until = -1
@@ -215,6 +219,9 @@ class EventFile:
         for slot in event.slots:
             if slot.content and slot.plugin_name == metadata.PLUGIN_NAME:
                 content = metadata.parse_content(slot.content)
+                # The first word counts: what was read before must not become another's.
+                if self.worker is None and content.kind in ("header", "status"):
+                    self.worker, self.workers = content.worker, content.workers
                 if contents.get(slot.tag) != content:
                     said[slot.tag] = content
         if said:

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis, encode, metadata
+from tb_batchview import analysis, metadata
+from tb_batchview.places import Place, Reader
 from tb_batchview.records import LayerSummary
-from tb_batchview.store import PhaseView, Place, RunView
+from tb_batchview.views import PhaseView, RunView
 
 Array = npt.NDArray[Any]
-# How an array of a batch is read: as a view into a mapped file, or copied.
-Reader = Callable[[Place, encode.Slot], Array]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,12 +18,14 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis, encode, index, metadata, store, tasks
+from tb_batchview import analysis, encode, index, metadata, tasks
 from tb_batchview.analysis import ClassReport
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
-from tb_batchview.layers import LayerLog, Reader, read_summary
+from tb_batchview.layers import LayerLog, read_summary
+from tb_batchview.places import JoinedSlot, Place, Reader, gone, open_place, read_array, read_joined
 from tb_batchview.records import LayerSummary, OutputSpec
-from tb_batchview.store import Health, PhaseView, Place, RunStore, RunView
+from tb_batchview.store import RunStore
+from tb_batchview.views import Health, PhaseView, RunView
 
 Array = npt.NDArray[Any]
 
@@ -66,7 +68,7 @@ class Log(Mapping[str, "Run"]):
     links are followed.
     """
 
-    def __init__(self, roots: Mapping[str, Path], *, reader: Reader = store.read_array) -> None:
+    def __init__(self, roots: Mapping[str, Path], *, reader: Reader = read_array) -> None:
         """Use `load` instead.
 
         Args:
@@ -244,16 +246,17 @@ class Run:
         spec = view.outputs[output]
         counts, samples = np.zeros((4, min(spec.classes, MAX_CLASSES)), np.int64), 0
         for row in range(*columns.rows(start, stop)):
-            place = view.place(columns, row)
-            targets, predictions = (place.layout.arrays.get((output, kind)) for kind in ("targets", "predictions"))
-            if targets is None or predictions is None:
-                continue
-            truth = self._reader(place, targets)
-            scores = tasks.scores(spec, self._reader(place, predictions))
-            if truth.shape != (len(truth), counts.shape[1]) or scores.shape != truth.shape:
-                continue
-            counts += analysis.count_labels(truth, scores)
-            samples += len(truth)
+            # By worker: what one of them does not have must not count as wrong.
+            for place in view.place(columns, row).parts:
+                targets, predictions = (place.layout.arrays.get((output, kind)) for kind in ("targets", "predictions"))
+                if targets is None or predictions is None:
+                    continue
+                truth = self._reader(place, targets)
+                scores = tasks.scores(spec, self._reader(place, predictions))
+                if truth.shape != (len(truth), counts.shape[1]) or scores.shape != truth.shape:
+                    continue
+                counts += analysis.count_labels(truth, scores)
+                samples += len(truth)
         return analysis.report_labels(counts, samples, spec.class_names)
 
     def layer(self, name: str, phase: str = "train") -> LayerLog:
@@ -347,6 +350,11 @@ class Batch:
     Arrays are read-only views into the mapped file: no copy is made, and they
     stay valid as long as they are held. They are None where nothing was kept.
     With several outputs each is a {name: array} dict.
+
+    Of a training of several workers the batch is that of all: their samples
+    one after the other, in the order of the workers; arrays are then copies,
+    with NaN (-1 in integers, None among ids) for what a worker did not record.
+    Loss and metrics are means weighted by the samples.
     """
 
     def __init__(self, view: RunView, columns: PhaseView, row: int, reader: Reader) -> None:
@@ -655,17 +663,21 @@ class _Maps:
     def read(self, place: Place, slot: encode.Slot) -> Array:
         """Return an array of a batch: a view into the mapped file.
 
+        What several workers recorded is put together: a copy.
+
         Raises:
             NotFoundError: The file was deleted, replaced or truncated.
         """
+        if isinstance(slot, JoinedSlot):
+            return read_joined(place, slot, self.read)
         stop = place.position + place.length
         with self._lock:
             mapped = self._maps.get((place.path, place.identity))
             if mapped is None or len(mapped) < stop:
-                with store.open_place(place) as fd:
+                with open_place(place) as fd:
                     mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
                 self._maps[place.path, place.identity] = mapped
         # Past the end of a truncated file a map is a bus error, which nothing can catch.
         if mapped.size() < stop:
-            raise store.gone(place)
+            raise gone(place)
         return encode.slot_array(memoryview(mapped)[place.position : stop], slot)

@@ -26,8 +26,8 @@ from tb_batchview.errors import ArgumentError, BatchViewError
 from tb_batchview.http import MethodNotAllowedError, Parameters, missing, respond, respond_file, wrong
 from tb_batchview.log import Log, Run
 from tb_batchview.records import PHASES
-from tb_batchview.store import PhaseView
 from tb_batchview.version import __version__
+from tb_batchview.views import PhaseView
 
 REFRESH_SECONDS = 1.0  # at most so often are the files looked at
 MAX_POINTS = 5_000  # buckets of a timeline

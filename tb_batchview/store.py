@@ -1,15 +1,17 @@
 """Hold the small columns of one run, and read its large arrays on demand.
 
-Called by `log`, which `plugin` and the user call. Calls `index`. Readers take
+Called by `log`, which `plugin` and the user call. Calls `index`, and `shards`
+where several workers recorded a run: each has columns of its own. Readers take
 `RunStore.view`: an immutable snapshot whose columns are all of one moment,
 whatever a refresh does meanwhile. Memory: 80 bytes and 8 per metric a batch,
-at most 24 bytes a sample; predictions stay in the file.
+at most 24 bytes a sample; predictions stay in the file. Of several workers as
+much again, for what is looked at.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
+import itertools
 import struct
 import threading
 from collections.abc import Iterator, Mapping
@@ -19,21 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import encode, index, metadata
-from tb_batchview.errors import FormatError, NotFoundError
+from tb_batchview import index, metadata
 from tb_batchview.records import PHASES, OutputSpec
+from tb_batchview.shards import join_phases
+from tb_batchview.views import SAMPLE_COLUMNS, Health, LayerView, PhaseView, RunView, SampleView
 
 Array = npt.NDArray[Any]
 
-# What is held per sample: dtype and what stands where there is none.
-_SAMPLE_COLUMNS: dict[str, tuple[Any, float]] = {
-    "target": (np.int32, -1),
-    "predicted": (np.int32, -1),
-    "confidence": (np.float32, np.nan),
-    "target_score": (np.float32, np.nan),
-    "sample_loss": (np.float32, np.nan),
-    "error": (np.float32, np.nan),
-}
 _FIGURES = len(metadata.LAYER_FIGURES)
 # Rows and pieces that wait to be joined; a piece may keep a whole record (64 KiB) in memory.
 _PENDING = 512
@@ -106,175 +100,6 @@ class Column:
         self._pieces = []
 
 
-@dataclasses.dataclass(frozen=True)
-class SampleView:
-    """The samples of one output in one phase.
-
-    Attributes:
-        starts: int64, shape (batches + 1,): batch i has the samples
-            `starts[i]` to `starts[i + 1]`; none if only its header was kept.
-        columns: By name: target, predicted (int32, -1 for none), confidence,
-            target_score, sample_loss, error (float32, NaN for none).
-    """
-
-    starts: Array
-    columns: Mapping[str, Array]
-
-    def column(self, name: str, first: int = 0, last: int | None = None) -> Array:
-        """Return a column of the samples of batches `first` to `last`."""
-        start = int(self.starts[first])
-        stop = int(self.starts[-1] if last is None else self.starts[last])
-        if name in self.columns:
-            return self.columns[name][start:stop]
-        dtype, fill = _SAMPLE_COLUMNS[name]
-        return np.full(stop - start, fill, dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerView:
-    """The summaries of one layer in one phase.
-
-    Attributes:
-        rows: int64, the batches that have one.
-        figures: float32, shape (rows, 7): see `metadata.LAYER_FIGURES`.
-    """
-
-    rows: Array
-    figures: Array
-
-
-@dataclasses.dataclass(frozen=True)
-class PhaseView:
-    """The batches of one phase, by ascending step: columns of equal length.
-
-    Attributes:
-        step, epoch, index, size: int64.
-        wall_time: float64, seconds since 1970.
-        fields: By name in the header (`loss`, `metrics/…`, `outputs/…`):
-            float64, NaN where `has` is false.
-        seen: Batches that the training had.
-    """
-
-    name: str
-    step: Array
-    epoch: Array
-    index: Array
-    size: Array
-    wall_time: Array
-    fields: Mapping[str, Array]
-    outputs: Mapping[str, SampleView]
-    layers: Mapping[str, LayerView]
-    seen: int
-    _file: Array
-    _position: Array
-    _length: Array
-    _layout: Array
-    _fieldset: Array
-    _fieldsets: tuple[frozenset[str], ...]
-
-    def __len__(self) -> int:
-        return len(self.step)
-
-    def field(self, name: str) -> Array:
-        """Return a column of the header; NaN where it has none."""
-        return self.fields[name] if name in self.fields else np.full(len(self), np.nan)
-
-    def has(self, name: str) -> Array:
-        """Tell which batches have a field in their header at all."""
-        by_set = np.array([name in fields for fields in self._fieldsets], bool)
-        return by_set[self._fieldset] if len(self._fieldsets) else np.zeros(len(self), bool)
-
-    def has_in(self, name: str, row: int) -> bool:
-        """Tell whether one batch has a field in its header."""
-        return name in self._fieldsets[int(self._fieldset[row])]
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Return the names of the metrics, in order of appearance."""
-        return tuple(name.removeprefix("metrics/") for name in self.fields if name.startswith("metrics/"))
-
-    def rows(self, start: int | None, stop: int | None) -> tuple[int, int]:
-        """Return the rows of the steps from `start` up to before `stop`."""
-        first = 0 if start is None else int(np.searchsorted(self.step, start))
-        last = len(self) if stop is None else int(np.searchsorted(self.step, stop))
-        return first, max(first, last)
-
-    def row_of(self, step: int) -> int | None:
-        """Return the row of a step, None if it was not kept."""
-        row = int(np.searchsorted(self.step, step))
-        return row if row < len(self) and self.step[row] == step else None
-
-
-@dataclasses.dataclass(frozen=True)
-class Health:
-    """What is known of the state of a run's files.
-
-    Attributes:
-        files: Event files.
-        bytes: Their size together.
-        corrupt_records: Records that were skipped.
-        torn_files: Files that end within a record: being written, or killed.
-        refused_files: Files of a newer format.
-        dropped_batches: Batches the writers dropped.
-        warnings: (kind, message, count) of what went wrong, by the writers'
-            own account and by reading.
-    """
-
-    files: int = 0
-    bytes: int = 0
-    corrupt_records: int = 0
-    torn_files: int = 0
-    refused_files: int = 0
-    dropped_batches: int = 0
-    warnings: tuple[tuple[str, str, int], ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """Where the record of a batch is."""
-
-    path: Path
-    identity: tuple[int, int]
-    position: int
-    length: int
-    layout: index.Layout
-
-
-@dataclasses.dataclass(frozen=True)
-class RunView:
-    """A snapshot of a run: everything in it is of one moment."""
-
-    phases: Mapping[str, PhaseView]
-    outputs: Mapping[str, OutputSpec]
-    health: Health
-    info: Mapping[str, str]
-    _files: tuple[index.EventFile, ...] = ()
-    _layouts: tuple[index.Layout, ...] = ()
-
-    @property
-    def exists(self) -> bool:
-        """Tell whether there is any file of the run."""
-        return self.health.files > 0
-
-    @property
-    def updated(self) -> float | None:
-        """Return the wall time of the newest batch, None without one."""
-        times = [float(phase.wall_time[-1]) for phase in self.phases.values() if len(phase)]
-        return max(times, default=None)
-
-    def place(self, phase: PhaseView, row: int) -> Place:
-        """Return where a batch is in the files.
-
-        Raises:
-            FormatError: The record is no longer what it was.
-        """
-        file = self._files[int(phase._file[row])]
-        position, length = int(phase._position[row]), int(phase._length[row])
-        number = int(phase._layout[row])
-        layout = self._layouts[number] if number >= 0 else _walk_again(file, position, length)
-        return Place(file.path, file.identity, position, length, layout)
-
-
 class RunStore:
     """The columns of one run, fed by its index.
 
@@ -305,20 +130,24 @@ class RunStore:
                     self._add_status(entry)
                 else:
                     self._add(entry)
-            for phase in self._phases.values():
-                self._superseded += phase.put_in_order(self._ranks())
-            health = self._health()
+            ranks = self._ranks()
+            for shards in self._phases.values():
+                self._superseded += sum(columns.put_in_order(ranks) for columns in shards.values())
             # Most refreshes of most runs find nothing: then there is nothing to copy.
+            phases = self._view_phases() if changed else self.view.phases
+            health = self._health(phases)
             if changed or health != self.view.health:
-                self.view = self._snapshot(health)
+                self.view = self._snapshot(phases, health)
             return self.view
 
     def _clear(self) -> None:
-        self._phases: dict[str, _PhaseColumns] = {}
+        # By phase and worker.
+        self._phases: dict[str, dict[int, _PhaseColumns]] = {}
         self._outputs: dict[str, OutputSpec] = {}
         self._info: dict[str, str] = {}
         self._layouts: list[index.Layout] = []
         self._layout_numbers: dict[int, int] = {}
+        self._joined: dict[tuple[int, ...], index.Layout] = {}
         self._content: metadata.Content | None = None
         self._statuses: dict[tuple[int, str, str], int] = {}
         self._seen: dict[str, int] = {}
@@ -332,13 +161,15 @@ class RunStore:
             self._content = layout.content
             self._outputs.update(layout.content.outputs)
             self._info.update(layout.content.run)
-        phase = self._phases.get(layout.phase)
-        if phase is None:
-            phase = self._phases[layout.phase] = _PhaseColumns(layout.phase)
+        shards = self._phases.setdefault(layout.phase, {})
+        worker = self._worker(entry.file)
+        columns = shards.get(worker)
+        if columns is None:
+            columns = shards[worker] = _PhaseColumns(layout.phase)
         # A writer counts from where the files before its own ended.
-        self._bases.setdefault((entry.file, layout.phase), min(entry.step, phase.last_step + 1))
+        self._bases.setdefault((entry.file, layout.phase), min(entry.step, columns.last_step + 1))
         try:
-            phase.add(entry, self._layout_number(layout))
+            columns.add(entry, self._layout_number(layout))
         except (ValueError, OverflowError):
             # The numbers of the header are floats: one may be NaN or out of range.
             self._invalid += 1
@@ -355,29 +186,41 @@ class RunStore:
     def _add_status(self, entry: index.StatusEntry) -> None:
         status = entry.status
         for phase, seen in status.seen.items():
-            columns = self._phases.get(phase)
+            columns = self._phases.get(phase, {}).get(self._worker(entry.file))
             begin = self._bases.setdefault((entry.file, phase), columns.last_step + 1 if columns else 0)
             self._seen[phase] = max(begin + seen, self._seen.get(phase, 0))
         if status.kind != "closed":
             self._statuses[entry.file, status.kind, status.message] = status.count
+
+    def _worker(self, file: int) -> int:
+        return self._index.files[file].worker or 0
 
     def _ranks(self) -> Array:
         """Return the rank by name of each file, by number."""
         names = [file.path.name for file in self._index.files]
         return np.argsort(np.argsort(np.array(names, str), kind="stable"), kind="stable")
 
-    def _snapshot(self, health: Health) -> RunView:
-        order = [*(name for name in PHASES if name in self._phases)]
+    def _view_phases(self) -> dict[str, PhaseView]:
+        phases = {}
+        for name in PHASES:
+            if name in self._phases:
+                shards = self._phases[name]
+                views = [shards[worker].view(self._seen.get(name, 0)) for worker in sorted(shards)]
+                phases[name] = views[0] if len(views) == 1 else join_phases(views)
+        return phases
+
+    def _snapshot(self, phases: Mapping[str, PhaseView], health: Health) -> RunView:
         return RunView(
-            phases={name: self._phases[name].view(self._seen.get(name, 0)) for name in order},
+            phases=phases,
             outputs=dict(self._outputs),
             health=health,
             info=dict(self._info),
             _files=tuple(self._index.files),
             _layouts=tuple(self._layouts),
+            _joined=self._joined,
         )
 
-    def _health(self) -> Health:
+    def _health(self, phases: Mapping[str, PhaseView]) -> Health:
         files = self._index.files
         warnings: dict[tuple[str, str], int] = {}
         for (_, kind, message), count in self._statuses.items():
@@ -390,6 +233,17 @@ class RunStore:
         if self._superseded:
             message = "Batches that were recorded twice: the later file counts."
             warnings["read", message] = self._superseded
+        workers = max((file.workers for file in files), default=1)
+        present = {file.worker for file in files if file.worker is not None}
+        missing = workers - len(present) if present else 0
+        if missing > 0:
+            first = next(number for number in itertools.count() if number not in present)
+            message = f"Nothing is recorded by {missing} of {workers} workers, the first of them worker {first}."
+            warnings["read", message] = 1
+        apart = sum(phase.apart for phase in phases.values())
+        if apart:
+            message = "Workers recorded different batches under one step: their epochs differ."
+            warnings["read", message] = apart
         return Health(
             files=len(files),
             bytes=sum(file.size for file in files),
@@ -398,6 +252,7 @@ class RunStore:
             refused_files=sum(bool(file.refused) for file in files),
             dropped_batches=sum(count for (_, kind, _), count in self._statuses.items() if kind == "dropped"),
             warnings=tuple((kind, message, count) for (kind, message), count in warnings.items()),
+            workers=workers,
         )
 
 
@@ -415,7 +270,7 @@ class _OutputColumns:
         for kind, rows in arrays.items():
             column = self.columns.get(kind)
             if column is None:
-                column = self.columns[kind] = Column(*_SAMPLE_COLUMNS[kind])
+                column = self.columns[kind] = Column(*SAMPLE_COLUMNS[kind])
             column.pad(self.total)
             column.extend(rows)
         self.total += samples
@@ -573,7 +428,7 @@ class _PhaseColumns:
                 self.fields[field] = Column(np.float64, np.nan)
         front: dict[str, list[tuple[str, Any, int]]] = {output: [] for output in layout.samples}
         for (output, kind), slot in layout.arrays.items():
-            if kind in _SAMPLE_COLUMNS:
+            if kind in SAMPLE_COLUMNS:
                 front[output].append((kind, slot.dtype, slot.offset))
         for output in front:
             self.outputs.setdefault(output, _OutputColumns())
@@ -608,66 +463,3 @@ def _whole(number: float) -> int:
     if not 0 <= value < 2**62:
         raise ValueError(f"A count must be from 0 to 2**62. Received: {number!r}.")
     return value
-
-
-def read_array(place: Place, slot: encode.Slot) -> Array:
-    """Read one array of a batch from its file.
-
-    Returns:
-        A copy, read-only.
-
-    Raises:
-        NotFoundError: The file was deleted, replaced or truncated.
-        FormatError: The array is not what its record says.
-    """
-    # Strings are walked through, and positions in a slot count from the payload.
-    begin, count = (0, place.length) if slot.dtype is None else (slot.offset, slot.nbytes)
-    with open_place(place) as fd:
-        content = os.pread(fd, count, place.position + begin)
-    if len(content) < count:
-        raise gone(place)
-    return encode.slot_array(content, dataclasses.replace(slot, offset=slot.offset - begin))
-
-
-class open_place:
-    """Open the file of a batch, if it is still the one that was indexed."""
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
-
-    def __enter__(self) -> int:
-        try:
-            self._fd = os.open(self._place.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
-        except OSError as error:
-            raise gone(self._place) from error
-        found = os.fstat(self._fd)
-        place = self._place
-        if (found.st_dev, found.st_ino) != place.identity or found.st_size < place.position + place.length:
-            os.close(self._fd)
-            raise gone(place)
-        return self._fd
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._fd)
-
-
-def gone(place: Place) -> NotFoundError:
-    """Return the error for a record that is no longer in its file."""
-    return NotFoundError(
-        f"{place.path.name} must still hold the batch that was found in it. "
-        "The file was deleted, replaced or truncated. Refresh, and ask again."
-    )
-
-
-def _walk_again(file: index.EventFile, position: int, length: int) -> index.Layout:
-    """Return the layout of a record that was not remembered."""
-    unknown: Any = None
-    place = Place(file.path, file.identity, position, length, unknown)
-    with open_place(place) as fd:
-        payload = os.pread(fd, length, position)
-    if len(payload) < length:
-        raise gone(place)
-    layout = index.make_layout(encode.decode_event(payload), file.contents_at(position))
-    if layout is None:
-        raise FormatError(f"{file.path.name} no longer has a batch at byte {position}.")
-    return layout

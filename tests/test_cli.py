@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tb_batchview import BatchWriter, cli
-from tb_batchview.store import Health
 from tb_batchview.version import __version__
+from tb_batchview.views import Health
 
 
 def run_cli(*arguments: str) -> Result:

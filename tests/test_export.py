@@ -33,8 +33,8 @@ from tb_batchview import cli, export
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.export import Export, npz, selection, sqlite, tables, target
 from tb_batchview.log import Run, load
+from tb_batchview.places import Place
 from tb_batchview.records import BatchRecord, OutputRecord, OutputSpec
-from tb_batchview.store import Place
 
 parquet = pytest.importorskip("pyarrow.parquet")
 dataset = pytest.importorskip("pyarrow.dataset")

@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
-READING = FACTS | {"analysis", "encode", "index", "layers", "log", "store", "tfrecord"}
+READING = FACTS | {"analysis", "encode", "index", "layers", "log", "places", "store", "tfrecord", "views"}
 WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord"}
 LIGHT_TENSORBOARD = {
     "tensorboard.backend.http_util",
@@ -39,8 +39,11 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "encode": (FACTS, PROTO),
     "analysis": (FACTS, set()),
     "index": (FACTS | {"encode", "tfrecord"}, PROTO),
-    "store": (FACTS | {"analysis", "encode", "index", "tfrecord"}, PROTO),
-    "layers": (FACTS | {"analysis", "encode", "store"}, set()),
+    "places": (FACTS | {"encode", "index"}, set()),
+    "views": (FACTS | {"index", "places"}, set()),
+    "shards": (FACTS | {"views"}, set()),
+    "store": (FACTS | {"index", "shards", "views"}, set()),
+    "layers": (FACTS | {"analysis", "places", "views"}, set()),
     "log": (READING, {"pandas"}),
     "loader": ({"plugin", "metadata", "errors"}, LIGHT_TENSORBOARD),
     "http": ({"errors"}, LIGHT_TENSORBOARD | {"werkzeug"}),

@@ -14,10 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recorded import TIME, append, event_file, frames, make_record, make_scores, make_summary, write
 
-from tb_batchview import index, metadata, store, tasks
+from tb_batchview import index, metadata, tasks
 from tb_batchview.errors import FormatError, NotFoundError
+from tb_batchview.places import read_array
 from tb_batchview.records import BatchRecord, OutputRecord, OutputSpec
-from tb_batchview.store import Column, PhaseView, RunStore, RunView, read_array
+from tb_batchview.store import Column, RunStore
+from tb_batchview.views import SAMPLE_COLUMNS, Health, PhaseView, RunView
 
 
 def open_run(directory: Path) -> RunStore:
@@ -75,7 +77,7 @@ def test_phases_are_apart_and_in_order(tmp_path: Path) -> None:
 
 
 def test_a_sample_takes_at_most_24_bytes() -> None:
-    assert sum(np.dtype(dtype).itemsize for dtype, _ in store._SAMPLE_COLUMNS.values()) == 24
+    assert sum(np.dtype(dtype).itemsize for dtype, _ in SAMPLE_COLUMNS.values()) == 24
 
 
 def test_what_was_handed_out_never_changes(tmp_path: Path) -> None:
@@ -277,7 +279,7 @@ def test_health_tells_what_went_wrong(tmp_path: Path) -> None:
     view = read_run(tmp_path)
 
     # The counts of a status are totals so far: 5 were dropped, not 7.
-    assert view.health == store.Health(
+    assert view.health == Health(
         files=1,
         bytes=len(content),
         corrupt_records=1,

@@ -226,4 +226,6 @@ def _ids(selection: Selection, dtype: np.dtype[Any]) -> Iterator[Array]:
     for row in selection.rows:
         count = selection.count(row)
         ids = selection.read_ids(row) if count else None
+        if ids is not None and ids.dtype == object:
+            ids = np.array(["" if value is None else value for value in ids], object)
         yield np.zeros(count, dtype) if ids is None else ids.astype(dtype)

@@ -129,7 +129,8 @@ def _record_batch(arrow: Any, selection: Selection, block: Block, kinds: Sequenc
         name: np.full(count, getattr(columns, name)[block.row]) for name in ("step", "epoch", "index")
     }
     cells["sample"] = np.arange(block.first, block.first + count)
-    cells["id"] = None if block.ids is None else [str(value) for value in block.ids.tolist()]
+    ids = None if block.ids is None else block.ids.tolist()
+    cells["id"] = None if ids is None else [None if value is None else str(value) for value in ids]
     for kind, name in FIGURES.items():
         array = block.arrays.get(kind)
         cells[name] = array

@@ -16,8 +16,9 @@ import numpy as np
 from tb_batchview import encode, metadata
 from tb_batchview.errors import ArgumentError, FormatError
 from tb_batchview.log import Run, find_output, find_phase
+from tb_batchview.places import Place
 from tb_batchview.records import Array, OutputSpec
-from tb_batchview.store import PhaseView, Place
+from tb_batchview.views import PhaseView
 
 # What has one value per sample: name in the arrays and in tables.
 FIGURES: Mapping[str, str] = {
@@ -153,7 +154,8 @@ class Selection:
                     found = self.found.setdefault(kind, Found(slot.dtype, slot.shape[1:]))
                     found.add(slot)
                     if kind in texts:
-                        found.letters = max(found.letters, *(len(text) for text in texts[kind].flat), 0)
+                        letters = (len(text) for text in texts[kind].flat if text is not None)
+                        found.letters = max(found.letters, *letters, 0)
             progress(done, 2 * len(self.rows))
 
     def place(self, row: int) -> Place:
@@ -169,7 +171,7 @@ class Selection:
         return self._read(self.place(row), kind)
 
     def read_ids(self, row: int) -> Array | None:
-        """Return the ids of a batch, int64 or `str` objects."""
+        """Return the ids of a batch, int64 or `str` objects (None: no id)."""
         return self._ids(self.place(row))
 
     def blocks(self, kinds: tuple[str, ...]) -> Iterator[Block]:
@@ -247,7 +249,7 @@ class Selection:
             return ids
         if _is_whole(ids.dtype):
             return ids.astype(np.int64)
-        return np.array([str(value) for value in ids], object)
+        return np.array([None if value is None else str(value) for value in ids], object)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -258,7 +260,8 @@ class Block:
         row: Of the batch.
         first: Number of the first sample in the batch.
         count: Number of samples.
-        ids: int64 or `str` objects; None when not recorded.
+        ids: int64 or `str` objects, None among them where a worker gave none;
+            None when not recorded.
         arrays: By kind, shape (count, ...), as far as recorded.
     """
 

@@ -104,7 +104,8 @@ def _csv_columns(selection: Selection, block: Block, names: Sequence[str]) -> It
     for name in ("step", "epoch", "index"):
         yield [str(getattr(columns, name)[block.row])] * count
     yield map(str, range(block.first, block.first + count))
-    yield nothing if block.ids is None else [_quoted(str(value)) for value in block.ids.tolist()]
+    ids = [] if block.ids is None else block.ids.tolist()
+    yield nothing if block.ids is None else ["" if value is None else _quoted(str(value)) for value in ids]
     for kind in FIGURES:
         array = block.arrays.get(kind)
         yield nothing if array is None else _texts(array)

@@ -1,0 +1,218 @@
+"""What a reader gets of a run: columns of one moment, and where arrays are.
+
+Made by `store` and, of several workers, by `shards`; used by `log`, `answers`
+and `export`. Calls `places`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tb_batchview import index
+from tb_batchview.places import JoinedPlace, Place, join_layouts, walk_again
+from tb_batchview.records import OutputSpec
+
+Array = npt.NDArray[Any]
+
+# What is held per sample: dtype and what stands where there is none.
+SAMPLE_COLUMNS: dict[str, tuple[Any, float]] = {
+    "target": (np.int32, -1),
+    "predicted": (np.int32, -1),
+    "confidence": (np.float32, np.nan),
+    "target_score": (np.float32, np.nan),
+    "sample_loss": (np.float32, np.nan),
+    "error": (np.float32, np.nan),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleView:
+    """The samples of one output in one phase.
+
+    Attributes:
+        starts: int64, shape (batches + 1,): batch i has the samples
+            `starts[i]` to `starts[i + 1]`; none if only its header was kept.
+        columns: By name: target, predicted (int32, -1 for none), confidence,
+            target_score, sample_loss, error (float32, NaN for none).
+    """
+
+    starts: Array
+    columns: Mapping[str, Array]
+
+    def column(self, name: str, first: int = 0, last: int | None = None) -> Array:
+        """Return a column of the samples of batches `first` to `last`."""
+        start = int(self.starts[first])
+        stop = int(self.starts[-1] if last is None else self.starts[last])
+        if name in self.columns:
+            return self.columns[name][start:stop]
+        dtype, fill = SAMPLE_COLUMNS[name]
+        return np.full(stop - start, fill, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerView:
+    """The summaries of one layer in one phase.
+
+    Attributes:
+        rows: int64, the batches that have one.
+        figures: float32, shape (rows, 7): see `metadata.LAYER_FIGURES`.
+    """
+
+    rows: Array
+    figures: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class PhaseView:
+    """The batches of one phase, by ascending step: columns of equal length.
+
+    Attributes:
+        step, epoch, index, size: int64.
+        wall_time: float64, seconds since 1970.
+        fields: By name in the header (`loss`, `metrics/…`, `outputs/…`):
+            float64, NaN where `has` is false.
+        seen: Batches that the training had.
+        shards: What each worker recorded, where there are several: this is
+            joined from them.
+        apart: Batches of which the workers do not tell the same epoch.
+    """
+
+    name: str
+    step: Array
+    epoch: Array
+    index: Array
+    size: Array
+    wall_time: Array
+    fields: Mapping[str, Array]
+    outputs: Mapping[str, SampleView]
+    layers: Mapping[str, LayerView]
+    seen: int
+    _file: Array
+    _position: Array
+    _length: Array
+    _layout: Array
+    _fieldset: Array
+    _fieldsets: tuple[frozenset[str], ...]
+    shards: tuple[PhaseView, ...] = ()
+    apart: int = 0
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def field(self, name: str) -> Array:
+        """Return a column of the header; NaN where it has none."""
+        return self.fields[name] if name in self.fields else np.full(len(self), np.nan)
+
+    def has(self, name: str) -> Array:
+        """Tell which batches have a field in their header at all."""
+        by_set = np.array([name in fields for fields in self._fieldsets], bool)
+        return by_set[self._fieldset] if len(self._fieldsets) else np.zeros(len(self), bool)
+
+    def has_in(self, name: str, row: int) -> bool:
+        """Tell whether one batch has a field in its header."""
+        return name in self._fieldsets[int(self._fieldset[row])]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Return the names of the metrics, in order of appearance."""
+        return tuple(name.removeprefix("metrics/") for name in self.fields if name.startswith("metrics/"))
+
+    def rows(self, start: int | None, stop: int | None) -> tuple[int, int]:
+        """Return the rows of the steps from `start` up to before `stop`."""
+        first = 0 if start is None else int(np.searchsorted(self.step, start))
+        last = len(self) if stop is None else int(np.searchsorted(self.step, stop))
+        return first, max(first, last)
+
+    def row_of(self, step: int) -> int | None:
+        """Return the row of a step, None if it was not kept."""
+        row = int(np.searchsorted(self.step, step))
+        return row if row < len(self) and self.step[row] == step else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """What is known of the state of a run's files.
+
+    Attributes:
+        files: Event files.
+        bytes: Their size together.
+        corrupt_records: Records that were skipped.
+        torn_files: Files that end within a record: being written, or killed.
+        refused_files: Files of a newer format.
+        dropped_batches: Batches the writers dropped.
+        warnings: (kind, message, count) of what went wrong, by the writers'
+            own account and by reading.
+        workers: Processes that trained together.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    corrupt_records: int = 0
+    torn_files: int = 0
+    refused_files: int = 0
+    dropped_batches: int = 0
+    warnings: tuple[tuple[str, str, int], ...] = ()
+    workers: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RunView:
+    """A snapshot of a run: everything in it is of one moment."""
+
+    phases: Mapping[str, PhaseView]
+    outputs: Mapping[str, OutputSpec]
+    health: Health
+    info: Mapping[str, str]
+    _files: tuple[index.EventFile, ...] = ()
+    _layouts: tuple[index.Layout, ...] = ()
+    # Of several workers: what was joined so far, by the numbers of the layouts.
+    _joined: dict[tuple[int, ...], index.Layout] = dataclasses.field(default_factory=dict)
+
+    @property
+    def exists(self) -> bool:
+        """Tell whether there is any file of the run."""
+        return self.health.files > 0
+
+    @property
+    def updated(self) -> float | None:
+        """Return the wall time of the newest batch, None without one."""
+        times = [float(phase.wall_time[-1]) for phase in self.phases.values() if len(phase)]
+        return max(times, default=None)
+
+    def place(self, phase: PhaseView, row: int) -> Place:
+        """Return where a batch is in the files.
+
+        Raises:
+            FormatError: The record is no longer what it was.
+        """
+        if not phase.shards:
+            return self._place(phase, row)
+        step = int(phase.step[row])
+        rows = [(shard, own) for shard in phase.shards if (own := shard.row_of(step)) is not None]
+        places = tuple(self._place(shard, own) for shard, own in rows)
+        lead = places[0]
+        if len(places) == 1 and len(set(lead.layout.samples.values())) <= 1:
+            return lead
+        layout = self._join(tuple(int(shard._layout[own]) for shard, own in rows), places)
+        return JoinedPlace(lead.path, lead.identity, lead.position, lead.length, layout, places)
+
+    def _place(self, phase: PhaseView, row: int) -> Place:
+        file = self._files[int(phase._file[row])]
+        position, length = int(phase._position[row]), int(phase._length[row])
+        number = int(phase._layout[row])
+        layout = self._layouts[number] if number >= 0 else walk_again(file, position, length)
+        return Place(file.path, file.identity, position, length, layout)
+
+    def _join(self, numbers: tuple[int, ...], places: tuple[Place, ...]) -> index.Layout:
+        layout = self._joined.get(numbers)
+        if layout is None:
+            layout = join_layouts([place.layout for place in places])
+            # Those that were walked again have no number of their own.
+            if min(numbers) >= 0 and len(self._joined) < index.MAX_LAYOUTS:
+                self._joined[numbers] = layout
+        return layout
