@@ -16,6 +16,7 @@ TIME = 1_780_000_000.0
 CLASSES = 4
 SPEC = OutputSpec("multiclass", CLASSES, None, ("cat", "dog", "car", "tree"))
 SPECS: Mapping[str, OutputSpec] = {"scores": SPEC}
+MODEL = {"model": "test"}
 
 
 def make_scores(step: int, samples: int = 8, classes: int = CLASSES) -> tuple[np.ndarray, np.ndarray]:
@@ -56,9 +57,12 @@ def frames(
     specs: Mapping[str, OutputSpec] = SPECS,
     statuses: Iterable[metadata.Status] = (),
     top_k: int | None = None,
+    run: Mapping[str, str] = MODEL,
+    worker: int = 0,
+    workers: int = 1,
 ) -> list[bytes]:
     """Return the framed records of a file, the version first."""
-    encoder = encode.EventEncoder({"model": "test"})
+    encoder = encode.EventEncoder(run, worker, workers)
     payloads = [encode.encode_file_version(TIME)]
     payloads += [encoder.encode(record, specs, top_k) for record in records]
     payloads += [encoder.encode_status(status, step=i, wall_time=TIME) for i, status in enumerate(statuses)]
