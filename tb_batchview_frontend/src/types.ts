@@ -38,6 +38,7 @@ export interface Health {
   torn_files: number;
   refused_files: number;
   dropped_batches: number;
+  workers: number;
   warnings: HealthWarning[];
 }
 

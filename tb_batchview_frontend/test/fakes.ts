@@ -65,6 +65,7 @@ export function runsAnswer(change: Partial<RunsAnswer["runs"][number]> = {}): Ru
           torn_files: 0,
           refused_files: 0,
           dropped_batches: 0,
+          workers: 1,
           warnings: [],
         },
         ...change,

@@ -165,6 +165,14 @@ test.each(["batches", "classes", "samples", "layers"] as const)(
 test("the badge says how many batches were kept of those there were", async () => {
   const { app } = await showPage({});
   expect(app.querySelector('[data-testid="badge"]')?.textContent).toBe("720 of 732 batches · live");
+  expect(app.querySelector('[data-testid="workers"]')).toBeNull();
+});
+
+test("a run of several workers says how many", async () => {
+  const answer = runsAnswer();
+  for (const run of answer.runs) run.health.workers = 2;
+  const { app } = await showPage({}, { ...ROUTES, runs: () => answer });
+  expect(app.querySelector('[data-testid="workers"]')?.textContent).toBe("2 workers");
 });
 
 test("the table of batches shows NaN and missing values as such", async () => {

@@ -189,7 +189,11 @@ function liveGroup(store: Store, { run, phase }: Chosen): TemplateResult {
       data-testid="badge"
       @click=${() => store.setLive(!store.live)}
     >${count(kept)} of ${count(seen)} batches · ${store.live ? html`<span><i class="dot"></i>live</span>` : "not live"}</button>
-    <span class="quiet small"><span data-testid="updated">updated ${ago(run.updated, Date.now() / 1000)}</span> ·
+    <span class="quiet small">${
+      run.health.workers > 1
+        ? html`<span data-testid="workers">${count(run.health.workers)} workers</span> · `
+        : nothing
+    }<span data-testid="updated">updated ${ago(run.updated, Date.now() / 1000)}</span> ·
       <button type="button" class="link" data-testid="keys" @click=${() => store.set({ help: true })}>? keys</button></span>
   </div>`;
 }
