@@ -31,6 +31,8 @@ Array = npt.NDArray[Any]
 _FIGURES = len(metadata.LAYER_FIGURES)
 # Rows and pieces that wait to be joined; a piece may keep a whole record (64 KiB) in memory.
 _PENDING = 512
+# Rows to begin with: a run may be of a thousand workers, each with columns of its own.
+_LEAST = 32
 
 
 class Column:
@@ -92,7 +94,7 @@ class Column:
             return
         needed = self.count
         if needed > len(self._values):
-            grown = np.empty((max(needed, 2 * len(self._values), 256), *self._shape), self._values.dtype)
+            grown = np.empty((max(needed, 2 * len(self._values), _LEAST), *self._shape), self._values.dtype)
             grown[: self._stored] = self._values[: self._stored]
             self._values = grown
         np.concatenate(self._pieces, out=self._values[self._stored : needed], casting="unsafe")

@@ -21,10 +21,14 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recorded import CLASSES, TIME, append, event_file, frames, make_record, make_scores, make_summary, write
+from tensorboard.backend.application import TensorBoardWSGI
+from tensorboard.plugins import base_plugin
+from werkzeug.test import Client
 
-from tb_batchview import answers, cli, encode, metadata, places, tasks, tfrecord
+from tb_batchview import answers, cli, encode, index, metadata, places, tasks, tfrecord
 from tb_batchview.errors import ArgumentError, FormatError
 from tb_batchview.log import load
+from tb_batchview.plugin import BatchViewPlugin
 from tb_batchview.records import BatchRecord, OutputRecord, OutputSpec
 from tb_batchview.store import RunStore
 from tb_batchview.views import PhaseView, RunView
@@ -500,6 +504,17 @@ def test_labels_a_worker_does_not_have_are_not_wrong(tmp_path: Path) -> None:
     assert report.accuracy == 0.75
 
 
+def test_layouts_past_the_limit_are_walked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "MAX_LAYOUTS", 2)
+    shards = [[share(step, worker, samples=step + worker + 1) for step in range(6)] for worker in range(2)]
+    for worker in range(2):
+        write_worker(tmp_path, shards[worker], worker)
+
+    view = read_run(tmp_path)
+
+    assert_holds(view, view.phases["train"], join_records(*shards))
+
+
 def test_batches_of_different_epochs_under_one_step_are_told(tmp_path: Path) -> None:
     write_worker(tmp_path, [share(step, 0, epoch=step // 3) for step in range(6)], 0)
     write_worker(tmp_path, [share(step, 1, epoch=step // 2) for step in range(6)], 1)
@@ -552,6 +567,64 @@ def test_answers_and_commands_say_how_many_workers(tmp_path: Path) -> None:
     ]
     assert [run["health"]["workers"] for run in in_json] == [1, 2]
     assert "run both: 2 workers, 2 file(s)" in findings
+
+
+def test_every_route_answers_as_for_a_run_of_one_process(tmp_path: Path) -> None:
+    # Shares of four samples: the means of their figures are exact.
+    shards = [
+        [share(step, worker, samples=4, layers=summaries(step, worker)) for step in range(9)] for worker in (0, 1)
+    ]
+    for worker in (0, 1):
+        write_worker(tmp_path / "both", shards[worker], worker)
+    write(tmp_path / "one", join_records(*shards))
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=0)
+    client = Client(TensorBoardWSGI([plugin]))
+    requests = (
+        "batches?points=3",
+        "batches?sort=loss",
+        "batch?step=4",
+        "sample?step=4&sample=6",
+        "samples?outcome=wrong&sort=confidence",
+        "classes?start=2&stop=7",
+        "confusion?",
+        "layers?",
+        "layer?layer=dense",
+    )
+    for request in requests:
+        both, one = (
+            client.get(f"/data/plugin/batchview/{request}&phase=train&run={run}".replace("?&", "?"))
+            for run in ("both", "one")
+        )
+        assert both.status_code == 200, both.get_data(as_text=True)
+        assert both.get_data() == one.get_data(), request
+
+
+def summaries(step: int, worker: int) -> dict[str, Any]:
+    """Return what a worker tells of its layers; the first one counts."""
+    return {"dense": make_summary(step + 100 * worker)} if step % 3 == 0 else {}
+
+
+def test_answers_of_what_one_worker_lacks(tmp_path: Path) -> None:
+    """No route fails where predictions, targets or losses are of one worker alone."""
+    first, second = (make_record(worker, samples=4).outputs["scores"] for worker in (0, 1))
+    outputs = [OutputRecord(first.predictions, sample_ids=np.arange(4)), OutputRecord(targets=second.targets)]
+    for worker, output in enumerate(outputs):
+        write_worker(tmp_path / "run", [share(0, worker, samples=4, outputs={"scores": output})], worker)
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=0)
+    client = Client(TensorBoardWSGI([plugin]))
+
+    for route in ("batches", "batch", "samples", "classes", "confusion", "sample"):
+        step = "&step=0" if route in ("batch", "sample") else ""
+        answer = client.get(
+            f"/data/plugin/batchview/{route}?run=run&phase=train{step}" + "&sample=5" * (route == "sample")
+        )
+        assert answer.status_code == 200, answer.get_data(as_text=True)
+        if route == "batch":
+            samples = sorted(json.loads(answer.get_data())["samples"], key=lambda sample: sample["sample"])
+
+    assert [sample["id"] for sample in samples] == ["0", "1", "2", "3", None, None, None, None]
+    assert [sample["predicted"] is None for sample in samples] == [False] * 4 + [True] * 4
+    assert [sample["target"] for sample in samples] == [None] * 4 + second.targets.tolist()  # type: ignore[union-attr]
 
 
 # -- foreign files -----------------------------------------------------------------------------------------------------
