@@ -172,6 +172,10 @@ class BatchWriter:
     def run(self, run: Mapping[str, str]) -> None:
         checked = arguments.check_run(run)
         if checked != self._run:
+            told = {constants.get(ARCHITECTURE, "") for constants in (checked, self._run)} - {""}
+            if len(told) > 1:
+                # Where the training of the model before was interrupted, what waits is still of that one.
+                self.close()
             with self._lock:
                 self._run = checked
                 self._encoder = self._new_encoder()

@@ -127,15 +127,29 @@ def test_a_model_told_before_the_first_batch_counts(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_a_model_told_while_batches_are_written_changes_nothing_until_the_end(tmp_path: Path) -> None:
+def test_another_model_after_an_interrupted_training_is_kept_apart(tmp_path: Path) -> None:
+    """Nobody closed the writer; what the first model left goes where it belongs."""
+    writer = BatchWriter(tmp_path / "run", run=A)
+    for _ in range(50):
+        writer.submit(lambda: [BatchRecord("train", None, 0, 0, 0, 1.0)], nbytes=1, phase="train")
+    with pytest.warns(BatchViewWarning, match=ANOTHER):
+        writer.run = B
+        writer.add_batch(loss=1.0)
+        writer.close()
+
+    assert (len(steps(tmp_path / "run")), steps(tmp_path / "run-2")) == (50, [0])
+
+
+def test_other_constants_told_on_the_way_change_nothing(tmp_path: Path) -> None:
     writer = BatchWriter(tmp_path / "run", run=A)
     writer.add_batch(loss=1.0)
-    writer.run = B
-    writer.add_batch(loss=1.0)
-
-    assert writer.log_dir == str(tmp_path / "run")
+    for run in ({**A, "keras": "99"}, {"model": "a"}):
+        writer.run = run
+        writer.add_batch(loss=1.0)
     writer.close()
-    assert steps(tmp_path / "run") == [0, 1]
+
+    assert (writer.log_dir, steps(tmp_path / "run")) == (str(tmp_path / "run"), [0, 1, 2])
+    assert len(os.listdir(tmp_path / "run" / "batchview")) == 1
 
 
 def test_batches_that_are_fetched_later_go_the_same_way(tmp_path: Path) -> None:
