@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from recorded import CLASSES, TIME, append, event_file, frames, make_record, make_scores, make_summary, write
 from tensorboard.backend.application import TensorBoardWSGI
@@ -460,6 +460,59 @@ def test_what_one_worker_lacks_is_missing_and_nothing_is_moved(tmp_path: Path) -
     np.testing.assert_array_equal(table["age/error"], [nan] * 4 + [1] * 4)
     np.testing.assert_array_equal(table["scores/predicted"], batch.predicted["scores"])
     assert table["scores/sample_id"].fillna("none").tolist() == ["none"] * 4 + list("0123")
+
+
+kept = st.lists(
+    st.tuples(
+        st.integers(0, 2), st.integers(0, 4), st.sampled_from(["cats", "dogs"]), st.integers(0, 3), st.booleans()
+    ),
+    max_size=20,
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kept=kept)
+@example(kept=[(0, 0, "cats", 1, True), (0, 0, "dogs", 3, True), (1, 1, "cats", 1, True)])
+def test_columns_and_arrays_are_of_the_same_samples(
+    tmp_path: Path, kept: list[tuple[int, int, str, int, bool]]
+) -> None:
+    """Whatever each worker has of each batch: foreign files may even have outputs of different lengths."""
+    shutil.rmtree(tmp_path / metadata.DIRECTORY, ignore_errors=True)
+    shares: dict[tuple[int, int], dict[str, OutputRecord]] = {}
+    for worker, step, name, samples, with_targets in kept:
+        scores, targets = make_scores(100 * worker + step, samples=samples)
+        shares.setdefault((worker, step), {})[name] = OutputRecord(scores, targets if with_targets else None)
+    specs = dict.fromkeys(("cats", "dogs"), OutputSpec("multiclass", CLASSES))
+    for worker in range(3):
+        steps = [step for step in range(5) if worker == 0 or (worker, step) in shares]
+        records = [share(step, worker, outputs=shares.get((worker, step), {})) for step in steps]
+        write_worker(tmp_path, records, worker, 3, specs=specs)
+
+    view = read_run(tmp_path)
+
+    phase = view.phases["train"]
+    for step in range(5):
+        place = view.place(phase, step)
+        parts = [shares.get((worker, step), {}) for worker in range(3)]
+        longest = [max((len(output.predictions) for output in part.values()), default=0) for part in parts]  # type: ignore[arg-type]
+        for name, samples in phase.outputs.items():
+            having = any(name in part and len(part[name].predictions) for part in parts)  # type: ignore[arg-type]
+            count = sum(longest) if having else 0
+            assert samples.starts[step + 1] - samples.starts[step] == count
+            assert place.layout.samples.get(name, 0) == count
+            if not count:
+                continue
+            expected = np.full((count, CLASSES), np.nan, np.float32)
+            for worker, part in enumerate(parts):
+                if name in part:
+                    first = sum(longest[:worker])
+                    expected[first : first + len(part[name].predictions)] = part[name].predictions  # type: ignore[arg-type]
+            arrays = {
+                kind: places.read_array(place, slot) for (of, kind), slot in place.layout.arrays.items() if of == name
+            }
+            np.testing.assert_array_equal(arrays["predictions"], expected)
+            for kind in {"target", "predicted", "confidence", "target_score"} & set(arrays):
+                np.testing.assert_array_equal(samples.column(kind, step, step + 1), arrays[kind])
 
 
 def test_shares_of_other_shapes_and_types_are_put_together(tmp_path: Path) -> None:
