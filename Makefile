@@ -5,6 +5,9 @@ PYTHON ?= python3
 VENV ?= .venv
 LOGS ?= logs
 PYTEST_ARGS ?= -q
+# Older versions of Keras, besides the newest, and what is tested with each.
+KERAS ?= 3.8.0 3.10.0 3.12.4
+KERAS_ARGS ?= -q -m "not slow" tests/test_keras_versions.py tests/test_callback.py tests/test_capture.py
 
 BIN := $(abspath $(VENV))/bin
 FRONTEND := tb_batchview_frontend
@@ -14,7 +17,7 @@ MODULES := $(FRONTEND)/node_modules/.package-lock.json
 export PATH := $(PATH):$(BIN)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-frontend lint frontend bench screens clean node chromium
+.PHONY: help demo test test-python test-keras test-frontend lint frontend bench screens clean node chromium
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,10 +28,15 @@ ifneq ($(SERVE),0)
 	$(BIN)/python demo/serve.py --logdir $(LOGS)
 endif
 
-test: test-frontend test-python ## run every check of the frontend, then every test
+test: test-frontend test-keras test-python ## run every check of the frontend, then every test
 
 test-python: $(VENV)/.test frontend chromium ## run the Python and the browser tests (PYTEST_ARGS="-q -m 'not browser'")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-keras: $(VENV)/.test $(KERAS:%=.keras/%) ## run the tests of the recording with older versions of Keras (KERAS="3.9.2")
+	@set -e; for version in $(KERAS); do echo "== Keras $$version"; \
+	  KERAS_VERSION=$$version PYTHONPATH="$(CURDIR)/.keras/$$version$${PYTHONPATH:+:$$PYTHONPATH}" \
+	    $(BIN)/python -m pytest $(KERAS_ARGS); done
 
 test-frontend: $(MODULES) ## check types and run the tests of the frontend
 	cd $(FRONTEND) && npm run --silent check && npm test --silent
@@ -49,7 +57,7 @@ screens: $(VENV)/.test frontend chromium ## take the screenshots of the README
 	$(BIN)/python tests/browser/screens.py
 
 clean: ## remove everything that the other targets made
-	rm -rf $(VENV) build dist *.egg-info tb_batchview/static $(FRONTEND)/node_modules
+	rm -rf $(VENV) .keras build dist *.egg-info tb_batchview/static $(FRONTEND)/node_modules
 
 # -- set-up ------------------------------------------------------------------------------------------------------------
 
@@ -68,6 +76,14 @@ $(VENV)/.demo: $(VENV)/.base setup.py pyproject.toml tb_batchview/version.py | n
 	@echo "Installing tb_batchview with what its demo needs; TensorFlow alone is about 250 MB …"
 	$(BIN)/python -m pip install --quiet -e ".[demo]"
 	@touch $@
+
+# Keras alone, in a folder that goes before the newest one on Python's path: what
+# it needs, TensorFlow too, is that of the virtual environment. Beside it tf_keras,
+# which has to be refused.
+.keras/%: | $(VENV)/.base
+	@rm -rf $@.part
+	$(BIN)/python -m pip install --quiet --no-deps --target $@.part keras==$* tf_keras
+	@mv $@.part $@
 
 $(MODULES): $(FRONTEND)/package-lock.json | node
 	cd $(FRONTEND) && npm ci --no-audit --no-fund --loglevel=error
