@@ -221,7 +221,7 @@ def test_after_an_error_in_another_callback_the_model_trains_as_before(error: ty
         history = fit(model, x, y, [])
         found.append((history, [weight.tobytes() for weight in model.get_weights()]))
     assert found[0] == found[1]
-    assert type(model.train_function).__name__ == "function"
+    assert not type(model.train_function).__module__.startswith("tb_batchview")
 
 
 def test_a_second_fit_goes_on_with_the_steps(tmp_path: Path):

@@ -66,7 +66,7 @@ def gather_outputs(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, TaskHint]]:
     """Name what the loss was given, and what it says, by output."""
     inputs = sight.inputs
-    losses = keras_names.flat_losses(model)
+    losses = keras_names.flat_losses(model, inputs.get("y_pred"))
     values = sight.sample_losses if len(sight.sample_losses) == len(losses) else [None] * len(losses)
     by_path = {flat.path: (flat.loss, value) for flat, value in zip(losses, values, strict=True)}
     outputs: dict[str, dict[str, Any]] = {}

@@ -8,7 +8,7 @@ attribute and the Keras versions it was read in.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -51,29 +51,50 @@ def set_step_function(model: Any, phase: str, function: Callable[..., Any] | Non
     setattr(model, FUNCTION_ATTRIBUTE[phase], function)
 
 
-# `TensorFlowTrainer._make_function`: since 3.6. Without it nothing is captured
-# in eager mode, and the callback says so.
-def make_eager_function(model: Any, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+# `TensorFlowTrainer._make_function`: 3.7 to 3.15. Before, the function that
+# Keras made looks the step up in the model each time (read in 3.3, 3.5, 3.6).
+def make_eager_function(
+    model: Any, phase: str, step: Callable[[Any], Any], original: Callable[..., Any]
+) -> Callable[[Any], Any]:
     """Return Keras' own loop around `step` for a model that runs eagerly."""
-    make = getattr(model, "_make_function", None)
-    if make is None:
-        raise BatchViewError(
-            f"Keras {keras.__version__} does not let a step be wrapped in eager mode. Use Keras 3.8 or newer, or "
-            "train without run_eagerly."
-        )
-    function: Callable[[Any], Any] = make(step)
-    return function
+    make: Callable[..., Callable[[Any], Any]] | None = getattr(model, "_make_function", None)
+    if make is not None:
+        return make(step)
+    name = STEP_ATTRIBUTE[phase]
+
+    def run(iterator: Any) -> Any:
+        before = vars(model).get(name)
+
+        def watched(data: Any) -> Any:
+            _put(model, name, before)
+            return step(data)
+
+        _put(model, name, watched)
+        try:
+            return original(iterator)
+        finally:
+            _put(model, name, before)
+
+    return run
 
 
-# `TensorFlowTrainer._autoconvert_optionals`: 3.4 to 3.15; turns absent
-# optional inputs into None. Older Keras had no optional inputs.
+def _put(owner: Any, name: str, value: Any) -> None:
+    # Not setattr: Keras tracks what is set on a layer.
+    if value is None:
+        vars(owner).pop(name, None)
+    else:
+        vars(owner)[name] = value
+
+
+# `TensorFlowTrainer._autoconvert_optionals`: 3.12 to 3.15; turns absent
+# optional inputs into None. Before, Keras leaves them as they are.
 def convert_optionals(model: Any, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Wrap `function` so that it gets None for absent optional inputs."""
     convert = getattr(model, "_autoconvert_optionals", None)
     return function if convert is None else convert(function)
 
 
-# `JAXTrainer._make_function`: since 3.6 (Keras on JAX).
+# `JAXTrainer._make_function`: 3.7 to 3.15 (Keras on JAX).
 def make_jax_step(model: Any, phase: str, step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """Compile a step of a state and a batch as Keras compiles the model's own.
 
@@ -108,12 +129,20 @@ def make_jax_step(model: Any, phase: str, step: Callable[[Any, Any], Any]) -> Ca
     return made[0]
 
 
-# `Trainer._compile_loss`, a CompileLoss with `_flat_losses` (before 3.5
-# `flat_losses`) and `build`. Without it there is no loss per sample.
-def flat_losses(model: Any) -> list[FlatLoss]:
-    """Return the losses in the order in which Keras calls them."""
+# `Trainer._compile_loss`, a CompileLoss with `_flat_losses` (3.7 to 3.15) and
+# `build`. Without it there is no loss per sample.
+def flat_losses(model: Any, predictions: Any = None) -> list[FlatLoss]:
+    """Return the losses in the order in which Keras calls them.
+
+    Args:
+        model: A Keras model.
+        predictions: What the losses are given, of which Keras before 3.7 does
+            not note the places.
+    """
     compiled = getattr(model, "_compile_loss", None)
-    found: Any = getattr(compiled, "_flat_losses", None) or getattr(compiled, "flat_losses", None) or ()
+    found: Any = getattr(compiled, "_flat_losses", None)
+    if found is None:
+        return _losses_without_paths(compiled, predictions)
     losses = []
     for entry in found:
         loss = getattr(entry, "loss", None)
@@ -121,6 +150,24 @@ def flat_losses(model: Any) -> list[FlatLoss]:
         if loss is not None:
             losses.append(FlatLoss(tuple(path) if isinstance(path, (list, tuple)) else (), loss))
     return losses
+
+
+# `CompileLoss.flat_losses` (3.3 to 3.6): the losses alone, None for an output
+# without one, in the order of the outputs; of a dict, in that of
+# `output_names` in 3.3, and later by name, less `filtered_y_pred_keys`.
+def _losses_without_paths(compiled: Any, predictions: Any) -> list[FlatLoss]:
+    losses = list(getattr(compiled, "flat_losses", None) or ())
+    paths: list[tuple[Any, ...]] = [()]
+    if isinstance(predictions, Mapping):
+        left_out = getattr(compiled, "filtered_y_pred_keys", None)
+        in_order = (getattr(compiled, "output_names", None) or sorted(predictions)) if left_out is None else ()
+        paths = [(name,) for name in in_order or sorted(set(predictions) - set(left_out or ())) if name in predictions]
+    elif isinstance(predictions, (list, tuple)):
+        paths = [(place,) for place in range(len(predictions))]
+    if len(paths) != len(losses):
+        # Known by their order only: which output each is of cannot be told.
+        paths = [(None, place) for place in range(len(losses))]
+    return [FlatLoss(path, loss) for path, loss in zip(paths, losses, strict=True) if loss is not None]
 
 
 def compiled_loss(model: Any) -> Any | None:
@@ -278,7 +325,22 @@ def decorate_alike(step: Any, function: Callable[[Any], Any]) -> Callable[[Any],
     return decorated
 
 
-# `TensorFlowTrainer.unrolled_steps_per_execution`: since 3.6, 1 by default.
+# `TensorFlowTrainer.unrolled_steps_per_execution`: 3.7 to 3.15, 1 by default.
 def unrolled_steps(model: Any) -> int:
     """Return how many steps Keras writes out in one round of its loop."""
     return max(1, int(getattr(model, "unrolled_steps_per_execution", 1) or 1))
+
+
+def check_version(model: Any) -> None:
+    """Refuse what this version of Keras does not let anybody watch.
+
+    Raises:
+        BatchViewError: Naming the version and what to do.
+    """
+    # Before, Keras writes all steps out. Where the data ends among them the
+    # call ends with an error, and what its first steps did is lost.
+    if (model.steps_per_execution or 1) > 1 and not hasattr(model, "unrolled_steps_per_execution"):
+        raise BatchViewError(
+            f"Keras {keras.__version__} hides what happens in a call of several steps. Use Keras 3.7 or newer, or "
+            "steps_per_execution=1. Training is not touched."
+        )

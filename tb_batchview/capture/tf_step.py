@@ -50,6 +50,7 @@ class TensorFlowStep(TappedStep):
 
     def _build(self) -> Callable[..., tuple[Any, list[Observation]]]:
         model = self.model
+        keras_names.check_version(model)
         _check_strategy(model)
         with tf.init_scope():
             # Counted in the graph: an argument would move the ids of the
@@ -57,7 +58,7 @@ class TensorFlowStep(TappedStep):
             self._count = tf.Variable(0, dtype=tf.int64, trainable=False, name="batchview_count")
         if model.run_eagerly:
             # Keras' own loop, in which every step reports by itself.
-            run = keras_names.make_eager_function(model, self._eager_step)
+            run = keras_names.make_eager_function(model, self.phase, self._eager_step, self.original)
 
             def run_eagerly(iterator: Any) -> tuple[Any, list[Observation]]:
                 self._eager = []
