@@ -25,6 +25,7 @@ import sklearn.metrics
 import tensorflow as tf
 
 from tb_batchview import BatchViewCallback, handoff, load, writer
+from tb_batchview.capture import keras_names
 from tb_batchview.errors import BatchViewWarning
 from tests import models
 from tests.models import LAYERS
@@ -923,7 +924,7 @@ def fit_with(others: Callable[[], list[Any]], *, first: bool = False, **options:
 def assert_as_found(model: Any) -> None:
     """Nothing of ours is left in any object of the model."""
     things = [model, *model._flatten_layers(), *model.metrics, model.optimizer, model._compile_loss]
-    things += [flat.loss for flat in model._compile_loss._flat_losses or ()]
+    things += [flat.loss for flat in keras_names.flat_losses(model)]
     for thing in things:
         found = [name for name, value in vars(thing).items() if "tb_batchview" in str(getattr(value, "__module__", ""))]
         assert found == [], thing
