@@ -119,11 +119,18 @@ def output_units(model: Any) -> dict[str, int | None]:
         The size of the last axis by output name, None where it is open; empty
         for a model that has no symbolic outputs (a subclass of `Model`).
     """
-    outputs = getattr(model, "output", None)
+    outputs = _ask(model, "output")
     if outputs is None:  # A Sequential model has the list alone.
-        outputs = next(iter(getattr(model, "outputs", None) or ()), None)
+        outputs = next(iter(_ask(model, "outputs") or ()), None)
     shapes = {name: tuple(output.shape) for name, output in name_outputs(model, outputs).values()}
     return {name: shape[-1] if len(shape) > 1 else 1 for name, shape in shapes.items()}
+
+
+def _ask(model: Any, attribute: str) -> Any:
+    try:
+        return getattr(model, attribute)
+    except (AttributeError, ValueError):  # Not built yet; which of them depends on the version of Keras.
+        return None
 
 
 def _walk(structure: Any, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
