@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -233,6 +234,42 @@ def test_a_second_fit_goes_on_with_the_steps(tmp_path: Path):
     fit(model, x, y, [BatchViewCallback(tmp_path)], epochs=1)
 
     assert [batch.step for batch in load(tmp_path)["."].batches("train")] == list(range(15))
+
+
+def test_another_model_in_the_same_log_dir_gets_a_run_of_its_own(tmp_path: Path):
+    x, y = models.make_data((8,))
+    log_dir = tmp_path / "run"
+    fit(compiled(models.make_mlp(), {}), x, y, [BatchViewCallback(log_dir)], epochs=1)
+    # The same layers made anew: the training goes on.
+    fit(compiled(models.make_mlp(), {}), x, y, [BatchViewCallback(log_dir)], epochs=1)
+    other = keras.Sequential([keras.layers.Dense(5, activation="relu"), keras.layers.Dense(4, activation="softmax")])
+    with pytest.warns(BatchViewWarning, match="run-2") as caught:
+        fit(compiled(other, {}), x, y, [BatchViewCallback(log_dir)], epochs=1)
+
+    assert len(caught) == 1
+    runs = load(tmp_path)
+    assert {name: len(run.batches("train")) for name, run in runs.items()} == {"run": 10, "run-2": 5}
+    predicted = other.predict(x[:16], verbose=0).shape
+    assert runs["run-2"].batches("train")[0].predictions.shape == predicted
+
+
+def printed_by_fit(callbacks: list[Any], capfd: pytest.CaptureFixture[str], **options: Any) -> str:
+    """Return what `fit` prints, without what depends on the time."""
+    x, y = models.make_data((8,))
+    model = compiled(models.make_mlp(dropout=0.2), {})
+    capfd.readouterr()
+    model.fit(x, y, batch_size=16, epochs=2, shuffle=False, validation_split=0.3, callbacks=callbacks, **options)
+    lines = re.split(r"[\r\n\x08]+", capfd.readouterr().out)
+    return "\n".join(re.sub(r"\d+(s|ms|us)(/step|/epoch)?", "", line) for line in lines if "val_" in line)
+
+
+@pytest.mark.parametrize("verbose", [1, 2])
+def test_the_progress_that_keras_prints_is_the_same(verbose: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    plain = printed_by_fit([], capfd, verbose=verbose)
+    with_callback = printed_by_fit([BatchViewCallback(tmp_path)], capfd, verbose=verbose)
+
+    assert plain.count("val_accuracy") == 2
+    assert with_callback == plain
 
 
 def test_a_model_compiled_anew_between_fits_is_recorded(tmp_path: Path):

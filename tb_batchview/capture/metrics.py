@@ -36,14 +36,17 @@ def replay_metrics(model: Any, sight: Sight, problems: list[str]) -> dict[str, l
     states: dict[str, list[Any]] = {}
     for place, metric in enumerate(keras_names.metrics(model)):
         calls = sight.metric_calls.get(id(metric), [])
-        unfit = [(inner, reason) for inner in _parts(metric) if (reason := _why_unfit(inner))] if calls else []
-        problems += [
-            f"The metric {inner.name!r} has no value of its own for a batch: {reason}." for inner, reason in unfit
-        ]
-        if not calls or any(inner is metric for inner, _ in unfit):
+        if not calls:
             continue
         try:
-            with _without([inner for inner, _ in unfit]):
+            unfit = [inner for inner in _parts(metric) if _why_unfit(inner)]
+            problems += [
+                f"The metric {inner.name!r} has no value of its own for a batch: {_why_unfit(inner)}."
+                for inner in unfit
+            ]
+            if any(inner is metric for inner in unfit):
+                continue
+            with _without(unfit):
                 state = metric.stateless_reset_state()
                 for args, kwargs in calls:
                     if not sight.all_belong((args, kwargs)):

@@ -115,7 +115,7 @@ def name_figures(groups: list[Group]) -> dict[str, Any]:
 
 
 def plan_figures(values: dict[str, Any]) -> list[tuple[str, int]]:
-    """Return the layers in the order of `summarise`, with their figures' number."""
+    """Return the layers in the order of `summarise`, and how many figures."""
     return [(name, _FIGURES + BINS + sampling.units) for sampling, names in _group(values) for name in names]
 
 
