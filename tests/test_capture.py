@@ -148,7 +148,8 @@ def test_layers_of_one_form_are_summarised_together_as_each_alone(broken: bool):
     groups = summarise({name: tf.constant(array) for name, array in values.items()})
 
     assert [group.names for group in groups] == [["wide", "wide too"], ["flat", "more rows"]]
-    figures = name_figures(groups)
+    figures = name_figures(groups, values)
+    assert list(figures) == [f"layers/{name}" for name in values]
     values["more rows"] = values["more rows"][:6]  # As many as the other of its form has.
     for name, array in values.items():
         found, alone = decode_summary(figures[f"layers/{name}"].numpy()), summary_of(array)

@@ -782,11 +782,11 @@ def test_a_joined_run_is_exported_as_one_of_a_single_process(tmp_path: Path) -> 
             export(tmp_path / "logs", run, form, tmp_path / f"{run}.{form}")
 
     assert (tmp_path / "both.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
-    both, one = (np.load(tmp_path / f"{run}.npz") for run in ("both", "one"))
-    assert both.files == one.files
-    for name in set(both.files) - {"info"}:
-        compare = np.testing.assert_allclose if both[name].dtype.kind == "f" else np.testing.assert_array_equal
-        compare(both[name], one[name])
+    with np.load(tmp_path / "both.npz") as both, np.load(tmp_path / "one.npz") as one:
+        assert both.files == one.files
+        for name in set(both.files) - {"info"}:
+            compare = np.testing.assert_allclose if both[name].dtype.kind == "f" else np.testing.assert_array_equal
+            compare(both[name], one[name])
 
 
 def test_ids_that_only_one_worker_has_are_exported(tmp_path: Path) -> None:
@@ -801,7 +801,8 @@ def test_ids_that_only_one_worker_has_are_exported(tmp_path: Path) -> None:
 
     lines = list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text())))
     assert [line["id"] for line in lines] == ["", "", "7", "8"]
-    assert np.load(tmp_path / "a.npz")["sample_ids"].tolist() == ["", "", "7", "8"]
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert arrays["sample_ids"].tolist() == ["", "", "7", "8"]
     table = pyarrow.read_table(tmp_path / "a" / "phase=train")
     assert table["id"].to_pylist() == [None, None, "7", "8"]
 

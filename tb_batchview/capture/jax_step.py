@@ -29,7 +29,12 @@ from tb_batchview.capture.tap import Sight, Tap
 class JaxStep(TappedStep):
     """Runs a step in a `jax.jit` like Keras', or eagerly."""
 
-    _count = 0
+    def __init__(self, model: Any, phase: str, original: Callable[..., Any]) -> None:
+        """Stand in for `original`, the function that Keras made."""
+        super().__init__(model, phase, original)
+        self._count = 0
+        # Of what was seen when the step was traced last.
+        self._names: list[str] = []
 
     def _build(self) -> Callable[..., tuple[Any, list[Observation]]]:
         step = keras_names.make_jax_step(self.model, self.phase, self._watch)
@@ -57,8 +62,8 @@ class JaxStep(TappedStep):
     def _observe(self, seen: dict[str, Any], *, due: bool) -> Observation:
         tensors = {
             # An eager step shows the very batch that the loop may use again.
-            name: value.copy() if isinstance(value, np.ndarray) else value
-            for name, value in seen.items()
+            name: seen[name].copy() if isinstance(seen[name], np.ndarray) else seen[name]
+            for name in self._names
             if due or not name.startswith("layers/")
         }
         if jax.process_count() > 1:
@@ -83,6 +88,8 @@ class JaxStep(TappedStep):
         except Exception as error:
             tap.problems.append(f"The layers could not be summarised: {error!r}.")
         self._report(tap)
+        # JAX returns dicts in the order of their keys.
+        self._names = list(tensors)
         return (logs, tensors), state
 
     def _summarise(self, due: Any, outputs: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +97,7 @@ class JaxStep(TappedStep):
             return {}
 
         def compute() -> dict[str, Any]:
-            return name_figures(summarise(outputs))
+            return name_figures(summarise(outputs), outputs)
 
         shapes = jax.eval_shape(compute)
         figures: dict[str, Any] = arrays.choose(

@@ -172,7 +172,7 @@ class TappedStep(abc.ABC):
         if not outputs:
             return {}
         try:
-            return name_figures(summarise(outputs))
+            return name_figures(summarise(outputs), outputs)
         except Exception as error:
             tap.problems.append(f"The layers could not be summarised: {error!r}.")
             return {}

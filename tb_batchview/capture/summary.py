@@ -8,8 +8,9 @@ turns these numbers into a `LayerSummary` on the writer's thread.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,14 +110,19 @@ def summarise(values: dict[str, Any]) -> list[Group]:
     return [Group(names, table) for (_, names), table in zip(groups, figures, strict=True)]
 
 
-def name_figures(groups: list[Group]) -> dict[str, Any]:
-    """Return the figures by "layers/<name>"."""
-    return {f"layers/{name}": group.figures[row] for group in groups for row, name in enumerate(group.names)}
+def name_figures(groups: list[Group], order: Iterable[str]) -> dict[str, Any]:
+    """Return the figures by "layers/<name>", in an order of the names."""
+    rows = {name: group.figures[row] for group in groups for row, name in enumerate(group.names)}
+    return {f"layers/{name}": rows[name] for name in order}
 
 
-def plan_figures(values: dict[str, Any]) -> list[tuple[str, int]]:
-    """Return the layers in the order of `summarise`, and how many figures."""
-    return [(name, _FIGURES + BINS + sampling.units) for sampling, names in _group(values) for name in names]
+def plan_figures(values: dict[str, Any]) -> dict[str, slice]:
+    """Tell where each layer's figures are in those of `summarise`, in a row."""
+    groups = [(_FIGURES + BINS + sampling.units, names) for sampling, names in _group(values)]
+    lengths = [(name, length) for length, names in groups for name in names]
+    ends = itertools.accumulate(length for _, length in lengths)
+    places = {name: slice(end - length, end) for (name, length), end in zip(lengths, ends, strict=True)}
+    return {name: places[name] for name in values}
 
 
 def _group(values: dict[str, Any]) -> list[tuple[Sampling, list[str]]]:

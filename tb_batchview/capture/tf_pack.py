@@ -7,7 +7,6 @@ a copy from the device, so `tf_step` packs them bit by bit into one, a
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -156,12 +155,12 @@ class Layout(NamedTuple):
     Attributes:
         leaves: The tensors in it.
         figures: Of the tensor "layers", which begins with whether it was
-            computed: the layers in it, with the number of their figures.
+            computed: where the figures of each layer are in the rest.
         hints: What the losses say about the outputs.
     """
 
     leaves: list[Leaf]
-    figures: list[tuple[str, int]]
+    figures: dict[str, slice]
     hints: dict[str, TaskHint]
 
     def read(self, vector: Array) -> Observed:
@@ -169,9 +168,5 @@ class Layout(NamedTuple):
         named = unpack(vector, self.leaves)
         layers = named.pop("layers", None)
         if layers is not None and layers[0] > 0:
-            ends = itertools.accumulate((length for _, length in self.figures), initial=1)
-            named |= {
-                f"layers/{name}": layers[begin : begin + length]
-                for (name, length), begin in zip(self.figures, ends, strict=False)
-            }
+            named |= {f"layers/{name}": layers[1:][place] for name, place in self.figures.items()}
         return read_observed(named, self.hints)

@@ -34,8 +34,8 @@ class TensorFlowStep(TappedStep):
         """Stand in for `original`, the function that Keras made."""
         super().__init__(model, phase, original)
         self._layouts: dict[int, Layout] = {}
-        # Of the trace that is being made: the figures of each layer.
-        self._figures: list[tuple[str, int]] = []
+        # Of the trace that is being made: where the figures of each layer are.
+        self._figures: dict[str, slice] = {}
         # Steps so far.
         self._count: Any = None
         self._eager: list[Observation] = []
@@ -102,7 +102,7 @@ class TensorFlowStep(TappedStep):
             vector = self._pack(tap, merge_pieces(strategy, pieces))
         except Exception as error:
             tap.problems.append(f"What the step saw could not be gathered: {error!r}.")
-            vector, _ = pack({}, self._remember(Layout([], [], {})))
+            vector, _ = pack({}, self._remember(Layout([], {}, {})))
         self._report(tap)
         return logs, vector
 
@@ -160,7 +160,7 @@ class TensorFlowStep(TappedStep):
         def compute() -> Any:
             return tf.concat([tf.ones([1]), *(tf.reshape(group.figures, [-1]) for group in summarise(outputs))], 0)
 
-        length = 1 + sum(length for _, length in self._figures)
+        length = 1 + max(place.stop for place in self._figures.values())
         return tf.cond(due, compute, lambda: tf.zeros([length]))
 
     def _name_layers(self, layers: Any) -> dict[str, Any]:
@@ -170,8 +170,7 @@ class TensorFlowStep(TappedStep):
         # The step itself was a tf.function.
         if not layers[0]:
             return {}
-        parts = tf.split(layers[1:], [length for _, length in self._figures])
-        return {f"layers/{name}": part for (name, _), part in zip(self._figures, parts, strict=True)}
+        return {f"layers/{name}": layers[1:][place] for name, place in self._figures.items()}
 
     def _name_all(self, tap: Tap, pieces: Any) -> dict[str, Any]:
         tensors = dict(pieces["tensors"])
