@@ -17,6 +17,7 @@ from tb_batchview.capture import (
     Observation,
     TappedStep,
     digest_architecture,
+    find_worker,
     install,
     output_units,
     read_predictions,
@@ -112,6 +113,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         self.histogram_freq = _check_count("histogram_freq", histogram_freq, least=0)
         self._record = _check_record(record)
         self._class_names = class_names
+        worker, workers = find_worker()
         self._writer = BatchWriter(
             log_dir,
             class_names=class_names,
@@ -120,6 +122,8 @@ class BatchViewCallback(keras.callbacks.Callback):
             top_k=top_k,
             max_pending_mb=max_pending_mb,
             on_full=on_full,
+            worker=worker,
+            workers=workers,
         )
         self._steps: dict[str, TappedStep] = {}
         self.layer_names: frozenset[str] = frozenset()

@@ -7,6 +7,7 @@ every private name of Keras that is used.
 
 from tb_batchview.capture.gather import output_units as output_units
 from tb_batchview.capture.install import BACKENDS as BACKENDS
+from tb_batchview.capture.install import find_worker as find_worker
 from tb_batchview.capture.install import install as install
 from tb_batchview.capture.layers import digest_architecture as digest_architecture
 from tb_batchview.capture.layers import select_layers as select_layers

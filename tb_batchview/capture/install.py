@@ -55,3 +55,16 @@ def install(model: Any, phase: str, recorder: Recorder, reuse: TappedStep | None
         step.join(recorder)
     keras_names.set_step_function(model, phase, step)
     return step
+
+
+def find_worker() -> tuple[int, int]:
+    """Return the number of this process, and how many train together.
+
+    Of JAX's processes, once `jax.distributed.initialize` was called; it is not
+    called here, nor are JAX's devices looked for, which would be too early.
+    """
+    if keras.backend.backend() != "jax":
+        return 0, 1
+    from tb_batchview.capture.jax_processes import find_process
+
+    return find_process()

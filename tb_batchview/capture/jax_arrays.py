@@ -51,6 +51,9 @@ def is_array(value: Any) -> bool:
 
 def choose(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
     """Return what one of two functions computes, and compute only that."""
+    if not isinstance(condition, jax.core.Tracer):
+        # An eager step; a branch of JAX would be compiled anew each time.
+        return yes() if condition else no()
     return jax.lax.cond(condition, yes, no)
 
 
@@ -75,11 +78,8 @@ def to_numpy(value: Any) -> Array:
         # One of each part that lies here, in the order of the rows.
         parts = {str(shard.index): shard for shard in value.addressable_shards}
         shards = sorted(parts.values(), key=lambda shard: [part.start or 0 for part in shard.index])
-        array = (
-            np.concatenate([np.asarray(shard.data) for shard in shards])
-            if len(shards) > 1
-            else np.asarray(shards[0].data)
-        )
+        arrays = [np.asarray(shard.data) for shard in shards]
+        array = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
     else:
         array = np.asarray(value)
     # bfloat16 is none of NumPy's own dtypes.

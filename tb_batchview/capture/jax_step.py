@@ -3,25 +3,22 @@
 Keras compiles `train_step` as a pure function, and so does this one, with
 what was seen as a further output. What is seen while a gradient is taken
 belongs to the gradient's own trace and can leave it only as an auxiliary
-output: `jax.value_and_grad` and `jax.grad` are replaced, for this thread and
-while the step is traced, by ones that carry it.
+output: `gradients` carries it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from tb_batchview.capture import arrays, keras_names
+from tb_batchview.capture import arrays, jax_processes, keras_names
+from tb_batchview.capture.jax_gradients import carried_out
 from tb_batchview.capture.observation import Observation, Tensors
-from tb_batchview.capture.step import TappedStep
+from tb_batchview.capture.step import Recorder, TappedStep
 from tb_batchview.capture.summary import name_figures, summarise
 from tb_batchview.capture.tap import Sight, Tap
 
@@ -35,13 +32,24 @@ class JaxStep(TappedStep):
         self._count = 0
         # Of what was seen when the step was traced last.
         self._names: list[str] = []
+        # Of several processes: whether the others record too is to be asked,
+        # and what they said.
+        self._unsure = True
+        self._alone = False
 
-    def _build(self) -> Callable[..., tuple[Any, list[Observation]]]:
-        step = keras_names.make_jax_step(self.model, self.phase, self._watch)
+    def join(self, recorder: Recorder) -> None:
+        """Add a recorder; what it wants is in effect from the next step."""
+        self._unsure = True
+        super().join(recorder)
+
+    def _build(self, *arguments: Any) -> Callable[..., tuple[Any, list[Observation]]]:
+        step = keras_names.make_jax_step(self.model, self.phase, self._watch, arguments[0])
         steps = self.model.steps_per_execution or 1
 
         def run(state: Any, iterator: Any) -> tuple[Any, list[Observation]]:
             observations: list[Observation] = []
+            if self._is_alone():
+                return self.original(state, iterator), []
             # As Keras does it: no batch at all ends the epoch, fewer than
             # asked for do not.
             batch = next(iterator)
@@ -49,7 +57,7 @@ class JaxStep(TappedStep):
                 due = np.bool_(self._is_due(self._count))
                 (logs, seen), state = step(state, (due, batch))
                 self._count += 1
-                observations.append(self._observe(seen, due=bool(due)))
+                observations.append(self._observe(seen, batch, due=bool(due)))
                 if place + 1 < steps:
                     try:
                         batch = next(iterator)
@@ -59,16 +67,34 @@ class JaxStep(TappedStep):
 
         return run
 
-    def _observe(self, seen: dict[str, Any], *, due: bool) -> Observation:
+    def _is_alone(self) -> bool:
+        """Tell whether other processes train the model without recording."""
+        if self._unsure:
+            self._unsure = False
+            wishes = sorted((freq, *sorted(self._choose_layers())) for freq in self._freqs())
+            self._alone = jax.process_count() > 1 and not jax_processes.agree(self.phase, repr(wishes))
+            if self._alone:
+                self._complain(
+                    "Nothing is recorded: of several processes of JAX each must have the callback, with the same "
+                    "layers and histogram_freq, since all must run the same step. Training is not touched."
+                )
+        return self._alone
+
+    def _observe(self, seen: dict[str, Any], batch: Any, *, due: bool) -> Observation:
         tensors = {
             # An eager step shows the very batch that the loop may use again.
             name: seen[name].copy() if isinstance(seen[name], np.ndarray) else seen[name]
-            for name in self._names
-            if due or not name.startswith("layers/")
+            for name in dict.fromkeys([*self._names, *seen])
+            if name in seen and (due or not name.startswith("layers/"))
         }
         if jax.process_count() > 1:
             # Of the whole; this process records its own part.
             tensors.pop("size", None)
+            rows = jax_processes.rows_here(batch)
+            tensors = {
+                name: jax_processes.part_here(value, rows if name.startswith("outputs/") else None)
+                for name, value in tensors.items()
+            }
         return Tensors(tensors, self._hints, time.time())
 
     def _watch(self, state: Any, due_and_data: Any) -> Any:
@@ -78,9 +104,18 @@ class JaxStep(TappedStep):
         with Tap(self.model, self._choose_layers) as tap:
             sight = tap.begin((state, data))
             sight.batch = data
-            with _carried_out_of_gradients(sight):
+            with carried_out(sight):
                 logs, state = user_step(state, data)
             tap.end()
+        if _is_hidden(sight):
+            sight.in_loop.clear()  # The layers are hidden with the rest.
+            tap.problems.append(
+                "What the model computed cannot be seen: its gradient is taken inside a jit or a loop of the step's "
+                "own, or with a function from `from jax import value_and_grad`. Call jax.value_and_grad by its full "
+                "name in train_step to have predictions and layers recorded. Training is not touched."
+            )
+        if isinstance(due, jax.core.Tracer):
+            self._compute_sample_losses(sight)
         tensors, states = self._gather(tap, sight)
         tensors |= self._read_metrics(tap, states, has_loss="loss" in tensors)
         try:
@@ -92,6 +127,28 @@ class JaxStep(TappedStep):
         self._names = list(tensors)
         return (logs, tensors), state
 
+    def _compute_sample_losses(self, sight: Sight) -> None:
+        """Compute Keras' own losses per sample once more, apart from the step.
+
+        An output that the step's loss is the mean of has XLA add it up in
+        another order, which changes the last bit of the loss reported.
+        """
+        losses = [flat.loss for flat in keras_names.flat_losses(self.model)]
+        if len(losses) != len(sight.loss_calls):
+            return
+        for place, (loss, call) in enumerate(zip(losses, sight.loss_calls, strict=True)):
+            if not keras_names.is_pure_loss(loss) or not sight.all_belong(call):
+                continue
+            before = sight.sample_losses[place]
+            try:
+                args, kwargs = jax.lax.optimization_barrier(call)
+                sight.sample_losses[place] = loss.call(*args, **kwargs)
+            except Exception:  # A guest must not stop the step: what it saw will do.
+                continue
+            mask = keras_names.mask_of(before)
+            if mask is not None and sight.belongs(mask):
+                keras_names.set_mask(sight.sample_losses[place], mask)
+
     def _summarise(self, due: Any, outputs: dict[str, Any]) -> dict[str, Any]:
         if not outputs:
             return {}
@@ -99,6 +156,9 @@ class JaxStep(TappedStep):
         def compute() -> dict[str, Any]:
             return name_figures(summarise(outputs), outputs)
 
+        if not isinstance(due, jax.core.Tracer):
+            # An eager step; a branch of JAX would be compiled anew each time.
+            return compute() if due else {}
         shapes = jax.eval_shape(compute)
         figures: dict[str, Any] = arrays.choose(
             due, compute, lambda: {name: jax.numpy.zeros(shape.shape) for name, shape in shapes.items()}
@@ -106,45 +166,7 @@ class JaxStep(TappedStep):
         return figures
 
 
-@contextlib.contextmanager
-def _carried_out_of_gradients(sight: Sight) -> Iterator[None]:
-    """Carry what is seen inside gradients out of them."""
-    thread = threading.get_ident()
-    originals = {name: getattr(jax, name) for name in ("value_and_grad", "grad")}
-
-    def make(name: str) -> Callable[..., Any]:
-        original = originals[name]
-
-        @functools.wraps(original)
-        def transform(fun: Any, argnums: Any = 0, has_aux: bool = False, **options: Any) -> Any:
-            if threading.get_ident() != thread:
-                return original(fun, argnums, has_aux, **options)
-
-            @functools.wraps(fun)
-            def seen(*args: Any, **kwargs: Any) -> Any:
-                sight.scene.enter((args, kwargs))
-                result = fun(*args, **kwargs)
-                value, aux = result if has_aux else (result, None)
-                return value, (aux, sight.take())
-
-            inner = originals["value_and_grad"](seen, argnums, True, **options)
-
-            @functools.wraps(fun)
-            def call(*args: Any, **kwargs: Any) -> Any:
-                (value, (aux, taken)), gradients = inner(*args, **kwargs)
-                sight.put(taken)
-                if name == "grad":
-                    return (gradients, aux) if has_aux else gradients
-                return ((value, aux) if has_aux else value), gradients
-
-            return call
-
-        return transform
-
-    try:
-        for name in originals:
-            setattr(jax, name, make(name))
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(jax, name, original)
+def _is_hidden(sight: Sight) -> bool:
+    """Tell whether the model ran where nothing can be carried out of."""
+    predictions = sight.inputs.get("y_pred")
+    return not sight.all_belong(predictions) or (not sight.inputs and not sight.activations and bool(sight.in_loop))

@@ -94,8 +94,9 @@ def convert_optionals(model: Any, function: Callable[[Any], Any]) -> Callable[[A
     return function if convert is None else convert(function)
 
 
-# `JAXTrainer._make_function`: 3.7 to 3.15 (Keras on JAX).
-def make_jax_step(model: Any, phase: str, step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+# `JAXTrainer._make_function`: 3.7 to 3.15 (Keras on JAX). `_get_state_sharding_spec`
+# asks the variables, which are empty while `fit` holds their values.
+def make_jax_step(model: Any, phase: str, step: Callable[[Any, Any], Any], state: Any) -> Callable[[Any, Any], Any]:
     """Compile a step of a state and a batch as Keras compiles the model's own.
 
     Args:
@@ -103,6 +104,7 @@ def make_jax_step(model: Any, phase: str, step: Callable[[Any, Any], Any]) -> Ca
         phase: "train" or "validation".
         step: Takes what the model's own step takes, and returns a pair with
             the state as its second.
+        state: Of the first step: says how the model is spread over devices.
     """
     if not hasattr(model, "_make_function"):
         raise BatchViewError(
@@ -116,7 +118,14 @@ def make_jax_step(model: Any, phase: str, step: Callable[[Any, Any], Any]) -> Ca
         )
     made: list[Callable[[Any, Any], Any]] = []
     current = step_function(model, phase)
-    shadows = {STEP_ATTRIBUTE[phase]: step, "_make_function": lambda function, *_, **__: made.append(function)}
+    shardings = [[getattr(value, "sharding", None) for value in part] for part in state]
+    if phase == "validation":
+        shardings.insert(2, [])  # An evaluation has no state of the optimizer.
+    shadows = {
+        STEP_ATTRIBUTE[phase]: step,
+        "_make_function": lambda function, *_, **__: made.append(function),
+        "_get_state_sharding_spec": lambda: tuple(shardings),
+    }
     before = {name: model.__dict__[name] for name in shadows if name in model.__dict__}
     model.__dict__.update(shadows)
     try:
@@ -288,10 +297,33 @@ def is_building() -> bool:
     return bool(in_stateless_scope())
 
 
-# `_keras_mask` on a tensor (3.0 to 3.15). Without it what is masked counts.
+# `keras.src.backend.get_keras_mask` and `set_keras_mask`: since 3.5; JAX's
+# tracers take no attributes. Before, `_keras_mask` on a tensor. Without them
+# what is masked counts.
 def mask_of(tensor: Any) -> Any | None:
     """Return the mask that Keras attached to a tensor, or None."""
-    return getattr(tensor, "_keras_mask", None)
+    try:
+        from keras.src.backend import get_keras_mask
+    except ImportError:
+        return getattr(tensor, "_keras_mask", None)
+    return get_keras_mask(tensor)
+
+
+def set_mask(tensor: Any, mask: Any) -> None:
+    """Attach a mask to a tensor."""
+    try:
+        from keras.src.backend import set_keras_mask
+    except ImportError:
+        tensor._keras_mask = mask
+    else:
+        set_keras_mask(tensor, mask)
+
+
+# `LossFunctionWrapper.fn` as above; functions of Keras' own keep no state.
+def is_pure_loss(loss: Any) -> bool:
+    """Tell whether a loss and its function are Keras' own."""
+    modules = (type(loss).__module__, getattr(getattr(loss, "fn", None), "__module__", ""))
+    return all(str(module).startswith("keras.src.losses.") for module in modules)
 
 
 def is_builtin(layer: Any) -> bool:

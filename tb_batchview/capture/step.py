@@ -22,7 +22,7 @@ from tb_batchview.capture.metrics import read_metrics, replay_metrics
 from tb_batchview.capture.observation import Observation, Tensors
 from tb_batchview.capture.summary import name_figures, summarise
 from tb_batchview.capture.tap import Sight, Tap
-from tb_batchview.errors import ArgumentError
+from tb_batchview.errors import ArgumentError, BatchViewError
 from tb_batchview.tasks import TaskHint
 
 
@@ -61,8 +61,11 @@ class TappedStep(abc.ABC):
         self._looked_for_layers = False
 
     @abc.abstractmethod
-    def _build(self) -> Callable[..., tuple[Any, list[Observation]]]:
+    def _build(self, *arguments: Any) -> Callable[..., tuple[Any, list[Observation]]]:
         """Make what is called instead of `original`, with its arguments.
+
+        Args:
+            arguments: Those of the step that is about to be run.
 
         Returns:
             A function that returns what `original` would, and what it saw.
@@ -112,9 +115,10 @@ class TappedStep(abc.ABC):
             return self.original(*arguments)
         if self._run is None:
             try:
-                self._run = self._build()
+                self._run = self._build(*arguments)
             except Exception as error:
-                self._complain(f"The {self.phase} step cannot be recorded: {error}")
+                refused = isinstance(error, BatchViewError)  # Of both phases alike, and a sentence.
+                self._complain(str(error) if refused else f"The {self.phase} step cannot be recorded: {error!r}")
                 self._run = lambda *arguments: (self.original(*arguments), [])
         result, observations = self._run(*arguments)
         for recorder in armed:

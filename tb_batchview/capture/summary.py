@@ -226,7 +226,8 @@ def _count(places: Any, size: int) -> Any:
     # What overflowed is no place at all, and a negative one would stop the
     # training.
     places = ops.clip(ops.cast(places, "int32"), 0, size - 1)
-    places = ops.reshape(places + np.arange(layers, dtype=np.int32)[:, None] * size, [-1])
+    # Not "+", of which PyTorch and NumPy warn.
+    places = ops.reshape(ops.add(places, np.arange(layers, dtype=np.int32)[:, None] * size), [-1])
     if keras_names.is_deterministic():
         # Some devices then refuse to count, in the middle of training.
         counts = ops.sum(ops.one_hot(places, layers * size), 0)

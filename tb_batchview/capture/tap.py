@@ -25,7 +25,7 @@ from tb_batchview.capture.layers import walk_layers
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 # The attributes of `Sight` that hold arrays.
-_SEEN = ("inputs", "loss", "sample_losses", "metric_calls", "activations")
+_SEEN = ("inputs", "loss", "sample_losses", "loss_calls", "metric_calls", "activations")
 # In the place of an array that stayed in the trace it was made in.
 _LOST = object()
 
@@ -39,6 +39,7 @@ class Sight:
             the model returned.
         loss: What `compute_loss` returned: with regularisers, before scaling.
         sample_losses: What each loss returned per sample, in Keras' order.
+        loss_calls: What each of them was given.
         metric_calls: The `update_state` calls of each metric, by its id.
         activations: Outputs by layer name; "name#1" is the second call.
         in_loop: Names of layers that ran inside a loop of the graph, whose
@@ -51,6 +52,7 @@ class Sight:
         self.inputs: dict[str, Any] = {}
         self.loss: Any = None
         self.sample_losses: list[Any] = []
+        self.loss_calls: list[Call] = []
         self.metric_calls: dict[int, list[Call]] = {}
         self.activations: dict[str, Any] = {}
         self.in_loop: set[str] = set()
@@ -67,17 +69,25 @@ class Sight:
         leaves = keras.tree.flatten(structure)
         return all(self.belongs(leaf) for leaf in leaves if arrays.is_array(leaf) or leaf is _LOST)
 
-    def take(self) -> list[Any]:
-        """Return the arrays seen so far, to carry them out of a trace."""
-        return [leaf for leaf in keras.tree.flatten(self._seen()) if self.belongs(leaf)]
+    def take(self) -> tuple[list[Any], list[Any]]:
+        """Return the arrays seen so far, to carry them out of a trace.
 
-    def put(self, taken: list[Any]) -> None:
+        And the masks that ride on them, which would be lost.
+        """
+        leaves = [leaf for leaf in keras.tree.flatten(self._seen()) if self.belongs(leaf)]
+        masks = [keras_names.mask_of(leaf) for leaf in leaves]
+        return leaves, [mask if self.belongs(mask) else None for mask in masks]
+
+    def put(self, taken: tuple[list[Any], list[Any]]) -> None:
         """Put what `take` returned in its place, as it came out."""
-        rest = iter(taken)
+        rest = iter(taken[0])
         leaves = [
             next(rest) if self.belongs(leaf) else _LOST if arrays.is_array(leaf) else leaf
             for leaf in keras.tree.flatten(self._seen())
         ]
+        for leaf, mask in zip(*taken, strict=True):
+            if mask is not None:
+                keras_names.set_mask(leaf, mask)
         for name, seen in zip(_SEEN, keras.tree.pack_sequence_as(self._seen(), leaves), strict=True):
             setattr(self, name, seen)
 
@@ -105,6 +115,7 @@ class Sight:
     def see_sample_loss(self, result: Any, call: Call) -> None:
         """Remember one loss per sample."""
         self.sample_losses.append(result if self.belongs(result) else None)
+        self.loss_calls.append(call)
 
     def see_metric(self, metric: int, result: Any, call: Call) -> None:
         """Remember what a metric was given."""

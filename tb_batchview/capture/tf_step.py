@@ -48,7 +48,7 @@ class TensorFlowStep(TappedStep):
         # callback behind ours may call it between our hook and the step.
         return self._fitting and isinstance(arguments[0], types.GeneratorType)
 
-    def _build(self) -> Callable[..., tuple[Any, list[Observation]]]:
+    def _build(self, *arguments: Any) -> Callable[..., tuple[Any, list[Observation]]]:
         model = self.model
         keras_names.check_version(model)
         _check_strategy(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import torch
 
@@ -32,13 +33,24 @@ def is_array(value: Any) -> bool:
 
 
 def choose(condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
-    """Return what one of two functions computes, and compute only that."""
+    """Return what one of two functions computes; on a CPU only that."""
+    if isinstance(condition, torch.Tensor) and condition.device.type != "cpu":
+        # To look at it would have training wait for the device.
+        return select(condition, yes(), no())
     return yes() if condition else no()
+
+
+def select(condition: torch.Tensor, yes: Any, no: Any) -> Any:
+    """Return the one or the other structure, chosen on the device."""
+    return keras.tree.map_structure(lambda one, other: torch.where(condition, one, other), yes, no)
 
 
 def count(places: Any, size: int) -> Any:
     """Count how often each of the numbers below `size` occurs, as float32."""
-    return torch.bincount(places, minlength=size).to(torch.float32)
+    # Not bincount, which waits for the device to learn the largest.
+    places = places.reshape(-1).long()
+    counts = torch.zeros(size, dtype=torch.float32, device=places.device)
+    return counts.scatter_add_(0, places, torch.ones_like(places, dtype=torch.float32))
 
 
 def is_merged(output: Any) -> bool:

@@ -20,7 +20,7 @@ class TorchStep(TappedStep):
 
     _count = 0
 
-    def _build(self) -> Callable[..., tuple[Any, list[Observation]]]:
+    def _build(self, *arguments: Any) -> Callable[..., tuple[Any, list[Observation]]]:
         if self.model.jit_compile:
             raise BatchViewError(
                 "Keras on PyTorch with jit_compile=True is not supported: torch.compile decides itself which tensors "
