@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 CLASSES = 4
 SAMPLES = 70
@@ -20,51 +19,53 @@ def make_data(shape: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.nda
     return random.normal(size=(SAMPLES, *shape)).astype("float32"), random.integers(0, CLASSES, SAMPLES)
 
 
-def make_mlp(*, dropout: float = 0.0, activation: str | None = "softmax") -> Any:
+def make_mlp(*, dropout: float = 0.0, activation: str | None = "softmax", seed: int | None = None) -> Any:
     """Return an uncompiled Sequential model, the same for each call."""
     keras.utils.set_random_seed(7)
     return keras.Sequential(
         [
             keras.Input((8,)),
             LAYERS.Dense(12, activation="relu", name="hidden"),
-            LAYERS.Dropout(dropout),
+            LAYERS.Dropout(dropout, seed=seed),
             LAYERS.Dense(CLASSES, activation=activation, name="scores"),
         ]
     )
 
 
-def make_convnet() -> Any:
+def make_convnet(seed: int | None = None) -> Any:
     """Return a residual network with batch normalisation and dropout."""
     keras.utils.set_random_seed(7)
     inputs = keras.Input((8, 8, 3))
     first = LAYERS.ReLU()(LAYERS.BatchNormalization()(LAYERS.Conv2D(6, 3, padding="same")(inputs)))
     second = LAYERS.BatchNormalization()(LAYERS.Conv2D(6, 3, padding="same")(first))
-    merged = LAYERS.Dropout(0.2)(LAYERS.ReLU()(LAYERS.Add()([first, second])))
+    merged = LAYERS.Dropout(0.2, seed=seed)(LAYERS.ReLU()(LAYERS.Add()([first, second])))
     pooled = LAYERS.GlobalAveragePooling2D()(merged)
     return keras.Model(inputs, LAYERS.Dense(CLASSES, activation="softmax")(pooled))
 
 
-def make_transformer() -> Any:
+def make_transformer(seed: int | None = None) -> Any:
     """Return one transformer block with dropout."""
     keras.utils.set_random_seed(7)
     inputs = keras.Input((6, 8))
     normal = LAYERS.LayerNormalization()(inputs)
-    attended = LAYERS.Add()([LAYERS.MultiHeadAttention(2, 4, dropout=0.1)(normal, normal), inputs])
+    attended = LAYERS.Add()([LAYERS.MultiHeadAttention(2, 4, dropout=0.1, seed=seed)(normal, normal), inputs])
     hidden = LAYERS.Dense(16, activation="gelu")(LAYERS.LayerNormalization()(attended))
     merged = LAYERS.Add()([LAYERS.Dense(8)(hidden), attended])
     return keras.Model(
         inputs,
-        LAYERS.Dense(CLASSES, activation="softmax")(LAYERS.GlobalAveragePooling1D()(LAYERS.Dropout(0.1)(merged))),
+        LAYERS.Dense(CLASSES, activation="softmax")(
+            LAYERS.GlobalAveragePooling1D()(LAYERS.Dropout(0.1, seed=seed)(merged))
+        ),
     )
 
 
-def make_rnn() -> Any:
+def make_rnn(seed: int | None = None) -> Any:
     """Return a stack of recurrent layers."""
     keras.utils.set_random_seed(7)
     return keras.Sequential(
         [
             keras.Input((6, 8)),
-            LAYERS.LSTM(8, return_sequences=True, dropout=0.1),
+            LAYERS.LSTM(8, return_sequences=True, dropout=0.1, seed=seed),
             LAYERS.Bidirectional(LAYERS.GRU(4)),
             LAYERS.Dense(CLASSES, activation="softmax"),
         ]
@@ -85,6 +86,8 @@ def train_by_hand(
 
     The independent truth: nothing of Keras' fit, and nothing of ours.
     """
+    import tensorflow as tf  # The models above are those of the other backends too.
+
     batches = []
     for _ in range(epochs):
         for start in range(0, len(x), BATCH):
