@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 LOGS ?= logs
 PYTEST_ARGS ?= -q
+BACKENDS ?= jax torch
 # Older versions of Keras to test with, besides the newest, and what of the tests;
 # of the oldest only what is left to see.
 KERAS ?= 3.8.0 3.10.0 3.12.4
@@ -19,7 +20,7 @@ MODULES := $(FRONTEND)/node_modules/.package-lock.json
 export PATH := $(PATH):$(BIN)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-keras test-frontend lint frontend bench screens clean node chromium
+.PHONY: help demo test test-python test-keras test-backends test-frontend lint frontend bench screens clean node chromium
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,7 +31,7 @@ ifneq ($(SERVE),0)
 	$(BIN)/python demo/serve.py --logdir $(LOGS)
 endif
 
-test: test-frontend test-keras test-python ## run every check of the frontend, then every test
+test: test-frontend test-keras test-backends test-python ## run every check of the frontend, then every test
 
 test-python: $(VENV)/.test frontend chromium ## run the Python and the browser tests (PYTEST_ARGS="-q -m 'not browser'")
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -38,6 +39,10 @@ test-python: $(VENV)/.test frontend chromium ## run the Python and the browser t
 test-keras: $(VENV)/.test $(patsubst %,.keras/%,$(KERAS_OLDEST) $(KERAS)) ## test the recording with older versions of Keras (KERAS="3.9.2")
 	@$(foreach version,$(KERAS_OLDEST),$(call with-keras,$(version),-q tests/test_keras_versions.py) &&) true
 	@$(foreach version,$(KERAS),$(call with-keras,$(version),tests/test_keras_versions.py $(KERAS_ARGS)) &&) true
+
+test-backends: $(VENV)/.backends ## test the recording with Keras on JAX and on PyTorch (BACKENDS=jax)
+	@$(foreach backend,$(BACKENDS),echo "== Keras on $(backend)" && \
+	  KERAS_BACKEND=$(backend) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_backends.py &&) true
 
 with-keras = echo "== Keras $(1)" && KERAS_VERSION=$(1) \
   PYTHONPATH="$(CURDIR)/.keras/$(1)$${PYTHONPATH:+:$$PYTHONPATH}" $(BIN)/python -m pytest $(2)
@@ -75,6 +80,13 @@ $(VENV)/.test: $(VENV)/.base setup.py pyproject.toml tb_batchview/version.py | n
 	@echo "Installing tb_batchview with what its tests need; TensorFlow alone is about 250 MB …"
 	$(BIN)/python -m pip install --quiet -e ".[test,demo,lint]"
 	@touch $@ $(VENV)/.demo
+
+# Beside TensorFlow, which goes unused then. PyTorch is pinned to a version
+# that comes without CUDA where the tests run; another may bring gigabytes of it.
+$(VENV)/.backends: $(VENV)/.test setup.py
+	@echo "Installing JAX and PyTorch for CPUs, about 300 MB …"
+	$(BIN)/python -m pip install --quiet -e ".[backends]"
+	@touch $@
 
 $(VENV)/.demo: $(VENV)/.base setup.py pyproject.toml tb_batchview/version.py | node
 	@echo "Installing tb_batchview with what its demo needs; TensorFlow alone is about 250 MB …"
