@@ -15,6 +15,7 @@ import keras
 from tb_batchview.capture import (
     BACKENDS,
     Observation,
+    Observed,
     TappedStep,
     digest_architecture,
     find_worker,
@@ -24,7 +25,7 @@ from tb_batchview.capture import (
     select_layers,
 )
 from tb_batchview.errors import ArgumentError, BatchViewError
-from tb_batchview.records import PHASES, BatchRecord
+from tb_batchview.records import PHASES, BatchRecord, LayerSummary
 from tb_batchview.writer import BatchWriter
 
 _FIT = "train"
@@ -206,6 +207,12 @@ class BatchViewCallback(keras.callbacks.Callback):
         """Warn once of what cannot be recorded (called by `capture`)."""
         self._writer.warn("capture", message)
 
+    def _own_layers(self, seen: Observed) -> dict[str, LayerSummary]:
+        """Return the layers this callback asked for, when it is their turn."""
+        if not self.histogram_freq or seen.turn % self.histogram_freq:
+            return {}
+        return {name: summary for name, summary in seen.layers.items() if name.partition("#")[0] in self.layer_names}
+
     def _describe_model(self) -> None:
         self._writer.run = {
             "model": self.model.name,
@@ -265,11 +272,7 @@ class BatchViewCallback(keras.callbacks.Callback):
                     loss=seen.loss,
                     metrics=seen.metrics,
                     outputs=seen.outputs,
-                    layers={
-                        name: summary
-                        for name, summary in seen.layers.items()
-                        if name.partition("#")[0] in self.layer_names
-                    },
+                    layers=self._own_layers(seen),
                 )
 
         nbytes = sum(observation.nbytes for observation in observations)

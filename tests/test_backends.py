@@ -905,7 +905,7 @@ def test_fits_with_and_without_the_callback_follow_each_other(again: str, tmp_pa
 
 def test_two_callbacks_record_the_same_each_with_its_layers(tmp_path: Path):
     def fit(model: Any, callbacks: list[Any]) -> Any:
-        more = [BatchViewCallback(tmp_path / "second", layers=["scores"], histogram_freq=2)] if callbacks else []
+        more = [BatchViewCallback(tmp_path / "second", layers=["scores"], histogram_freq=3)] if callbacks else []
         history = feed(X, Y)(model, [*callbacks, *more])
         assert_as_found(model)
         return history
@@ -913,7 +913,8 @@ def test_two_callbacks_record_the_same_each_with_its_layers(tmp_path: Path):
     first = train_twice(classifier, fit, tmp_path / "first")
     second = load(tmp_path)["second"]
     assert (first.layers, second.layers) == (("hidden", "scores"), ("scores",))
-    assert second.layer("scores").steps.tolist() == [0, 2]
+    assert first.layer("scores").steps.tolist() == [0, 2]
+    assert second.layer("scores").steps.tolist() == [0, 3]
     for one, other in zip(first.batches("train"), second.batches("train"), strict=True):
         np.testing.assert_array_equal(one.predictions, other.predictions)
         assert one.loss == other.loss

@@ -295,6 +295,18 @@ def test_two_callbacks_record_the_same_batches(tmp_path: Path):
     assert (log["a"].layers, log["b"].layers) == (("hidden", "scores"), ())
 
 
+@modes
+def test_two_callbacks_have_layers_each_in_its_own_turn(mode: dict[str, Any], tmp_path: Path):
+    x, y = models.make_data((8,))
+    callbacks = [BatchViewCallback(tmp_path / str(freq), histogram_freq=freq) for freq in (2, 3, 0)]
+    fit(compiled(models.make_mlp(), mode), x, y, callbacks)
+    log = load(tmp_path)
+
+    assert log["2"].layer("hidden").steps.tolist() == [0, 2, 4, 6, 8]
+    assert log["3"].layer("hidden").steps.tolist() == [0, 3, 6, 9]
+    assert log["0"].layers == ()
+
+
 def test_predictions_of_logits_are_kept_as_logits_and_shown_as_probabilities(tmp_path: Path):
     x, y = models.make_data((8,))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

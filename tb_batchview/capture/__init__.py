@@ -12,5 +12,6 @@ from tb_batchview.capture.install import install as install
 from tb_batchview.capture.layers import digest_architecture as digest_architecture
 from tb_batchview.capture.layers import select_layers as select_layers
 from tb_batchview.capture.observation import Observation as Observation
+from tb_batchview.capture.observation import Observed as Observed
 from tb_batchview.capture.step import TappedStep as TappedStep
 from tb_batchview.capture.step import read_predictions as read_predictions

@@ -56,8 +56,8 @@ class JaxStep(TappedStep):
             for place in range(steps):
                 due = np.bool_(self._is_due(self._count))
                 (logs, seen), state = step(state, (due, batch))
-                self._count += 1
                 observations.append(self._observe(seen, batch, due=bool(due)))
+                self._count += 1
                 if place + 1 < steps:
                     try:
                         batch = next(iterator)
@@ -95,7 +95,7 @@ class JaxStep(TappedStep):
                 name: jax_processes.part_here(value, rows if name.startswith("outputs/") else None)
                 for name, value in tensors.items()
             }
-        return Tensors(tensors, self._hints, time.time())
+        return Tensors(tensors, self._hints, time.time(), self._count)
 
     def _watch(self, state: Any, due_and_data: Any) -> Any:
         """Run the user's step: what is compiled."""

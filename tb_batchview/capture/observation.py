@@ -45,6 +45,8 @@ class Observed(NamedTuple):
         metrics: Metrics of the batch by name.
         outputs: Arrays by output.
         layers: Summaries by layer; empty in a batch that is not summarised.
+        turn: Steps before this one, counted up to a common multiple of what
+            the recorders asked for: tells whose turn it is.
         hints: What the losses say about the outputs.
         problems: What had to be left out, one sentence each.
     """
@@ -54,6 +56,7 @@ class Observed(NamedTuple):
     metrics: dict[str, float]
     outputs: dict[str, OutputRecord]
     layers: dict[str, LayerSummary]
+    turn: int
     hints: Mapping[str, TaskHint]
     problems: list[str]
 
@@ -66,11 +69,13 @@ class Tensors(NamedTuple):
             of `summarise`.
         hints: What the losses say about the outputs.
         wall_time: When the step returned, seconds since 1970.
+        turn: Steps before this one.
     """
 
     tensors: Mapping[str, Any]
     hints: Mapping[str, TaskHint]
     wall_time: float
+    turn: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -85,15 +90,16 @@ class Tensors(NamedTuple):
     def read(self) -> list[Observed]:
         """Copy the tensors from the device."""
         named = {name: arrays.to_numpy(tensor) for name, tensor in self.tensors.items()}
-        return [read_observed(named, self.hints)]
+        return [read_observed(named, self.hints, self.turn)]
 
 
-def read_observed(named: Mapping[str, Array], hints: Mapping[str, TaskHint]) -> Observed:
+def read_observed(named: Mapping[str, Array], hints: Mapping[str, TaskHint], turn: int) -> Observed:
     """Sort what a step saw by what it is.
 
     Args:
         named: As `gather` names it, and "layers/<name>".
         hints: What the losses say about the outputs.
+        turn: Steps before this one.
     """
     size, loss = 0, float("nan")
     metrics: dict[str, float] = {}
@@ -126,4 +132,4 @@ def read_observed(named: Mapping[str, Array], hints: Mapping[str, TaskHint]) -> 
         for name, fields in outputs.items()
     }
     records = {name: OutputRecord(**fields) for name, fields in fitting.items() if fields}
-    return Observed(size, loss, metrics, records, layers, hints, problems)
+    return Observed(size, loss, metrics, records, layers, turn, hints, problems)

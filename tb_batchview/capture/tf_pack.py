@@ -154,8 +154,9 @@ class Layout(NamedTuple):
 
     Attributes:
         leaves: The tensors in it.
-        figures: Of the tensor "layers", which begins with whether it was
-            computed: where the figures of each layer are in the rest.
+        figures: Of the tensor "layers": where the figures of each layer are
+            behind its first number, which is 0 if they were not computed,
+            else the count of the step and 1.
         hints: What the losses say about the outputs.
     """
 
@@ -167,6 +168,7 @@ class Layout(NamedTuple):
         """Take a packed vector apart."""
         named = unpack(vector, self.leaves)
         layers = named.pop("layers", None)
-        if layers is not None and layers[0] > 0:
+        count = 0 if layers is None else int(layers[0]) - 1
+        if layers is not None and count >= 0:
             named |= {f"layers/{name}": layers[1:][place] for name, place in self.figures.items()}
-        return read_observed(named, self.hints)
+        return read_observed(named, self.hints, max(count, 0))

@@ -7,6 +7,7 @@ extra output of the same graph; in eager mode every step reports by itself.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 import types
 from collections.abc import Callable
@@ -111,7 +112,7 @@ class TensorFlowStep(TappedStep):
             logs, pieces = self._replica_step(tap)(data)
         try:
             tensors = self._name_all(tap, pieces) | self._name_layers(pieces["layers"])
-            self._eager.append(Tensors(tensors, self._hints, time.time()))
+            self._eager.append(Tensors(tensors, self._hints, time.time(), int(self._count)))
             self._count.assign_add(1)
         except Exception as error:
             tap.problems.append(f"What the step saw could not be gathered: {error!r}.")
@@ -155,10 +156,13 @@ class TensorFlowStep(TappedStep):
         if not outputs:
             return None
         self._figures = plan_figures(outputs)
-        due = tf.reduce_any([tf.equal(self._count % freq, 0) for freq in self._freqs()])
+        freqs = self._freqs()
+        due = tf.reduce_any([tf.equal(self._count % freq, 0) for freq in freqs])
 
         def compute() -> Any:
-            return tf.concat([tf.ones([1]), *(tf.reshape(group.figures, [-1]) for group in summarise(outputs))], 0)
+            # Modulo what all of them divide, since a float32 counts to 2**24.
+            flag = tf.cast(self._count % math.lcm(*freqs) + 1, tf.float32)
+            return tf.concat([flag[None], *(tf.reshape(group.figures, [-1]) for group in summarise(outputs))], 0)
 
         length = 1 + max(place.stop for place in self._figures.values())
         return tf.cond(due, compute, lambda: tf.zeros([length]))

@@ -34,11 +34,15 @@ class TorchStep(TappedStep):
             sight = tap.begin(data[0])
             result = self.original(data)
             tap.end()
-        with torch.no_grad():
-            tensors = self._take(tap, sight)
+        observations: list[Observation] = []
+        try:
+            with torch.no_grad():
+                observations = [Tensors(self._take(tap, sight), self._hints, time.time(), self._count)]
+        except Exception as error:
+            tap.problems.append(f"What the step saw could not be gathered: {error!r}.")
         self._count += 1
         self._report(tap)
-        return result, [Tensors(tensors, self._hints, time.time())]
+        return result, observations
 
     def _take(self, tap: Tap, sight: Sight) -> dict[str, Any]:
         tensors, states = self._gather(tap, sight)
