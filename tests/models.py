@@ -102,3 +102,55 @@ def train_by_hand(
             )
             batches.append({"predictions": predictions.numpy(), "targets": targets, "loss": float(value)})
     return batches
+
+
+class Looped(keras.Model):
+    """Calls one layer again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = LAYERS.Dense(8, activation="tanh", name="again")
+        self.head = LAYERS.Dense(4, activation="softmax", name="head")
+
+    def call(self, inputs: Any) -> Any:
+        for _ in range(3):
+            inputs = self.again(inputs)
+        return self.head(inputs)
+
+
+class Lazy(keras.Model):
+    """Makes its layers when it is built, which nobody does before fit."""
+
+    def build(self, shape: Any) -> None:
+        self.hidden = LAYERS.Dense(6, activation="relu", name="hidden")
+        self.drop = LAYERS.Dropout(0.3)
+        self.head = LAYERS.Dense(4, activation="softmax", name="head")
+        self.hidden.build(shape)
+        self.head.build((*shape[:-1], 6))
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return self.head(self.drop(self.hidden(inputs), training=training))
+
+
+def make_nested() -> Any:
+    encoder = keras.Sequential([keras.Input((8,)), LAYERS.Dense(8), LAYERS.BatchNormalization()], name="encoder")
+    shared = LAYERS.Dense(8, activation="relu", name="shared")
+    inputs = keras.Input((8,))
+    hidden = shared(encoder(shared(inputs)))
+    outer = keras.Model(inputs, LAYERS.Dense(4, activation="softmax", name="head")(hidden))
+    outer_inputs = keras.Input((8,))
+    return keras.Model(outer_inputs, outer(outer_inputs))
+
+
+def make_recurrent() -> Any:
+    inputs = keras.Input((5, 8))
+    hidden = LAYERS.TimeDistributed(LAYERS.Dense(4, name="inner"))(inputs)
+    hidden = LAYERS.RNN([LAYERS.LSTMCell(3, dropout=0.1), LAYERS.GRUCell(4)])(hidden)
+    return keras.Model(inputs, LAYERS.Dense(4, activation="softmax", name="head")(hidden))
+
+
+def make_two_inputs() -> Any:
+    inputs = {"left": keras.Input((8,), name="left"), "right": keras.Input((8,), name="right")}
+    hidden = LAYERS.Concatenate()([inputs["left"], inputs["right"]])
+    return keras.Model(inputs, LAYERS.Dense(4, activation="softmax", name="head")(hidden))

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,7 +38,16 @@ from keras import ops  # noqa: E402
 from tb_batchview import BatchViewCallback, handoff, load, writer  # noqa: E402
 from tb_batchview.errors import BatchViewWarning  # noqa: E402
 from tests import loops, models  # noqa: E402
-from tests.models import LAYERS  # noqa: E402
+from tests.fits import Act, Fit, assert_no_thread, feed, messages  # noqa: E402
+from tests.models import (  # noqa: E402
+    BATCH,
+    LAYERS,
+    Lazy,
+    Looped,
+    make_nested,
+    make_recurrent,
+    make_two_inputs,
+)
 
 if BACKEND == "jax":
     import jax
@@ -50,7 +58,6 @@ if BACKEND == "jax":
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-BATCH = 16
 # JAX compiles a step anew for a smaller last batch: two tests have one.
 SAMPLES = 32
 SIZES = [16, 16]
@@ -62,8 +69,6 @@ EAGER: dict[str, Any] = {"run_eagerly": True}
 MODES = {"default": DEFAULT} | ({"eager": EAGER, "three steps": {"steps_per_execution": 3}} if JAX else {})
 only_jax = pytest.mark.skipif(not JAX, reason="of JAX")
 only_torch = pytest.mark.skipif(JAX, reason="of PyTorch")
-
-Fit = Callable[..., Any]
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64"),  # Keras' MeanIoU on JAX.
@@ -102,24 +107,9 @@ SEED = 5
 SPARSE = "sparse_categorical_crossentropy"
 
 
-def feed(x: Any, y: Any = None, **options: Any) -> Fit:
-    """Return a `fit` of two epochs in the order of the data."""
-    options = {"batch_size": BATCH, "epochs": 2, "shuffle": False, "verbose": 0} | options
-    return lambda model, callbacks: model.fit(x, y, callbacks=callbacks, **options).history
-
-
 def state_of(model: Any) -> list[bytes]:
     variables = [*model.variables, *(model.optimizer.variables if model.optimizer else ())]
     return [ops.convert_to_numpy(ops.cast(variable.value, "float32")).tobytes() for variable in variables]
-
-
-def messages(caught: Any) -> list[str]:
-    """Return what was warned of recording."""
-    return sorted(
-        str(warning.message).removeprefix("tb_batchview: ")
-        for warning in caught
-        if warning.category is BatchViewWarning
-    )
 
 
 def train_twice(make: Callable[[], Any], fit: Fit, log_dir: Path, **options: Any) -> Any:
@@ -195,13 +185,6 @@ def assert_as_found(model: Any) -> None:
             if "tb_batchview" in f"{getattr(value, '__module__', '')} {type(value).__module__}"
         ]
         assert found == [], thing
-
-
-def assert_no_thread(deadline: float = 20.0) -> None:
-    end = time.monotonic() + deadline
-    while any(thread.name.startswith("tb_batchview") for thread in threading.enumerate()):
-        assert time.monotonic() < end, threading.enumerate()
-        time.sleep(0.01)
 
 
 # --- what the loss saw ---
@@ -477,58 +460,6 @@ def test_outputs_that_are_not_finite_are_counted(tmp_path: Path):
 
     assert np.isnan(run.batches("train")[0].loss)
     assert run.batches("train")[0].layers["head"].nonfinite == 1
-
-
-class Looped(keras.Model):
-    """Calls one layer again and again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.again = LAYERS.Dense(8, activation="tanh", name="again")
-        self.head = LAYERS.Dense(4, activation="softmax", name="head")
-
-    def call(self, inputs: Any) -> Any:
-        for _ in range(3):
-            inputs = self.again(inputs)
-        return self.head(inputs)
-
-
-class Lazy(keras.Model):
-    """Makes its layers when it is built, which nobody does before fit."""
-
-    def build(self, shape: Any) -> None:
-        self.hidden = LAYERS.Dense(6, activation="relu", name="hidden")
-        self.drop = LAYERS.Dropout(0.3)
-        self.head = LAYERS.Dense(4, activation="softmax", name="head")
-        self.hidden.build(shape)
-        self.head.build((*shape[:-1], 6))
-        self.built = True
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        return self.head(self.drop(self.hidden(inputs), training=training))
-
-
-def make_nested() -> Any:
-    encoder = keras.Sequential([keras.Input((8,)), LAYERS.Dense(8), LAYERS.BatchNormalization()], name="encoder")
-    shared = LAYERS.Dense(8, activation="relu", name="shared")
-    inputs = keras.Input((8,))
-    hidden = shared(encoder(shared(inputs)))
-    outer = keras.Model(inputs, LAYERS.Dense(4, activation="softmax", name="head")(hidden))
-    outer_inputs = keras.Input((8,))
-    return keras.Model(outer_inputs, outer(outer_inputs))
-
-
-def make_recurrent() -> Any:
-    inputs = keras.Input((5, 8))
-    hidden = LAYERS.TimeDistributed(LAYERS.Dense(4, name="inner"))(inputs)
-    hidden = LAYERS.RNN([LAYERS.LSTMCell(3, dropout=0.1), LAYERS.GRUCell(4)])(hidden)
-    return keras.Model(inputs, LAYERS.Dense(4, activation="softmax", name="head")(hidden))
-
-
-def make_two_inputs() -> Any:
-    inputs = {"left": keras.Input((8,), name="left"), "right": keras.Input((8,), name="right")}
-    hidden = LAYERS.Concatenate()([inputs["left"], inputs["right"]])
-    return keras.Model(inputs, LAYERS.Dense(4, activation="softmax", name="head")(hidden))
 
 
 SHAPES: dict[str, Any] = {
@@ -868,20 +799,6 @@ def test_a_penalty_on_gradients_is_in_the_loss_and_the_first_call_is_recorded(tm
 
 
 # --- one fit after another, errors, and what comes after ---
-
-
-class Act(keras.callbacks.Callback):
-    """Does something at one moment of training."""
-
-    def __init__(self, moment: str, act: Callable[[Any], Any], at: int = 1) -> None:
-        super().__init__()
-        self.act, self.at, self.count = act, at, 0
-        setattr(self, moment, self._count)
-
-    def _count(self, *_: Any, **__: Any) -> None:
-        self.count += 1
-        if self.count == self.at + 1:
-            self.act(self.model)
 
 
 @pytest.mark.parametrize("again", ["same", "other", "compiled"])

@@ -11,8 +11,6 @@ import contextlib
 import copy
 import gc
 import pickle
-import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,17 +26,15 @@ from tb_batchview import BatchViewCallback, handoff, load, writer
 from tb_batchview.capture import keras_names
 from tb_batchview.errors import BatchViewWarning
 from tests import models
-from tests.models import LAYERS
+from tests.fits import Act, Fit, assert_no_thread, feed, messages
+from tests.models import BATCH, LAYERS, Lazy, Looped, make_nested, make_recurrent, make_two_inputs
 
-BATCH = 16
 SAMPLES = 40
 SIZES = [16, 16, 8]
 
 GRAPH: dict[str, Any] = {"jit_compile": False}
 XLA: dict[str, Any] = {"jit_compile": True}
 EAGER: dict[str, Any] = {"run_eagerly": True}
-
-Fit = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
@@ -61,24 +57,9 @@ ONE_HOT = np.eye(4, dtype="float32")[Y]
 SIZE = X.sum(1, keepdims=True)
 
 
-def feed(x: Any, y: Any = None, **options: Any) -> Fit:
-    """Return a `fit` of two epochs in the order of the data."""
-    options = {"batch_size": BATCH, "epochs": 2, "shuffle": False, "verbose": 0} | options
-    return lambda model, callbacks: model.fit(x, y, callbacks=callbacks, **options).history
-
-
 def state_of(model: Any) -> list[bytes]:
     variables = [*model.variables, *(model.optimizer.variables if model.optimizer else ())]
     return [variable.numpy().tobytes() for variable in variables]
-
-
-def messages(caught: Any) -> list[str]:
-    """Return what was warned of recording."""
-    return sorted(
-        str(warning.message).removeprefix("tb_batchview: ")
-        for warning in caught
-        if warning.category is BatchViewWarning
-    )
 
 
 def train_twice(make: Callable[[], Any], fit: Fit, log_dir: Path, **options: Any) -> Any:
@@ -568,63 +549,11 @@ def test_weights_for_each_token_are_kept_as_their_mean(tmp_path: Path):
 # --- models and optimizers of every kind ---
 
 
-class Looped(keras.Model):
-    """Calls one layer again and again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.again = LAYERS.Dense(8, activation="tanh", name="again")
-        self.head = LAYERS.Dense(4, activation="softmax", name="head")
-
-    def call(self, inputs: Any) -> Any:
-        for _ in range(3):
-            inputs = self.again(inputs)
-        return self.head(inputs)
-
-
-class Lazy(keras.Model):
-    """Makes its layers when it is built, which nobody does before fit."""
-
-    def build(self, shape: Any) -> None:
-        self.hidden = LAYERS.Dense(6, activation="relu", name="hidden")
-        self.drop = LAYERS.Dropout(0.3)
-        self.head = LAYERS.Dense(4, activation="softmax", name="head")
-        self.hidden.build(shape)
-        self.head.build((*shape[:-1], 6))
-        self.built = True
-
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        return self.head(self.drop(self.hidden(inputs), training=training))
-
-
 class Noisy(keras.layers.Layer):
     """Draws with TensorFlow's own generator, seeded by the place in the graph."""
 
     def call(self, inputs: Any) -> Any:
         return inputs + tf.random.normal(tf.shape(inputs), stddev=0.1)
-
-
-def make_nested() -> Any:
-    encoder = keras.Sequential([keras.Input((8,)), LAYERS.Dense(8), LAYERS.BatchNormalization()], name="encoder")
-    shared = LAYERS.Dense(8, activation="relu", name="shared")
-    inputs = keras.Input((8,))
-    hidden = shared(encoder(shared(inputs)))
-    outer = keras.Model(inputs, LAYERS.Dense(4, activation="softmax", name="head")(hidden))
-    outer_inputs = keras.Input((8,))
-    return keras.Model(outer_inputs, outer(outer_inputs))
-
-
-def make_recurrent() -> Any:
-    inputs = keras.Input((5, 8))
-    hidden = LAYERS.TimeDistributed(LAYERS.Dense(4, name="inner"))(inputs)
-    hidden = LAYERS.RNN([LAYERS.LSTMCell(3, dropout=0.1), LAYERS.GRUCell(4)])(hidden)
-    return keras.Model(inputs, LAYERS.Dense(4, activation="softmax", name="head")(hidden))
-
-
-def make_two_inputs() -> Any:
-    inputs = {"left": keras.Input((8,), name="left"), "right": keras.Input((8,), name="right")}
-    hidden = LAYERS.Concatenate()([inputs["left"], inputs["right"]])
-    return keras.Model(inputs, LAYERS.Dense(4, activation="softmax", name="head")(hidden))
 
 
 def make_noisy() -> Any:
@@ -899,20 +828,6 @@ def test_validation_now_and_then_is_recorded_with_its_epoch_and_without_class_we
 # --- callbacks, errors, and what comes after ---
 
 
-class Act(keras.callbacks.Callback):
-    """Does something at one moment of training."""
-
-    def __init__(self, moment: str, act: Callable[[Any], Any], at: int = 1) -> None:
-        super().__init__()
-        self.act, self.at, self.count = act, at, 0
-        setattr(self, moment, self._count)
-
-    def _count(self, *_: Any, **__: Any) -> None:
-        self.count += 1
-        if self.count == self.at + 1:
-            self.act(self.model)
-
-
 def fit_with(others: Callable[[], list[Any]], *, first: bool = False, **options: Any) -> Fit:
     def fit(model: Any, callbacks: list[Any]) -> Any:
         around = others()
@@ -928,13 +843,6 @@ def assert_as_found(model: Any) -> None:
     for thing in things:
         found = [name for name, value in vars(thing).items() if "tb_batchview" in str(getattr(value, "__module__", ""))]
         assert found == [], thing
-
-
-def assert_no_thread(deadline: float = 20.0) -> None:
-    end = time.monotonic() + deadline
-    while any(thread.name.startswith("tb_batchview") for thread in threading.enumerate()):
-        assert time.monotonic() < end, threading.enumerate()
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
