@@ -146,5 +146,4 @@ def test_several_steps_in_one_call_are_recorded_or_warned_of_once(mode: dict[str
         train_twice("one", mode | {"steps_per_execution": 2}, tmp_path)
     texts = [str(warning.message) for warning in caught if warning.category is BatchViewWarning]
     reason = f"Keras {keras.__version__} hides what happens in a call of several steps"
-    assert [reason in text for text in texts] == [True, True]
-    assert ["train" in texts[0], "validation" in texts[1]] == [True, True]
+    assert [reason in text for text in texts] == [True]
