@@ -27,6 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+from overhead import make_convnet, make_mlp
 
 from tb_batchview import BatchViewCallback
 
@@ -61,37 +62,14 @@ class FirstBatch(keras.callbacks.Callback):
             self.at, self.cpu = time.perf_counter(), time.thread_time()
 
 
-def make_mlp() -> Any:
-    """Return four dense layers."""
-    layers = keras.layers
-    hidden = [layers.Dense(64, activation="relu") for _ in range(3)]
-    return Counted([keras.Input((64,)), *hidden, layers.Dense(10, activation="softmax")])
-
-
-def make_convnet() -> Any:
-    """Return a small convolutional network with five layers worth a look."""
-    layers = keras.layers
-    return Counted(
-        [
-            keras.Input((32, 32, 3)),
-            layers.Conv2D(16, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-
-
-def make_deep() -> Any:
+def make_deep(kind: Any) -> Any:
     """Return a deep network, whose layers are all summarised."""
     layers = keras.layers
     hidden = [layers.Conv2D(8, 3, padding="same", activation="relu") for _ in range(24)]
-    return Counted([keras.Input((8, 8, 3)), *hidden, layers.Flatten(), layers.Dense(10, activation="softmax")])
+    return kind([keras.Input((8, 8, 3)), *hidden, layers.Flatten(), layers.Dense(10, activation="softmax")])
 
 
-CASES: dict[str, Callable[[], Any]] = {
+CASES: dict[str, Callable[[Any], Any]] = {
     "MLP of 4 layers": make_mlp,
     "convnet, 5 layers summarised": make_convnet,
     "convnet, 25 layers summarised": make_deep,
@@ -103,11 +81,13 @@ VARIANTS: dict[str, Callable[[str], list[Any]]] = {
 }
 
 
-def time_first(make_model: Callable[[], Any], callbacks: list[Any], x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+def time_first(
+    make_model: Callable[[Any], Any], callbacks: list[Any], x: np.ndarray, y: np.ndarray
+) -> dict[str, float]:
     """Train a new model; return seconds to its first batch, and its traces."""
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
-    model = make_model()
+    model = make_model(Counted)
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     model.runs = 0
     first = FirstBatch()
@@ -124,9 +104,9 @@ def time_first(make_model: Callable[[], Any], callbacks: list[Any], x: np.ndarra
     }
 
 
-def measure(make_model: Callable[[], Any], rounds: int) -> dict[str, list[dict[str, float]]]:
+def measure(make_model: Callable[[Any], Any], rounds: int) -> dict[str, list[dict[str, float]]]:
     """Train every variant in each round, in rotating order."""
-    shape = make_model().input_shape[1:]
+    shape = make_model(Counted).input_shape[1:]
     random = np.random.default_rng(0)
     x, y = random.normal(size=(SAMPLES, *shape)).astype("float32"), random.integers(0, 10, SAMPLES)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}

@@ -57,6 +57,7 @@ def train(case: str, variant: str, batches: int, log_dir: str) -> dict[str, Any]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import keras
     import numpy as np
+    from overhead import make_convnet
 
     from tb_batchview import BatchViewCallback
 
@@ -78,22 +79,14 @@ def train(case: str, variant: str, batches: int, log_dir: str) -> dict[str, Any]
     layers = keras.layers
     if case == "convnet":
         batch, size = 64, 50 * 64
-        inputs = keras.Input((32, 32, 3))
-        hidden = [
-            layers.Conv2D(16, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(32, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-        ]
+        model = make_convnet()
     else:
         batch, size = 16, EPOCH * 16
-        inputs = keras.Input((16,))
-        hidden = [layers.Dense(16, activation="relu")]
-    model = keras.Sequential([inputs, *hidden, layers.Dense(10, activation="softmax")])
+        hidden = layers.Dense(16, activation="relu")
+        model = keras.Sequential([keras.Input((16,)), hidden, layers.Dense(10, activation="softmax")])
     model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(size, *inputs.shape[1:])).astype("float32")
+    x = rng.normal(size=(size, *model.input_shape[1:])).astype("float32")
     y = rng.integers(0, 10, size)
     options = VARIANTS[variant]
     sampler = Sampler()

@@ -134,10 +134,10 @@ class Case:
     slow_steps: int
 
 
-def make_convnet() -> Any:
+def make_convnet(kind: Any = keras.Sequential) -> Any:
     """Return a small convolutional network with five layers worth a look."""
     layers = keras.layers
-    return keras.Sequential(
+    return kind(
         [
             keras.Input((32, 32, 3)),
             layers.Conv2D(16, 3, padding="same", activation="relu"),
@@ -150,11 +150,11 @@ def make_convnet() -> Any:
     )
 
 
-def make_mlp() -> Any:
-    """Return a network whose step takes less than a millisecond."""
+def make_mlp(kind: Any = keras.Sequential) -> Any:
+    """Return a network whose step takes about a millisecond."""
     layers = keras.layers
     hidden = [layers.Dense(64, activation="relu") for _ in range(3)]
-    return keras.Sequential([keras.Input((64,)), *hidden, layers.Dense(10, activation="softmax")])
+    return kind([keras.Input((64,)), *hidden, layers.Dense(10, activation="softmax")])
 
 
 def record(log_dir: str, **options: Any) -> list[Any]:
