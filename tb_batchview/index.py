@@ -7,10 +7,8 @@ through an event and `metadata` for what its values are. Files are read with
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import stat
-import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -19,63 +17,15 @@ import numpy as np
 
 from tb_batchview import encode, metadata, tfrecord
 from tb_batchview.errors import FormatError, VersionError
+from tb_batchview.layouts import Entry, KnownLayout, make_layout
 from tb_batchview.metadata import Content, Status
 
-# Records up to this length are read whole: one read costs less than several.
-_WHOLE_BYTES = 1 << 16
 # Different lengths, and layouts of one length, to remember per file. Ids that
 # are strings make every record another length: there nothing is remembered.
 _KNOWN_LENGTHS = 256
 _KNOWN_PER_LENGTH = 8
-# Layouts a run may keep for its batches; past this they are walked again when read.
-MAX_LAYOUTS = 1024
 # A file whose first bytes changed was written anew, even if it has not shrunk.
 _HEAD_BYTES = 64
-
-_DOUBLE = struct.Struct("<d")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Layout:
-    """Where the values are in every record of one form.
-
-    Attributes:
-        phase: Of the batches.
-        content: The header's metadata.
-        header: The numbers of the batch, float64.
-        arrays: By output and kind.
-        layers: By layer and kind.
-        samples: Number of samples by output, where there are any.
-    """
-
-    phase: str
-    content: Content
-    header: encode.Slot
-    arrays: Mapping[tuple[str, str], encode.Slot]
-    layers: Mapping[tuple[str, str], encode.Slot]
-    samples: Mapping[str, int]
-
-
-class Entry(NamedTuple):
-    """One complete batch in a file.
-
-    Attributes:
-        layout: Where its values are, counted from `position`.
-        file: Number of the file in `RunIndex.files`.
-        position: Of the payload in the file.
-        length: Of the payload, bytes.
-        front: The payload's first bytes, at least up to its bulk.
-        summaries: The raw `layer_summary` of each layer.
-    """
-
-    layout: Layout
-    file: int
-    position: int
-    length: int
-    step: int
-    wall_time: float
-    front: bytes
-    summaries: Mapping[str, bytes]
 
 
 class StatusEntry(NamedTuple):
@@ -115,7 +65,7 @@ class EventFile:
         self._lost_until = -1
         # What was said last for each tag holds from that record on: (position, contents).
         self._contents: list[tuple[int, dict[str, Content]]] = [(0, {})]
-        self._known: dict[int, list[_KnownLayout]] = {}
+        self._known: dict[int, list[KnownLayout]] = {}
 
     @property
     def torn(self) -> bool:
@@ -192,7 +142,7 @@ class EventFile:
             return None
         if event.step < 0:
             raise FormatError(f"Step of a batch must not be negative. Received: step={event.step}.")
-        known = _KnownLayout.of(layout, event, payload)
+        known = KnownLayout.of(layout, event, payload)
         if known is not None and (len(self._known) < _KNOWN_LENGTHS or frame.length in self._known):
             same_length = self._known.setdefault(frame.length, [])
             same_length.insert(0, known)
@@ -229,79 +179,6 @@ class EventFile:
             self._contents.append((position, contents))
             self._known.clear()
         return contents
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _KnownLayout:
-    """A layout with the bytes that must stand between its values."""
-
-    layout: Layout
-    step_stop: int
-    read_ahead: int
-    near: tuple[tuple[int, int, bytes], ...]
-    far: tuple[tuple[int, int, bytes], ...]
-    summaries: tuple[tuple[str, int, int], ...]
-
-    @classmethod
-    def of(cls, layout: Layout, event: encode.DecodedEvent, payload: bytes) -> _KnownLayout | None:
-        """Remember a record; None if its step is not in its usual place."""
-        # Event.wall_time (field 1, double) then Event.step (field 2, varint).
-        if len(payload) < 11 or payload[0] != 0x09 or payload[9] != 0x10:
-            return None
-        step_stop = 10
-        while payload[step_stop] & 0x80:
-            step_stop += 1
-        step_stop += 1
-        spans, begin = [(0, 1), (9, 10)], step_stop
-        for slot in sorted(event.slots, key=lambda slot: slot.offset):
-            spans.append((begin, slot.offset))
-            begin = slot.offset + slot.nbytes
-        spans.append((begin, len(payload)))
-        constants = [(start, stop, payload[start:stop]) for start, stop in spans if stop > start]
-        front = [slot for (_, kind), slot in layout.arrays.items() if kind in metadata.FRONT_KINDS]
-        front_stop = max(slot.offset + slot.nbytes for slot in [layout.header, *front])
-        read_ahead = len(payload) if len(payload) <= _WHOLE_BYTES else front_stop
-        return cls(
-            layout=layout,
-            step_stop=step_stop,
-            read_ahead=read_ahead,
-            near=tuple(item for item in constants if item[1] <= read_ahead),
-            far=tuple(item for item in constants if item[1] > read_ahead),
-            summaries=tuple(
-                (layer, slot.offset, slot.nbytes)
-                for (layer, kind), slot in layout.layers.items()
-                if kind == "layer_summary"
-            ),
-        )
-
-    def match(self, fd: int, frame: tfrecord.Frame, front: bytes, file: int) -> Entry | None:
-        """Return the entry of a record if it is of this layout."""
-        position = frame.payload_position
-        if len(front) < self.read_ahead:
-            return None
-        for start, stop, constant in self.near:
-            if front[start:stop] != constant:
-                return None
-        if any(os.pread(fd, stop - start, position + start) != constant for start, stop, constant in self.far):
-            return None
-        step, stop = _read_varint(front, 10)
-        if stop != self.step_stop or step >= 2**63:
-            return None
-        return Entry(
-            layout=self.layout,
-            file=file,
-            position=position,
-            length=frame.length,
-            step=step,
-            wall_time=_DOUBLE.unpack_from(front, 1)[0],
-            front=front,
-            summaries={
-                layer: front[start : start + count]
-                if start + count <= len(front)
-                else os.pread(fd, count, position + start)
-                for layer, start, count in self.summaries
-            },
-        )
 
 
 class RunIndex:
@@ -383,60 +260,6 @@ def is_ours(name: str) -> bool:
     return "tfevents" in name and name.endswith(metadata.FILE_SUFFIX)
 
 
-def make_layout(event: encode.DecodedEvent, contents: Mapping[str, Content]) -> Layout | None:
-    """Sort the values of an event by what they are.
-
-    Returns:
-        None if the event holds no value of ours.
-
-    Raises:
-        FormatError: It is not a batch as docs/data-format.md says.
-    """
-    header: encode.Slot | None = None
-    arrays: dict[tuple[str, str], encode.Slot] = {}
-    layers: dict[tuple[str, str], encode.Slot] = {}
-    samples: dict[str, int] = {}
-    content = None
-    nameless = False
-    for slot in event.slots:
-        what = contents.get(slot.tag)
-        if what is None:
-            # After its first record a value need not say whose it is.
-            nameless = nameless or slot.plugin_name in ("", metadata.PLUGIN_NAME)
-            continue
-        if what.kind == "header":
-            header, content = slot, what
-        elif what.kind in metadata.LAYER_KINDS:
-            _check(slot, 1, "layer figure")
-            layers[what.layer, what.kind] = slot
-        elif what.kind in metadata.FRONT_KINDS or what.kind in metadata.BULK_KINDS:
-            _check(slot, None if what.kind in metadata.BULK_KINDS else 1, what.kind)
-            arrays[what.output, what.kind] = slot
-            if samples.setdefault(what.output, slot.shape[0]) != slot.shape[0]:
-                raise FormatError(f"Arrays of a batch must have the same number of samples. Received: {slot.tag!r}.")
-    if header is None or content is None:
-        if arrays or layers or nameless:
-            raise FormatError("A batch must have a header whose metadata was sent before it.")
-        return None
-    if header.dtype != np.float64 or header.shape != (len(content.fields),):
-        raise FormatError(f"The header of a batch must be float64 and as long as its fields. Received: {header.shape}.")
-    summaries = [slot for (_, kind), slot in layers.items() if kind == "layer_summary"]
-    if any(slot.shape != (len(metadata.LAYER_FIGURES),) or slot.dtype != np.float32 for slot in summaries):
-        raise FormatError(f"A layer summary must be {len(metadata.LAYER_FIGURES)} float32.")
-    return Layout(content.phase, content, header, arrays, layers, samples)
-
-
-def _check(slot: encode.Slot, rank: int | None, thing: str) -> None:
-    """Refuse an array of a shape or type that the kind cannot have."""
-    if not slot.shape or (rank is not None and len(slot.shape) != rank):
-        raise FormatError(f"The {thing} of a batch must have one row per sample. Received: shape={slot.shape}.")
-    if thing in ("target", "predicted"):
-        if slot.dtype is None or slot.dtype.kind not in "iu":
-            raise FormatError(f"The {thing} of a batch must be integers. Received: dtype={slot.dtype}.")
-    elif slot.dtype is None and thing not in ("sample_ids", *metadata.BULK_KINDS):
-        raise FormatError(f"The {thing} of a batch must be numbers. Received: strings.")
-
-
 def _kind(contents: Mapping[str, Content], slot: encode.Slot) -> str:
     content = contents.get(slot.tag)
     return content.kind if content is not None else ""
@@ -447,16 +270,6 @@ def _read_status(payload: bytes, slot: encode.Slot) -> Status:
     if not len(texts):
         raise FormatError("A status must hold one text.")
     return metadata.parse_status(texts[0])
-
-
-def _read_varint(content: bytes, position: int) -> tuple[int, int]:
-    """Return a protobuf varint and where it ends; it has at most 10 bytes."""
-    value = 0
-    for place, byte in enumerate(content[position : position + 10]):
-        value |= (byte & 0x7F) << (7 * place)
-        if not byte & 0x80:
-            return value, position + place + 1
-    return value, -1
 
 
 class _opened:

@@ -1,6 +1,6 @@
 """Where the arrays of a batch are: in one file, or in those of its workers.
 
-Made by `views`; used by `log`, `answers` and `export`. Calls `index` for what
+Made by `views`; used by `log`, `answers` and `export`. Calls `layouts` for what
 a record holds and `encode` for an array of it. A batch that several workers
 recorded is one place: its layout has the arrays of all, put together when they
 are read.
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from tb_batchview import encode, index
 from tb_batchview.errors import FormatError, NotFoundError
+from tb_batchview.layouts import Layout, make_layout
 
 Array = npt.NDArray[Any]
 
@@ -36,7 +37,7 @@ class Place:
     identity: tuple[int, int]
     position: int
     length: int
-    layout: index.Layout
+    layout: Layout
 
     @property
     def parts(self) -> tuple[Place, ...]:
@@ -77,7 +78,7 @@ class JoinedSlot(encode.Slot):
     pieces: tuple[tuple[int, encode.Slot | None, int], ...] = ()
 
 
-def join_layouts(layouts: Sequence[index.Layout]) -> index.Layout:
+def join_layouts(layouts: Sequence[Layout]) -> Layout:
     """Put the arrays of the workers of a batch one after the other.
 
     An output that any of them has, has the samples of all, so that the n-th
@@ -119,7 +120,7 @@ def _join_slots(kind: str, slots: Sequence[encode.Slot | None], rows: Sequence[i
     return JoinedSlot(found[0].tag, dtype, (sum(rows), *shape), 0, nbytes, pieces=pieces)
 
 
-def _pick_layers(layouts: Sequence[index.Layout]) -> Mapping[tuple[str, str], encode.Slot]:
+def _pick_layers(layouts: Sequence[Layout]) -> Mapping[tuple[str, str], encode.Slot]:
     """Return the figures of each layer, of the first worker that has it."""
     lead: dict[str, int] = {}
     # The summary decides: without one a layer is not listed.
@@ -216,7 +217,7 @@ def gone(place: Place) -> NotFoundError:
     )
 
 
-def walk_again(file: index.EventFile, position: int, length: int) -> index.Layout:
+def walk_again(file: index.EventFile, position: int, length: int) -> Layout:
     """Return the layout of a record that was not remembered."""
     unknown: Any = None
     place = Place(file.path, file.identity, position, length, unknown)
@@ -224,7 +225,7 @@ def walk_again(file: index.EventFile, position: int, length: int) -> index.Layou
         payload = os.pread(fd, length, position)
     if len(payload) < length:
         raise gone(place)
-    layout = index.make_layout(encode.decode_event(payload), file.contents_at(position))
+    layout = make_layout(encode.decode_event(payload), file.contents_at(position))
     if layout is None:
         raise FormatError(f"{file.path.name} no longer has a batch at byte {position}.")
     return layout

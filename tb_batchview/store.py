@@ -10,96 +10,20 @@ much again, for what is looked at.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import index, metadata
+from tb_batchview import index, layouts, metadata
+from tb_batchview.columns import PhaseColumns
+from tb_batchview.layouts import Entry, Layout
 from tb_batchview.records import PHASES, OutputSpec
 from tb_batchview.shards import join_phases
-from tb_batchview.views import SAMPLE_COLUMNS, Health, LayerView, PhaseView, RunView, SampleView
-
-Array = npt.NDArray[Any]
-
-_FIGURES = len(metadata.LAYER_FIGURES)
-# Rows and pieces that wait to be joined; a piece may keep a whole record (64 KiB) in memory.
-_PENDING = 512
-# Rows to begin with: a run may be of a thousand workers, each with columns of its own.
-_LEAST = 32
-
-
-class Column:
-    """A column that grows; what was handed out never changes."""
-
-    def __init__(self, dtype: Any, fill: float, width: int = 0) -> None:
-        self._shape = (width,) if width else ()
-        self._values: Array = np.empty((0, *self._shape), dtype)
-        self._stored = 0
-        # Joined many at a time: a copy per batch would cost more than all the rest.
-        self._pieces: list[Array] = []
-        self._rows: list[Any] = []
-        self._fill = fill
-        self.count = 0
-
-    def append(self, row: Any) -> None:
-        """Add one row."""
-        self._rows.append(row)
-        self.count += 1
-        if len(self._rows) >= _PENDING:
-            self._flush()
-
-    def extend(self, rows: Array) -> None:
-        """Add rows; they must not change later."""
-        if self._rows:
-            self._seal()
-        self._pieces.append(rows)
-        self.count += len(rows)
-        if len(self._pieces) >= _PENDING:
-            self._flush()
-
-    def pad(self, count: int, fill: float | None = None) -> None:
-        """Fill up to `count` rows with what stands for none."""
-        if count > self.count:
-            value = self._fill if fill is None else fill
-            self.extend(np.full((count - self.count, *self._shape), value, self._values.dtype))
-
-    def replace(self, rows: Array) -> None:
-        """Put other rows in place of all; earlier views stay as they are."""
-        self._values = np.ascontiguousarray(rows, self._values.dtype)
-        self._stored = self.count = len(rows)
-        self._pieces, self._rows = [], []
-
-    def view(self) -> Array:
-        """Return the rows so far, read-only."""
-        self._flush()
-        rows = self._values[: self._stored]
-        rows.flags.writeable = False
-        return rows
-
-    def _seal(self) -> None:
-        self._pieces.append(np.array(self._rows, self._values.dtype))
-        self._rows = []
-
-    def _flush(self) -> None:
-        if self._rows:
-            self._seal()
-        if not self._pieces:
-            return
-        needed = self.count
-        if needed > len(self._values):
-            grown = np.empty((max(needed, 2 * len(self._values), _LEAST), *self._shape), self._values.dtype)
-            grown[: self._stored] = self._values[: self._stored]
-            self._values = grown
-        np.concatenate(self._pieces, out=self._values[self._stored : needed], casting="unsafe")
-        self._stored = needed
-        self._pieces = []
+from tb_batchview.views import Health, PhaseView, RunView
 
 
 class RunStore:
@@ -144,12 +68,12 @@ class RunStore:
 
     def _clear(self) -> None:
         # By phase and worker.
-        self._phases: dict[str, dict[int, _PhaseColumns]] = {}
+        self._phases: dict[str, dict[int, PhaseColumns]] = {}
         self._outputs: dict[str, OutputSpec] = {}
         self._info: dict[str, str] = {}
-        self._layouts: list[index.Layout] = []
+        self._layouts: list[Layout] = []
         self._layout_numbers: dict[int, int] = {}
-        self._joined: dict[tuple[int, ...], index.Layout] = {}
+        self._joined: dict[tuple[int, ...], Layout] = {}
         self._content: metadata.Content | None = None
         self._statuses: dict[tuple[int, str, str], int] = {}
         self._seen: dict[str, int] = {}
@@ -157,7 +81,7 @@ class RunStore:
         self._invalid = 0
         self._superseded = 0
 
-    def _add(self, entry: index.Entry) -> None:
+    def _add(self, entry: Entry) -> None:
         layout = entry.layout
         if layout.content is not self._content:
             self._content = layout.content
@@ -167,7 +91,7 @@ class RunStore:
         worker = self._worker(entry.file)
         columns = shards.get(worker)
         if columns is None:
-            columns = shards[worker] = _PhaseColumns(layout.phase)
+            columns = shards[worker] = PhaseColumns(layout.phase)
         # A writer counts from where the files before its own ended.
         self._bases.setdefault((entry.file, layout.phase), min(entry.step, columns.last_step + 1))
         try:
@@ -176,10 +100,10 @@ class RunStore:
             # The numbers of the header are floats: one may be NaN or out of range.
             self._invalid += 1
 
-    def _layout_number(self, layout: index.Layout) -> int:
+    def _layout_number(self, layout: Layout) -> int:
         number = self._layout_numbers.get(id(layout))
         if number is None:
-            if len(self._layouts) >= index.MAX_LAYOUTS:
+            if len(self._layouts) >= layouts.MAX_LAYOUTS:
                 return -1
             number = self._layout_numbers[id(layout)] = len(self._layouts)
             self._layouts.append(layout)
@@ -197,7 +121,7 @@ class RunStore:
     def _worker(self, file: int) -> int:
         return self._index.files[file].worker or 0
 
-    def _ranks(self) -> Array:
+    def _ranks(self) -> npt.NDArray[np.int64]:
         """Return the rank by name of each file, by number."""
         names = [file.path.name for file in self._index.files]
         return np.argsort(np.argsort(np.array(names, str), kind="stable"), kind="stable")
@@ -256,212 +180,3 @@ class RunStore:
             warnings=tuple((kind, message, count) for (kind, message), count in warnings.items()),
             workers=workers,
         )
-
-
-class _OutputColumns:
-    """Growing columns of the samples of one output."""
-
-    def __init__(self) -> None:
-        self.starts = Column(np.int64, 0)
-        self.columns: dict[str, Column] = {}
-        self.total = 0
-
-    def add(self, row: int, samples: int, arrays: Mapping[str, Array]) -> None:
-        self.starts.pad(row, self.total)
-        self.starts.append(self.total)
-        for kind, rows in arrays.items():
-            column = self.columns.get(kind)
-            if column is None:
-                column = self.columns[kind] = Column(*SAMPLE_COLUMNS[kind])
-            column.pad(self.total)
-            column.extend(rows)
-        self.total += samples
-
-    def view(self, batches: int) -> SampleView:
-        self.starts.pad(batches, self.total)
-        for column in self.columns.values():
-            column.pad(self.total)
-        starts = np.append(self.starts.view(), self.total)
-        starts.flags.writeable = False
-        return SampleView(starts, {name: column.view() for name, column in self.columns.items()})
-
-    def keep(self, batches: int, order: Array) -> None:
-        """Keep the samples of some batches, in another order."""
-        before = self.view(batches)
-        counts = np.diff(before.starts)[order]
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        # Row numbers of the samples kept: a run of consecutive ones per batch.
-        rows = np.arange(starts[-1]) + np.repeat(before.starts[order] - starts[:-1], counts)
-        for name, column in self.columns.items():
-            column.replace(before.columns[name][rows])
-        self.starts.replace(starts[:-1])
-        self.total = int(starts[-1])
-
-
-class _PhaseColumns:
-    """Growing columns of one phase."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.count = 0
-        self.step = Column(np.int64, 0)
-        self.wall_time = Column(np.float64, np.nan)
-        self.numbers = {field: Column(np.int64, 0) for field in ("epoch", "index", "size")}
-        self.fields: dict[str, Column] = {}
-        self.file = Column(np.int32, 0)
-        self.position = Column(np.int64, 0)
-        self.length = Column(np.int64, 0)
-        self.layout = Column(np.int32, -1)
-        self.fieldset = Column(np.int32, 0)
-        self.fieldsets: dict[frozenset[str], int] = {}
-        self.outputs: dict[str, _OutputColumns] = {}
-        self.layers: dict[str, tuple[Column, Column]] = {}
-        self.last_step = -1  # the greatest so far
-        self._in_order = True
-        self._plans: dict[int, tuple[index.Layout, _Plan]] = {}
-
-    def add(self, entry: index.Entry, layout: int) -> None:
-        """Add a batch.
-
-        Raises:
-            ValueError, OverflowError: A number of the header cannot be.
-        """
-        plan = self._plan(entry.layout)
-        header = plan.header.unpack_from(entry.front, plan.header_offset)
-        whole = [0 if place is None else _whole(header[place]) for place in plan.whole]
-        row = self.count
-        self.step.append(entry.step)
-        self.wall_time.append(entry.wall_time)
-        for column, number in zip(self.numbers.values(), whole, strict=True):
-            column.append(number)
-        for column, place in plan.floats:
-            column.pad(row)
-            column.append(header[place])
-        self.file.append(entry.file)
-        self.position.append(entry.position)
-        self.length.append(entry.length)
-        self.layout.append(layout)
-        self.fieldset.append(plan.fieldset)
-        for output, samples, slots in plan.outputs:
-            front = entry.front
-            arrays = {kind: np.frombuffer(front, dtype, samples, offset) for kind, dtype, offset in slots}
-            self.outputs[output].add(row, samples, arrays)
-        for layer, raw in entry.summaries.items():
-            rows, figures = self.layers.setdefault(layer, (Column(np.int64, 0), Column(np.float32, np.nan, _FIGURES)))
-            rows.append(row)
-            figures.append(np.frombuffer(raw, "<f4"))
-        self.count += 1
-        self._in_order = self._in_order and entry.step > self.last_step
-        self.last_step = max(self.last_step, entry.step)
-
-    def put_in_order(self, ranks: Array) -> int:
-        """Sort the batches by step; of one step the later file's counts.
-
-        Returns:
-            How many batches another one stands for.
-        """
-        if self._in_order:
-            return 0
-        step = self.step.view()
-        order = np.lexsort((np.arange(len(step)), ranks[self.file.view()], step))
-        last = np.append(step[order][1:] != step[order][:-1], True)
-        order = order[last]
-        self._keep(order)
-        self._in_order = True
-        return len(step) - len(order)
-
-    def view(self, seen: int) -> PhaseView:
-        """Return a snapshot."""
-        for column in self.fields.values():
-            column.pad(self.count)
-        step = self.step.view()
-        return PhaseView(
-            name=self.name,
-            step=step,
-            epoch=self.numbers["epoch"].view(),
-            index=self.numbers["index"].view(),
-            size=self.numbers["size"].view(),
-            wall_time=self.wall_time.view(),
-            fields={name: column.view() for name, column in self.fields.items()},
-            outputs={name: output.view(self.count) for name, output in self.outputs.items()},
-            layers={name: LayerView(rows.view(), figures.view()) for name, (rows, figures) in self.layers.items()},
-            seen=max(seen, int(step[-1]) + 1 if len(step) else 0),
-            _file=self.file.view(),
-            _position=self.position.view(),
-            _length=self.length.view(),
-            _layout=self.layout.view(),
-            _fieldset=self.fieldset.view(),
-            _fieldsets=tuple(self.fieldsets),
-        )
-
-    def _keep(self, order: Array) -> None:
-        for output in self.outputs.values():
-            output.keep(self.count, order)
-        for field in self.fields.values():
-            field.pad(self.count)
-        for column in self._columns():
-            column.replace(column.view()[order])
-        place = np.full(self.count, -1, np.int64)
-        place[order] = np.arange(len(order))
-        for rows, figures in self.layers.values():
-            now = place[rows.view()]
-            sequence = np.argsort(now, kind="stable")
-            sequence = sequence[now[sequence] >= 0]
-            figures.replace(figures.view()[sequence])
-            rows.replace(now[sequence])
-        self.count = len(order)
-
-    def _columns(self) -> Iterator[Column]:
-        yield from (self.step, self.wall_time, self.file, self.position, self.length, self.layout, self.fieldset)
-        yield from self.numbers.values()
-        yield from self.fields.values()
-
-    def _plan(self, layout: index.Layout) -> _Plan:
-        """Return what to do with the values of a layout, made once."""
-        known = self._plans.get(id(layout))
-        if known is not None:
-            return known[1]
-        if len(self._plans) > index.MAX_LAYOUTS:
-            self._plans.clear()
-        fields = layout.content.fields
-        places = {field: place for place, field in enumerate(fields)}
-        for field in places:
-            if field not in self.numbers and field not in self.fields:
-                self.fields[field] = Column(np.float64, np.nan)
-        front: dict[str, list[tuple[str, Any, int]]] = {output: [] for output in layout.samples}
-        for (output, kind), slot in layout.arrays.items():
-            if kind in SAMPLE_COLUMNS:
-                front[output].append((kind, slot.dtype, slot.offset))
-        for output in front:
-            self.outputs.setdefault(output, _OutputColumns())
-        plan = _Plan(
-            header=struct.Struct(f"<{len(fields)}d"),
-            fieldset=self.fieldsets.setdefault(frozenset(fields), len(self.fieldsets)),
-            header_offset=layout.header.offset,
-            whole=tuple(places.get(field) for field in self.numbers),
-            floats=tuple((self.fields[field], place) for field, place in places.items() if field in self.fields),
-            outputs=tuple((output, layout.samples[output], tuple(slots)) for output, slots in front.items()),
-        )
-        # The layout is kept with it, so that no other one gets the same id.
-        self._plans[id(layout)] = (layout, plan)
-        return plan
-
-
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """Which bytes of a layout go into which columns."""
-
-    header: struct.Struct
-    header_offset: int
-    fieldset: int
-    whole: tuple[int | None, ...]
-    floats: tuple[tuple[Column, int], ...]
-    outputs: tuple[tuple[str, int, tuple[tuple[str, Any, int], ...]], ...]
-
-
-def _whole(number: float) -> int:
-    """Return a count from the header, where all numbers are floats."""
-    value = int(number)
-    if not 0 <= value < 2**62:
-        raise ValueError(f"A count must be from 0 to 2**62. Received: {number!r}.")
-    return value

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import index
+from tb_batchview import index, layouts
+from tb_batchview.layouts import Layout
 from tb_batchview.places import JoinedPlace, Place, join_layouts, walk_again
 from tb_batchview.records import OutputSpec
 
@@ -169,9 +170,9 @@ class RunView:
     health: Health
     info: Mapping[str, str]
     _files: tuple[index.EventFile, ...] = ()
-    _layouts: tuple[index.Layout, ...] = ()
+    _layouts: tuple[Layout, ...] = ()
     # Of several workers: what was joined so far, by the numbers of the layouts.
-    _joined: dict[tuple[int, ...], index.Layout] = dataclasses.field(default_factory=dict)
+    _joined: dict[tuple[int, ...], Layout] = dataclasses.field(default_factory=dict)
 
     @property
     def exists(self) -> bool:
@@ -208,11 +209,11 @@ class RunView:
         layout = self._layouts[number] if number >= 0 else walk_again(file, position, length)
         return Place(file.path, file.identity, position, length, layout)
 
-    def _join(self, numbers: tuple[int, ...], places: tuple[Place, ...]) -> index.Layout:
+    def _join(self, numbers: tuple[int, ...], places: tuple[Place, ...]) -> Layout:
         layout = self._joined.get(numbers)
         if layout is None:
             layout = join_layouts([place.layout for place in places])
             # Those that were walked again have no number of their own.
-            if min(numbers) >= 0 and len(self._joined) < index.MAX_LAYOUTS:
+            if min(numbers) >= 0 and len(self._joined) < layouts.MAX_LAYOUTS:
                 self._joined[numbers] = layout
         return layout

@@ -14,7 +14,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
-READING = FACTS | {"analysis", "encode", "index", "layers", "log", "places", "store", "tfrecord", "views"}
+READING = FACTS | {"analysis", "blocks", "columns", "encode", "index", "layers", "layouts", "log", "places"}
+READING |= {"store", "tfrecord", "views"}
 WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord"}
 LIGHT_TENSORBOARD = {
     "tensorboard.backend.http_util",
@@ -38,11 +39,14 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "tfrecord": ({"errors"}, {"crc32c"}),
     "encode": (FACTS, PROTO),
     "analysis": (FACTS, set()),
-    "index": (FACTS | {"encode", "tfrecord"}, PROTO),
-    "places": (FACTS | {"encode", "index"}, set()),
-    "views": (FACTS | {"index", "places"}, set()),
+    "layouts": (FACTS | {"encode", "tfrecord"}, set()),
+    "blocks": (FACTS | {"layouts", "tfrecord"}, set()),
+    "index": (FACTS | {"blocks", "encode", "layouts", "tfrecord"}, set()),
+    "places": (FACTS | {"encode", "index", "layouts"}, set()),
+    "views": (FACTS | {"index", "layouts", "places"}, set()),
+    "columns": (FACTS | {"blocks", "layouts", "views"}, set()),
     "shards": (FACTS | {"views"}, set()),
-    "store": (FACTS | {"index", "shards", "views"}, set()),
+    "store": (FACTS | {"blocks", "columns", "index", "layouts", "shards", "views"}, set()),
     "layers": (FACTS | {"analysis", "places", "views"}, set()),
     "log": (READING, {"pandas"}),
     "loader": ({"plugin", "metadata", "errors"}, LIGHT_TENSORBOARD),

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from recorded import SPECS, TIME, append, event_file, frames, make_record, make_summary, write
 from tensorboard.compat.proto import event_pb2, summary_pb2
 
-from tb_batchview import encode, index, metadata, tfrecord
-from tb_batchview.index import Entry, RunIndex, StatusEntry
+from tb_batchview import encode, layouts, metadata, tfrecord
+from tb_batchview.index import RunIndex, StatusEntry
+from tb_batchview.layouts import Entry
 from tb_batchview.records import BatchRecord
 
 
@@ -189,7 +190,7 @@ def test_remembered_layouts_are_those_of_a_walk(tmp_path: Path) -> None:
 
 def test_large_records_are_remembered_without_their_bulk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, [with_layers(step, "aa", samples=8) for step in range(10)])
-    monkeypatch.setattr(index, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(layouts, "_WHOLE_BYTES", 0)
 
     entries = refresh(follow(tmp_path))
 
@@ -201,7 +202,7 @@ def test_large_records_are_remembered_without_their_bulk(tmp_path: Path, monkeyp
 
 
 def test_a_remembered_layout_is_checked_in_the_bulk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "_WHOLE_BYTES", 0)
+    monkeypatch.setattr(layouts, "_WHOLE_BYTES", 0)
     # Records of one length whose fronts are alike: only the names of the layers differ.
     path = write(tmp_path, [with_layers(step, ("aa", "bb")[step % 2]) for step in range(12)])
 

@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recorded import TIME, append, event_file, frames, make_record, make_scores, make_summary, write
 
-from tb_batchview import index, metadata, tasks
+from tb_batchview import layouts, metadata, tasks
+from tb_batchview.columns import Column
 from tb_batchview.errors import FormatError, NotFoundError
 from tb_batchview.places import read_array
 from tb_batchview.records import BatchRecord, OutputRecord, OutputSpec
-from tb_batchview.store import Column, RunStore
+from tb_batchview.store import RunStore
 from tb_batchview.views import SAMPLE_COLUMNS, Health, PhaseView, RunView
 
 
@@ -334,7 +335,7 @@ def test_arrays_are_read_from_the_file(tmp_path: Path) -> None:
 
 
 def test_layouts_past_the_limit_are_walked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "MAX_LAYOUTS", 2)
+    monkeypatch.setattr(layouts, "MAX_LAYOUTS", 2)
     records = [make_record(step, samples=step + 1) for step in range(9)]
     write(tmp_path, records)
 

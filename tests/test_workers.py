@@ -25,7 +25,7 @@ from tensorboard.backend.application import TensorBoardWSGI
 from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
-from tb_batchview import answers, cli, encode, index, metadata, places, tasks, tfrecord
+from tb_batchview import answers, cli, encode, layouts, metadata, places, tasks, tfrecord
 from tb_batchview.errors import ArgumentError, FormatError
 from tb_batchview.log import load
 from tb_batchview.plugin import BatchViewPlugin
@@ -558,7 +558,7 @@ def test_labels_a_worker_does_not_have_are_not_wrong(tmp_path: Path) -> None:
 
 
 def test_layouts_past_the_limit_are_walked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index, "MAX_LAYOUTS", 2)
+    monkeypatch.setattr(layouts, "MAX_LAYOUTS", 2)
     shards = [[share(step, worker, samples=step + worker + 1) for step in range(6)] for worker in range(2)]
     for worker in range(2):
         write_worker(tmp_path, shards[worker], worker)
