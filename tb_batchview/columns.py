@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tb_batchview import layouts, metadata
+from tb_batchview.blocks import Block
 from tb_batchview.layouts import Entry, Layout
 from tb_batchview.views import SAMPLE_COLUMNS, LayerView, PhaseView, SampleView
 
 Array = npt.NDArray[Any]
 
+# A count in a header is below this.
+_MOST = 2**62
+
 _FIGURES = len(metadata.LAYER_FIGURES)
 # Rows and pieces that wait to be joined; a piece may keep a whole record (64 KiB) in memory.
 _PENDING = 512
+# Rows of pieces that wait to be joined.
+_PENDING_ROWS = 1 << 16
 # Rows to begin with: a run may be of a thousand workers, each with columns of its own.
 _LEAST = 32
 
@@ -53,7 +59,7 @@ class Column:
             self._seal()
         self._pieces.append(rows)
         self.count += len(rows)
-        if len(self._pieces) >= _PENDING:
+        if len(self._pieces) >= _PENDING or self.count - self._stored >= _PENDING_ROWS:
             self._flush()
 
     def pad(self, count: int, fill: float | None = None) -> None:
@@ -89,7 +95,9 @@ class Column:
             grown = np.empty((max(needed, 2 * len(self._values), _LEAST), *self._shape), self._values.dtype)
             grown[: self._stored] = self._values[: self._stored]
             self._values = grown
-        np.concatenate(self._pieces, out=self._values[self._stored : needed], casting="unsafe")
+        # A file may say anything, float64 that no float32 can hold too.
+        with np.errstate(all="ignore"):
+            np.concatenate(self._pieces, out=self._values[self._stored : needed], casting="unsafe")
         self._stored = needed
         self._pieces = []
 
@@ -113,6 +121,38 @@ class _OutputColumns:
             column.pad(self.total)
             column.extend(rows)
         self.total += samples
+
+    def add_many(self, row: int, count: int, groups: Sequence[tuple[Array, int, Mapping[str, Array]]]) -> None:
+        """Add the samples of as many batches, of several layouts.
+
+        Args:
+            row: Place of the first one in the phase.
+            count: Number of batches.
+            groups: Which of them a group is, the samples of each, and what
+                they have, of shape (batches, samples).
+        """
+        samples = np.zeros(count, np.int64)
+        for rows, each, _ in groups:
+            samples[rows] = each
+        stops = np.cumsum(samples)
+        self.starts.pad(row, self.total)
+        self.starts.extend(self.total + stops - samples)
+        for kind in dict.fromkeys(kind for _, _, arrays in groups for kind in arrays):
+            dtype, fill = SAMPLE_COLUMNS[kind]
+            column = self.columns.get(kind)
+            if column is None:
+                column = self.columns[kind] = Column(dtype, fill)
+            column.pad(self.total)
+            if len(groups) == 1 and len(groups[0][0]) == count:
+                column.extend(groups[0][2][kind].reshape(-1))
+                continue
+            values: Array = np.full(stops[-1], fill, dtype)
+            with np.errstate(all="ignore"):
+                for rows, each, arrays in groups:
+                    if kind in arrays:
+                        values[(stops - samples)[rows, None] + np.arange(each)] = arrays[kind]
+            column.extend(values)
+        self.total += int(stops[-1])
 
     def view(self, batches: int) -> SampleView:
         """Return a snapshot of as many batches."""
@@ -185,12 +225,103 @@ class PhaseColumns:
             arrays = {kind: np.frombuffer(front, dtype, samples, offset) for kind, dtype, offset in slots}
             self.outputs[output].add(row, samples, arrays)
         for layer, raw in entry.summaries.items():
-            rows, figures = self.layers.setdefault(layer, (Column(np.int64, 0), Column(np.float32, np.nan, _FIGURES)))
+            rows, figures = self._layer(layer)
             rows.append(row)
             figures.append(np.frombuffer(raw, "<f4"))
         self.count += 1
         self._in_order = self._in_order and entry.step > self.last_step
         self.last_step = max(self.last_step, entry.step)
+
+    def add_block(self, block: Block, groups: Sequence[tuple[Layout, int, Array]]) -> int:
+        """Add the batches of a block that are of this phase.
+
+        Args:
+            block: Batches of several phases.
+            groups: Layout, its number and which batches are of it.
+
+        Returns:
+            How many were left out: a number of their header cannot be.
+        """
+        parts = [self._part(block, layout, number, rows) for layout, number, rows in groups]
+        chosen = np.sort(np.concatenate([part.rows for part in parts]))
+        count = len(chosen)
+        # Columns appear in the order in which batches have them.
+        parts = sorted((part for part in parts if len(part.rows)), key=lambda part: int(part.rows[0]))
+        places = [np.searchsorted(chosen, part.rows) for part in parts]
+        if not count:
+            return sum(len(rows) for _, _, rows in groups)
+
+        def spread(values: Sequence[Any], fill: float, dtype: Any) -> Array:
+            column: Array = np.full(count, fill, dtype)
+            for place, value in zip(places, values, strict=True):
+                if value is not None:
+                    column[place] = value
+            return column
+
+        step = block.step[chosen]
+        self.step.extend(step)
+        self.wall_time.extend(block.wall_time[chosen])
+        for number, column in enumerate(self.numbers.values()):
+            column.extend(spread([part.whole[number] for part in parts], 0, np.int64))
+        for column in dict.fromkeys(column for part in parts for column in part.floats):
+            column.pad(self.count)
+            column.extend(spread([part.floats.get(column) for part in parts], np.nan, np.float64))
+        self.file.extend(np.full(count, block.file, np.int32))
+        self.position.extend(block.position[chosen])
+        self.length.extend(block.length[chosen])
+        self.layout.extend(spread([part.layout for part in parts], -1, np.int32))
+        self.fieldset.extend(spread([part.plan.fieldset for part in parts], 0, np.int32))
+        for output in dict.fromkeys(output for part in parts for output, _, _ in part.plan.outputs):
+            self.outputs[output].add_many(
+                self.count,
+                count,
+                [
+                    (place, samples, {kind: block.take(part.rows, at, dtype, samples) for kind, dtype, at in slots})
+                    for part, place in zip(parts, places, strict=True)
+                    for name, samples, slots in part.plan.outputs
+                    if name == output
+                ],
+            )
+        self._add_layers(block, parts, places)
+        self.count += count
+        self._in_order = self._in_order and bool(np.all(np.diff(step, prepend=self.last_step) > 0))
+        self.last_step = max(self.last_step, int(step.max()))
+        return sum(len(rows) for _, _, rows in groups) - count
+
+    def _part(self, block: Block, layout: Layout, number: int, rows: Array) -> _Part:
+        """Return the batches of one layout whose header can be."""
+        plan = self._plan(layout)
+        header = block.take(rows, plan.header_offset, "<f8", plan.header.size // 8)
+        counts = np.trunc(header[:, [place for place in plan.whole if place is not None]])
+        sound = ((counts >= 0) & (counts < _MOST)).all(axis=1)
+        header = header[sound]
+        return _Part(
+            plan=plan,
+            layout=number,
+            rows=rows[sound],
+            whole=tuple(None if place is None else header[:, place].astype(np.int64) for place in plan.whole),
+            floats={column: header[:, place] for column, place in plan.floats},
+        )
+
+    def _add_layers(self, block: Block, parts: Sequence[_Part], places: Sequence[Array]) -> None:
+        for layer in dict.fromkeys(layer for part in parts for layer, _ in part.plan.summaries):
+            rows, figures = self._layer(layer)
+            having = [
+                (self.count + place, block.take(part.rows, offset, "<f4", _FIGURES))
+                for part, place in zip(parts, places, strict=True)
+                for name, offset in part.plan.summaries
+                if name == layer
+            ]
+            found = np.concatenate([place for place, _ in having])
+            order = np.argsort(found)
+            rows.extend(found[order])
+            figures.extend(np.concatenate([values for _, values in having])[order])
+
+    def _layer(self, name: str) -> tuple[Column, Column]:
+        """Return the batches that have a layer, and its figures there."""
+        if name not in self.layers:
+            self.layers[name] = (Column(np.int64, 0), Column(np.float32, np.nan, _FIGURES))
+        return self.layers[name]
 
     def put_in_order(self, ranks: Array) -> int:
         """Sort the batches by step; of one step the later file's counts.
@@ -279,6 +410,9 @@ class PhaseColumns:
             whole=tuple(places.get(field) for field in self.numbers),
             floats=tuple((self.fields[field], place) for field, place in places.items() if field in self.fields),
             outputs=tuple((output, layout.samples[output], tuple(slots)) for output, slots in front.items()),
+            summaries=tuple(
+                (layer, slot.offset) for (layer, kind), slot in layout.layers.items() if kind == "layer_summary"
+            ),
         )
         # The layout is kept with it, so that no other one gets the same id.
         self._plans[id(layout)] = (layout, plan)
@@ -295,11 +429,22 @@ class _Plan:
     whole: tuple[int | None, ...]
     floats: tuple[tuple[Column, int], ...]
     outputs: tuple[tuple[str, int, tuple[tuple[str, Any, int], ...]], ...]
+    summaries: tuple[tuple[str, int], ...]
+
+
+class _Part(NamedTuple):
+    """The batches of a block that are of one layout, and their headers."""
+
+    plan: _Plan
+    layout: int
+    rows: Array
+    whole: tuple[Array | None, ...]
+    floats: Mapping[Column, Array]
 
 
 def _whole(number: float) -> int:
     """Return a count from the header, where all numbers are floats."""
     value = int(number)
-    if not 0 <= value < 2**62:
+    if not 0 <= value < _MOST:
         raise ValueError(f"A count must be from 0 to 2**62. Received: {number!r}.")
     return value

@@ -23,6 +23,9 @@ MAX_LAYOUTS = 1024
 # Records up to this length are read whole: one read costs less than several.
 _WHOLE_BYTES = 1 << 16
 
+# Where the step of an event begins, as a varint: after the wall time and its own tag.
+STEP_START = 10
+
 _DOUBLE = struct.Struct("<d")
 
 
@@ -71,7 +74,16 @@ class Entry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class KnownLayout:
-    """A layout with the bytes that must stand between its values."""
+    """A layout with the bytes that must stand between its values.
+
+    Attributes:
+        layout: Of the records.
+        step_stop: Where the step ends.
+        read_ahead: Bytes of a record to read, at least up to its bulk.
+        near: What stands where (start, stop, bytes) within these bytes.
+        far: The same in the rest of the record.
+        summaries: Layer, offset and bytes of each `layer_summary`.
+    """
 
     layout: Layout
     step_stop: int
@@ -86,7 +98,7 @@ class KnownLayout:
         # Event.wall_time (field 1, double) then Event.step (field 2, varint).
         if len(payload) < 11 or payload[0] != 0x09 or payload[9] != 0x10:
             return None
-        step_stop = 10
+        step_stop = STEP_START
         while payload[step_stop] & 0x80:
             step_stop += 1
         step_stop += 1
@@ -122,7 +134,7 @@ class KnownLayout:
                 return None
         if any(os.pread(fd, stop - start, position + start) != constant for start, stop, constant in self.far):
             return None
-        step, stop = _read_varint(front, 10)
+        step, stop = _read_varint(front, STEP_START)
         if stop != self.step_stop or step >= 2**63:
             return None
         return Entry(

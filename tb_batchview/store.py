@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tb_batchview import index, layouts, metadata
+from tb_batchview.blocks import Block
 from tb_batchview.columns import PhaseColumns
 from tb_batchview.layouts import Entry, Layout
 from tb_batchview.records import PHASES, OutputSpec
@@ -54,6 +55,8 @@ class RunStore:
                 changed = True
                 if isinstance(entry, index.StatusEntry):
                     self._add_status(entry)
+                elif isinstance(entry, Block):
+                    self._add_block(entry)
                 else:
                     self._add(entry)
             ranks = self._ranks()
@@ -83,10 +86,7 @@ class RunStore:
 
     def _add(self, entry: Entry) -> None:
         layout = entry.layout
-        if layout.content is not self._content:
-            self._content = layout.content
-            self._outputs.update(layout.content.outputs)
-            self._info.update(layout.content.run)
+        self._learn(layout.content)
         shards = self._phases.setdefault(layout.phase, {})
         worker = self._worker(entry.file)
         columns = shards.get(worker)
@@ -99,6 +99,22 @@ class RunStore:
         except (ValueError, OverflowError):
             # The numbers of the header are floats: one may be NaN or out of range.
             self._invalid += 1
+
+    def _add_block(self, block: Block) -> None:
+        by_phase: dict[str, list[tuple[Layout, int, npt.NDArray[np.int64]]]] = {}
+        for layout, rows in block.groups:
+            self._learn(layout.content)
+            by_phase.setdefault(layout.phase, []).append((layout, self._layout_number(layout), rows))
+        for phase, groups in by_phase.items():
+            # A layout is known from a batch of the same file, which made the columns.
+            self._invalid += self._phases[phase][self._worker(block.file)].add_block(block, groups)
+
+    def _learn(self, content: metadata.Content) -> None:
+        """Take in what a header's metadata tell; what came last counts."""
+        if content is not self._content:
+            self._content = content
+            self._outputs.update(content.outputs)
+            self._info.update(content.run)
 
     def _layout_number(self, layout: Layout) -> int:
         number = self._layout_numbers.get(id(layout))

@@ -22,6 +22,7 @@ FOOTER_BYTES = 4
 MAX_PAYLOAD_BYTES = 2**31 - 1
 # Read at a time; also the most that is in memory, whatever the records' size.
 CHUNK_BYTES = 1 << 20
+_LEAST_BYTES = HEADER_BYTES + FOOTER_BYTES
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -49,6 +50,27 @@ class Frame(NamedTuple):
     def end(self) -> int:
         """Return the position to go on from."""
         return self.payload_position + self.length + (0 if self.status == "lost" else FOOTER_BYTES)
+
+
+class Stretch(NamedTuple):
+    """Sound records that follow each other in a part of a file.
+
+    Attributes:
+        content: A part of the file.
+        position: Of its first byte in the file.
+        starts: int64, where in `content` the payload of each record begins.
+        lengths: int64, bytes of each payload.
+    """
+
+    content: bytes
+    position: int
+    starts: npt.NDArray[np.int64]
+    lengths: npt.NDArray[np.int64]
+
+    def frame(self, number: int) -> Frame:
+        """Return one of the records."""
+        start = self.position + int(self.starts[number])
+        return Frame(start - HEADER_BYTES, start, int(self.lengths[number]), "ok")
 
 
 def mask(crc: int) -> int:
@@ -80,26 +102,74 @@ def scan(fd: int, position: int, size: int) -> Iterator[Frame]:
         size: Bytes of the file to look at.
     """
     window = _Window(fd, size)
-    while position + HEADER_BYTES + FOOTER_BYTES <= size:
-        header = window.read(position, HEADER_BYTES)
-        if len(header) < HEADER_BYTES:
+    while (found := _find_frame(window, position, size)) is not None:
+        yield found
+        position = found.end
+
+
+def scan_stretches(fd: int, position: int, size: int) -> Iterator[Stretch | Frame]:
+    """Yield what `scan` does, sound records many at a time.
+
+    A `Frame` is a record that is not sound, or not in one piece in memory.
+
+    Args:
+        fd: Descriptor of the file, open for reading.
+        position: Where a record begins.
+        size: Bytes of the file to look at.
+    """
+    window = _Window(fd, size)
+    while position + _LEAST_BYTES <= size:
+        content, begin = window.ahead(position)
+        starts, lengths = _find_sound(content, position - begin)
+        if starts:
+            yield Stretch(content, begin, np.array(starts, np.int64), np.array(lengths, np.int64))
+            position = begin + starts[-1] + lengths[-1] + FOOTER_BYTES
+        found = _find_frame(window, position, size)
+        if found is None:
             return
-        length, crc = _HEADER.unpack(header)
-        if length > MAX_PAYLOAD_BYTES or crc != mask(crc32c.crc32c(header[:8])):
-            found = _find_header(window, position + 1, size)
-            yield Frame(position, position, found - position, "lost")
-            position = found
-            continue
-        start = position + HEADER_BYTES
+        yield found
+        position = found.end
+
+
+def _find_sound(content: bytes, begin: int) -> tuple[list[int], list[int]]:
+    """Return start and length of the payloads up to where none is sound."""
+    starts, lengths = [], []
+    view = memoryview(content)
+    while begin + _LEAST_BYTES <= len(view):
+        length, crc = _HEADER.unpack_from(view, begin)
+        start = begin + HEADER_BYTES
         stop = start + length
-        if stop + FOOTER_BYTES > size:
-            return
-        payload_crc = window.checksum(start, length)
-        footer = window.read(stop, FOOTER_BYTES)
-        if payload_crc is None or len(footer) < FOOTER_BYTES:
-            return
-        yield Frame(position, start, length, "ok" if _CRC.unpack(footer)[0] == mask(payload_crc) else "corrupt")
-        position = stop + FOOTER_BYTES
+        begin = stop + FOOTER_BYTES
+        # No length too large is in memory.
+        if begin > len(view) or crc != mask(crc32c.crc32c(view[start - HEADER_BYTES : start - 4])):
+            break
+        if _CRC.unpack_from(view, stop)[0] != mask(crc32c.crc32c(view[start:stop])):
+            break
+        starts.append(start)
+        lengths.append(length)
+    return starts, lengths
+
+
+def _find_frame(window: _Window, position: int, size: int) -> Frame | None:
+    """Return what begins at a position, None if it is not complete."""
+    if position + _LEAST_BYTES > size:
+        return None
+    header = window.read(position, HEADER_BYTES)
+    if len(header) < HEADER_BYTES:
+        return None
+    length, crc = _HEADER.unpack(header)
+    if length > MAX_PAYLOAD_BYTES or crc != mask(crc32c.crc32c(header[:8])):
+        found = _find_header(window, position + 1, size)
+        return Frame(position, position, found - position, "lost")
+    start = position + HEADER_BYTES
+    stop = start + length
+    if stop + FOOTER_BYTES > size:
+        return None
+    payload_crc = window.checksum(start, length)
+    footer = window.read(stop, FOOTER_BYTES)
+    if payload_crc is None or len(footer) < FOOTER_BYTES:
+        return None
+    return Frame(position, start, length, "ok" if _CRC.unpack(footer)[0] == mask(payload_crc) else "corrupt")
 
 
 class _Window:
@@ -109,15 +179,20 @@ class _Window:
         self._fd = fd
         self._size = size
         self._start = 0
-        self._bytes = memoryview(b"")
+        self._bytes = b""
 
     def read(self, position: int, count: int) -> memoryview:
         """Return `count` (at most `CHUNK_BYTES`) bytes; fewer at the end."""
         begin = position - self._start
         if begin < 0 or begin + count > len(self._bytes):
-            self._bytes = memoryview(os.pread(self._fd, min(CHUNK_BYTES, self._size - position), position))
+            self._bytes = os.pread(self._fd, min(CHUNK_BYTES, self._size - position), position)
             self._start, begin = position, 0
-        return self._bytes[begin : begin + count]
+        return memoryview(self._bytes)[begin : begin + count]
+
+    def ahead(self, position: int) -> tuple[bytes, int]:
+        """Return what is in memory around a position, and where it begins."""
+        self.read(position, _LEAST_BYTES)
+        return self._bytes, self._start
 
     def checksum(self, position: int, count: int) -> int | None:
         """Return the CRC32C of a range, None when the file has shrunk."""
@@ -142,9 +217,12 @@ def _find_header(window: _Window, position: int, size: int) -> int:
         piece = window.read(position, min(CHUNK_BYTES, size - position))
         if len(piece) < HEADER_BYTES:
             break
-        sound = np.flatnonzero(_sound_headers(np.frombuffer(piece, np.uint8)))
-        if len(sound):
-            return position + int(sound[0])
+        content = np.frombuffer(piece, np.uint8)
+        # Zeros are no header: a file may have a hole of any size.
+        if content.any():
+            sound = np.flatnonzero(_sound_headers(content))
+            if len(sound):
+                return position + int(sound[0])
         position += len(piece) - HEADER_BYTES + 1
     return position
 
