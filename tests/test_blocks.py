@@ -1,0 +1,279 @@
+"""Records taken in many at a time are those taken in one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from recorded import MODEL, SPEC, TIME, append, event_file, frames, make_record, make_summary, write
+from strategies import settings
+from tensorboard.compat.proto import event_pb2, types_pb2
+
+from tb_batchview import blocks, encode, index, metadata, tfrecord
+from tb_batchview.blocks import Block
+from tb_batchview.index import EventFile
+from tb_batchview.records import BatchRecord, OutputRecord
+from tb_batchview.store import RunStore
+from tb_batchview.views import PhaseView, RunView
+
+SPECS = {"scores": SPEC, "other": SPEC}
+
+
+@contextmanager
+def taking(*, many: bool, chunk: int = tfrecord.CHUNK_BYTES) -> Iterator[None]:
+    """Take in even a few records at once, or all one by one."""
+    with (
+        mock.patch.object(blocks, "LEAST", 2 if many else 1 << 60),
+        mock.patch.object(index, "_TRIED", 3),
+        mock.patch.object(tfrecord, "CHUNK_BYTES", chunk),
+    ):
+        yield
+
+
+def describe(value: Any) -> Any:
+    """Return everything that a view holds, to the bit."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    if isinstance(value, Mapping):
+        return [(key, describe(item)) for key, item in value.items()]
+    if isinstance(value, tuple):
+        return [describe(item) for item in value]
+    if isinstance(value, EventFile):
+        return value.path, value.position, value.size, value.corrupt, value.refused, value.worker, value.workers
+    if isinstance(value, encode.Slot):
+        return value.tag, value.dtype, value.shape, value.offset, value.nbytes
+    if dataclasses.is_dataclass(value):
+        return [(field.name, describe(getattr(value, field.name))) for field in dataclasses.fields(value)]
+    return value
+
+
+def make_foreign(step: int) -> bytes:
+    """Return an event of another writer: other types, numbers no float32 holds."""
+    event = event_pb2.Event(wall_time=TIME + step, step=step)
+    header = metadata.header_content("predict", ["epoch", "index", "size"], {"scores": SPEC}, MODEL, 0, 1)
+    arrays: dict[str, tuple[bytes, int, np.ndarray]] = {
+        "header": (header, types_pb2.DT_DOUBLE, np.array([0.5, step, 2.9])),
+        "target": (b"", types_pb2.DT_INT64, np.array([step, 2**40 + 1])),
+        "confidence": (b"", types_pb2.DT_DOUBLE, np.array([step / 3, 1e300])),
+        "error": (b"", types_pb2.DT_BOOL, np.array([True, False])),
+    }
+    for kind, (content, dtype, array) in arrays.items():
+        value = event.summary.value.add(tag=f"predict/{kind}")
+        content = content or metadata.output_content("predict", "scores", kind)
+        value.metadata.CopyFrom(metadata.summary_metadata(content))
+        value.tensor.dtype = dtype
+        value.tensor.tensor_shape.dim.add(size=len(array))
+        value.tensor.tensor_content = array.tobytes()
+    return bytes(event.SerializeToString())
+
+
+def make(kind: str, step: int) -> BatchRecord:
+    scores = make_record(step, samples=2).outputs["scores"]
+    changes: dict[str, Any] = {
+        "plain": {},
+        "larger": {"samples": 3},
+        "empty": {"samples": 0},
+        "layer": {"layers": {"aa": make_summary(step)}},
+        "layers": {"layers": {"bb": make_summary(step), "aa": make_summary(step)}},
+        "validation": {"phase": "validation"},
+        "not a number": {"epoch": np.nan},
+        "endless": {"epoch": np.inf if step % 2 else 3.0},
+        "negative": {"size": -1 if step % 3 else -0.5},
+        "header only": {"outputs": {}},
+        "other metric": {"metrics": {"top5": 0.5}},
+        "two outputs": {"outputs": {"other": scores, "scores": scores}},
+        "without loss": {"outputs": {"scores": dataclasses.replace(scores, sample_loss=None)}},
+        "texts": {
+            "outputs": {"scores": dataclasses.replace(scores, sample_ids=np.array(["x" * (step % 5), "yz"], object))}
+        },
+        "numbers": {"outputs": {"scores": OutputRecord(scores.predictions, sample_ids=np.array([step, 5]))}},
+    }[kind]
+    return make_record(step, **{"samples": 2, **changes})
+
+
+KINDS = ["plain", "larger", "empty", "layer", "layers", "validation", "not a number", "endless", "negative"]
+KINDS += ["header only", "other metric", "two outputs", "without loss", "texts", "numbers", "foreign", "status"]
+
+
+@st.composite
+def payloads(draw: st.DrawFn) -> list[bytes]:
+    """Return the events of a file: a few kinds of batches, in turn, again and again."""
+    encoder = encode.EventEncoder(MODEL, draw(st.sampled_from([0, 1])), 2)
+    found = [encode.encode_file_version(TIME)]
+    step = draw(st.sampled_from([0, 0, 100, 16_350]))
+    for _ in range(draw(st.integers(1, 3))):
+        kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=3))
+        for number in range(draw(st.integers(1, 14))):
+            kind = kinds[number % len(kinds)]
+            if kind == "status":
+                status = metadata.Status("dropped", "The disk is slow.", number, {"train": step})
+                found.append(encoder.encode_status(status, step=number, wall_time=TIME))
+            else:
+                found.append(make_foreign(step) if kind == "foreign" else encoder.encode(make(kind, step), SPECS))
+            step += draw(st.sampled_from([1, 1, 1, 1, 3, 0])) if number % 5 == 0 else 1
+        step = max(0, step + draw(st.sampled_from([0, 0, -4, 20])))
+    return found
+
+
+@st.composite
+def contents(draw: st.DrawFn) -> bytes:
+    """Return a file: sound, with bytes changed below or above the checksums."""
+    records = [bytearray(payload) for payload in draw(payloads())]
+    places = st.tuples(st.integers(0, 1 << 20), st.integers(0, 1 << 20), st.integers(1, 255))
+    for number, place, change in draw(st.lists(places, max_size=3)):
+        record = records[number % len(records)]
+        record[place % len(record)] ^= change
+    content = bytearray(b"".join(tfrecord.frame(bytes(record)) for record in records))
+    for _, place, change in draw(st.lists(places, max_size=2)):
+        content[place % len(content)] ^= change
+    return bytes(content)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("blocks")
+
+
+def open_run(directory: Path) -> RunStore:
+    return RunStore(directory / metadata.DIRECTORY)
+
+
+@settings(max_examples=400)
+@given(
+    files=st.lists(contents(), min_size=1, max_size=2),
+    cuts=st.lists(st.floats(0, 1), max_size=3).map(sorted),
+    whole=st.booleans(),
+    chunk=st.sampled_from([64, 900, 5000, tfrecord.CHUNK_BYTES]),
+)
+def test_blocks_are_what_single_records_are(
+    directory: Path, files: list[bytes], cuts: list[float], whole: bool, chunk: int
+) -> None:
+    paths = [event_file(directory, number) for number in (0, 1)]
+    for path in paths:
+        path.unlink(missing_ok=True)
+    one_by_one, many = open_run(directory), open_run(directory)
+
+    # The files grow together; some of them are never written to their end.
+    for first, last in zip([0.0, *cuts], [*cuts, 1.0] if whole else cuts, strict=False):
+        for path, content in zip(paths, files, strict=False):
+            append(path, content[int(first * len(content)) : int(last * len(content))])
+        with taking(many=False):
+            expected = one_by_one.refresh()
+        with taking(many=True, chunk=chunk):
+            found = many.refresh()
+
+        assert describe(found) == describe(expected)
+
+
+@settings(max_examples=40)
+@given(content=contents(), place=st.integers(0), length=st.integers(0, 60))
+def test_blocks_are_what_single_records_are_in_files_cut_at_any_byte(
+    directory: Path, content: bytes, place: int, length: int
+) -> None:
+    start = place % len(content)
+    path = event_file(directory)
+    for cut in range(start, min(start + length, len(content)) + 1):
+        path.write_bytes(content[:cut])
+        with taking(many=False):
+            expected = open_run(directory).refresh()
+        with taking(many=True):
+            assert describe(open_run(directory).refresh()) == describe(expected)
+
+
+def test_a_changed_byte_anywhere_is_the_same_to_both(tmp_path: Path) -> None:
+    # With its checksum made anew: nothing but what stands between the values tells.
+    pieces = frames([make("layer", step) for step in range(200, 212)])
+    payload = pieces[9][tfrecord.HEADER_BYTES : -tfrecord.FOOTER_BYTES]
+    path = event_file(tmp_path)
+    different = 0
+    plain: Any = None
+    for place in range(-1, len(payload)):
+        changed = bytearray(payload)
+        if place >= 0:
+            changed[place] ^= 1 << place % 8
+        path.write_bytes(b"".join([*pieces[:9], tfrecord.frame(bytes(changed)), *pieces[10:]]))
+        with taking(many=False):
+            expected = describe(open_run(tmp_path).refresh())
+        with taking(many=True):
+            assert describe(open_run(tmp_path).refresh()) == expected, place
+        plain = plain or expected
+        different += expected != plain
+
+    assert different > len(payload) // 4
+
+
+def list_singles(directory: Path) -> tuple[RunView, int]:
+    """Return a run, and how many of its batches were taken in one by one."""
+    run = open_run(directory)
+    read = run._index.read
+    singles = 0
+
+    def count() -> Iterator[Any]:
+        nonlocal singles
+        for item in read():
+            singles += not isinstance(item, Block)
+            yield item
+
+    with mock.patch.object(run._index, "read", count):
+        return run.refresh(), singles
+
+
+def take_phase(directory: Path) -> PhaseView:
+    return open_run(directory).refresh().phases["train"]
+
+
+@pytest.mark.parametrize("every", [1, 2, 10])
+def test_few_of_many_batches_are_taken_in_one_by_one(tmp_path: Path, every: int) -> None:
+    # Two layouts in turn, and a step that takes another byte from 128 on.
+    layers = [{} if step % every else {"aa": make_summary(step)} for step in range(2000)]
+    write(tmp_path, [make_record(step, layers=layers[step]) for step in range(2000)])
+
+    view, singles = list_singles(tmp_path)
+
+    phase = view.phases["train"]
+    assert phase.step.tolist() == list(range(2000))
+    assert phase.layers["aa"].rows.tolist() == list(range(0, 2000, every))
+    assert singles < 200
+
+
+def test_samples_of_a_block_are_those_of_their_batches(tmp_path: Path) -> None:
+    records = [make_record(step, samples=3 + step % 2) for step in range(300)]
+    write(tmp_path, records)
+
+    samples = take_phase(tmp_path).outputs["scores"]
+
+    outputs = [record.outputs["scores"] for record in records]
+    assert np.array_equal(samples.columns["target"], np.concatenate([output.targets for output in outputs]))
+    assert np.array_equal(samples.columns["sample_loss"], np.concatenate([output.sample_loss for output in outputs]))
+    assert np.diff(samples.starts).tolist() == [3, 4] * 150
+
+
+def test_texts_of_any_length_are_taken_in_one_by_one(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    texts = [np.array(["x" * length, "y"], object) for length in generator.integers(0, 1000, 600)]
+    scores = make_record(0, samples=2).outputs["scores"]
+    outputs = [{"scores": dataclasses.replace(scores, sample_ids=text)} for text in texts]
+    write(tmp_path, [make_record(step, samples=2, outputs=outputs[step]) for step in range(600)])
+
+    view, singles = list_singles(tmp_path)
+
+    assert (len(view.phases["train"]), singles) == (600, 600)
+
+
+def test_a_corrupt_record_within_a_stretch_costs_only_itself(tmp_path: Path) -> None:
+    pieces = frames([make_record(step) for step in range(1000)])
+    pieces[501] = pieces[501][:-1] + bytes([pieces[501][-1] ^ 1])
+    event_file(tmp_path).write_bytes(b"".join(pieces))
+
+    view, singles = list_singles(tmp_path)
+
+    assert view.phases["train"].step.tolist() == [step for step in range(1000) if step != 500]
+    assert (view.health.corrupt_records, singles < 200) == (1, True)
