@@ -58,7 +58,9 @@ def describe(value: Any) -> Any:
 def make_foreign(step: int) -> bytes:
     """Return an event of another writer: other types, numbers no float32 holds."""
     event = event_pb2.Event(wall_time=TIME + step, step=step)
-    header = metadata.header_content("predict", ["epoch", "index", "size"], {"scores": SPEC}, MODEL, 0, 1)
+    # It says something else of the output: what was said last holds.
+    spec, run = dataclasses.replace(SPEC, class_names=None), {"model": "foreign"}
+    header = metadata.header_content("predict", ["epoch", "index", "size"], {"scores": spec}, run, 0, 1)
     arrays: dict[str, tuple[bytes, int, np.ndarray]] = {
         "header": (header, types_pb2.DT_DOUBLE, np.array([0.5, step, 2.9])),
         "target": (b"", types_pb2.DT_INT64, np.array([step, 2**40 + 1])),
@@ -103,6 +105,13 @@ KINDS = ["plain", "larger", "empty", "layer", "layers", "validation", "not a num
 KINDS += ["header only", "other metric", "two outputs", "without loss", "texts", "numbers", "foreign", "status"]
 
 
+def encode_kind(encoder: encode.EventEncoder, kind: str, step: int, number: int) -> bytes:
+    if kind == "status":
+        status = metadata.Status("dropped", "The disk is slow.", number, {"train": step})
+        return encoder.encode_status(status, step=number, wall_time=TIME)
+    return make_foreign(step) if kind == "foreign" else encoder.encode(make(kind, step), SPECS)
+
+
 @st.composite
 def payloads(draw: st.DrawFn) -> list[bytes]:
     """Return the events of a file: a few kinds of batches, in turn, again and again."""
@@ -113,11 +122,7 @@ def payloads(draw: st.DrawFn) -> list[bytes]:
         kinds = draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=3))
         for number in range(draw(st.integers(1, 14))):
             kind = kinds[number % len(kinds)]
-            if kind == "status":
-                status = metadata.Status("dropped", "The disk is slow.", number, {"train": step})
-                found.append(encoder.encode_status(status, step=number, wall_time=TIME))
-            else:
-                found.append(make_foreign(step) if kind == "foreign" else encoder.encode(make(kind, step), SPECS))
+            found.append(encode_kind(encoder, kind, step, number))
             step += draw(st.sampled_from([1, 1, 1, 1, 3, 0])) if number % 5 == 0 else 1
         step = max(0, step + draw(st.sampled_from([0, 0, -4, 20])))
     return found
@@ -188,6 +193,21 @@ def test_blocks_are_what_single_records_are_in_files_cut_at_any_byte(
             assert describe(open_run(directory).refresh()) == describe(expected)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_kinds_in_turn_are_the_same_to_both(tmp_path: Path, kind: str) -> None:
+    # The step takes another byte from 128 on.
+    for other in KINDS:
+        encoder = encode.EventEncoder(MODEL)
+        kinds = [kind, other, other] * 4 + [other, kind] * 6
+        events = [encode_kind(encoder, kind, 118 + number, number) for number, kind in enumerate(kinds)]
+        event_file(tmp_path).write_bytes(b"".join(map(tfrecord.frame, [encode.encode_file_version(TIME), *events])))
+
+        with taking(many=False):
+            expected = open_run(tmp_path).refresh()
+        with taking(many=True):
+            assert describe(open_run(tmp_path).refresh()) == describe(expected), other
+
+
 def test_a_changed_byte_anywhere_is_the_same_to_both(tmp_path: Path) -> None:
     # With its checksum made anew: nothing but what stands between the values tells.
     pieces = frames([make("layer", step) for step in range(200, 212)])
@@ -195,10 +215,12 @@ def test_a_changed_byte_anywhere_is_the_same_to_both(tmp_path: Path) -> None:
     path = event_file(tmp_path)
     different = 0
     plain: Any = None
-    for place in range(-1, len(payload)):
+    # In the varint of the step every bit.
+    changes = [(0, 0), *((place, 1 << bit) for place in (10, 11) for bit in range(8))]
+    changes += [(place, 1 << place % 8) for place in range(len(payload))]
+    for place, change in changes:
         changed = bytearray(payload)
-        if place >= 0:
-            changed[place] ^= 1 << place % 8
+        changed[place] ^= change
         path.write_bytes(b"".join([*pieces[:9], tfrecord.frame(bytes(changed)), *pieces[10:]]))
         with taking(many=False):
             expected = describe(open_run(tmp_path).refresh())
@@ -208,6 +230,21 @@ def test_a_changed_byte_anywhere_is_the_same_to_both(tmp_path: Path) -> None:
         different += expected != plain
 
     assert different > len(payload) // 4
+
+
+def test_layers_stand_in_the_order_of_their_batches(tmp_path: Path) -> None:
+    # The first batches of each layer do not count: no epoch.
+    names = ["aa", "bb"] * 2 + ["bb", "aa"] * 10 + ["bb"]
+    records = [
+        make_record(step, samples=2, epoch=np.nan if step < 4 else 0, layers={name: make_summary(step)})
+        for step, name in enumerate(names)
+    ]
+    write(tmp_path, records)
+
+    with taking(many=True):
+        view = open_run(tmp_path).refresh()
+
+    assert list(view.phases["train"].layers) == ["bb", "aa"]
 
 
 def list_singles(directory: Path) -> tuple[RunView, int]:

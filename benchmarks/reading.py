@@ -1,0 +1,263 @@
+"""How fast a run is opened, followed and looked at.
+
+Four questions about runs of 64 samples in 10 classes a batch, the summary of
+two layers in every tenth batch:
+
+- opening: `tb_batchview.load` beside TensorBoard's `EventFileLoader` and
+  beside `tf.data.TFRecordDataset` with every event parsed, on the same file
+  and in turn in one process. These two only walk through the events;
+- memory: what opening takes in a fresh process, at its peak;
+- following: a refresh after 100 more batches;
+- looking: the predictions of a batch chosen at random, and the confusion
+  matrix of all samples.
+
+A run is made from a short one of `BatchWriter`, whose records are repeated
+with steps and times of their own. Times are the clock's, CPU times those of
+the process; the file is in the system's cache.
+
+Run: python benchmarks/reading.py [--batches N [N ...]]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tb_batchview
+from tb_batchview import BatchWriter, tfrecord
+
+SAMPLES, CLASSES, LAYERS, EVERY = 64, 10, 2, 10
+# Batches that are written, and repeated from the second hundred on: the first records say more, once.
+WRITTEN, FIRST = 1100, 100
+ADDED = 100
+_MB = 1e6
+
+
+def write_pattern(log_dir: Path) -> list[bytes]:
+    """Write a short run and return the payloads of its file."""
+    rng = np.random.default_rng(0)
+    with BatchWriter(log_dir) as writer:
+        for step in range(WRITTEN):
+            scores = rng.dirichlet(np.ones(CLASSES), SAMPLES).astype(np.float32)
+            targets = rng.integers(0, CLASSES, SAMPLES)
+            losses = -np.log(scores[np.arange(SAMPLES), targets] + 1e-7)
+            layers = {f"dense_{number}": rng.normal(size=(SAMPLES, 32)) for number in range(LAYERS)}
+            writer.add_batch(
+                predictions=scores,
+                targets=targets,
+                loss=float(losses.mean()),
+                metrics={"accuracy": float((scores.argmax(1) == targets).mean())},
+                sample_loss=losses,
+                histograms=None if step % EVERY else layers,
+            )
+    path = find_file(log_dir)
+    content = path.read_bytes()
+    with path.open("rb") as file:
+        frames = list(tfrecord.scan(file.fileno(), 0, len(content)))
+    path.unlink()
+    # First the version, last the status that the writer has closed the file.
+    return [content[frame.payload_position :][: frame.length] for frame in frames[:-1]]
+
+
+def with_step(payload: bytes, step: int) -> bytes:
+    """Return the event of a batch with another step, a second after the last."""
+    stop = 10
+    while payload[stop] & 0x80:
+        stop += 1
+    digits = [step >> shift & 0x7F for shift in range(0, max(1, step.bit_length()), 7)]
+    varint = bytes([*(digit | 0x80 for digit in digits[:-1]), digits[-1]])
+    return b"\x09" + struct.pack("<d", 1.78e9 + step) + b"\x10" + varint + payload[stop + 1 :]
+
+
+def repeat(pattern: list[bytes], batches: int) -> Iterator[bytes]:
+    """Yield the framed records of a run without an end to its steps."""
+    yield from map(tfrecord.frame, pattern[: batches + 1])
+    for step in itertools.count(WRITTEN):
+        yield tfrecord.frame(with_step(pattern[1 + FIRST + (step - FIRST) % (WRITTEN - FIRST)], step))
+
+
+def make_run(log_dir: Path, pattern: list[bytes], batches: int) -> Iterator[bytes]:
+    """Write a run; return the records to go on with."""
+    records = repeat(pattern, batches)
+    path = log_dir / "batchview" / "events.out.tfevents.1780000000.host.1.0000.batchview"
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.writelines(itertools.islice(records, batches + 1))
+    return records
+
+
+def find_file(log_dir: Path) -> Path:
+    """Return the only event file of a run."""
+    (path,) = log_dir.glob("batchview/*")
+    return path
+
+
+def open_run(log_dir: Path) -> int:
+    """Open a run as a user does."""
+    return len(tb_batchview.load(log_dir)["."].batches("train"))
+
+
+def open_loader(log_dir: Path) -> int:
+    """Walk through a run with TensorBoard's loader."""
+    from tensorboard.backend.event_processing import event_file_loader
+
+    return sum(1 for event in event_file_loader.EventFileLoader(str(find_file(log_dir))).Load() if event.summary.value)
+
+
+def open_dataset(log_dir: Path) -> int:
+    """Walk through a run with TensorFlow and parse every event."""
+    import tensorflow as tf
+    from tensorboard.compat.proto import event_pb2
+
+    records = tf.data.TFRecordDataset(str(find_file(log_dir)))
+    return sum(1 for record in records if event_pb2.Event.FromString(record.numpy()).summary.value)
+
+
+READERS: dict[str, Callable[[Path], int]] = {
+    "tb_batchview.load": open_run,
+    "EventFileLoader": open_loader,
+    "TFRecordDataset": open_dataset,
+}
+
+
+def clock(call: Callable[..., Any], *arguments: Any) -> tuple[Any, float, float]:
+    """Return what a call returns, its seconds and its CPU seconds."""
+    begin, cpu = time.perf_counter(), time.process_time()
+    result = call(*arguments)
+    return result, time.perf_counter() - begin, time.process_time() - cpu
+
+
+def time_readers(log_dir: Path, batches: int, repeats: int) -> dict[str, list[tuple[float, float]]]:
+    """Open a run with each reader in turn, again and again."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in READERS}
+    for number in range(repeats + 1):
+        for name, read in READERS.items():
+            count, seconds, cpu = clock(read, log_dir)
+            if count != batches:
+                raise RuntimeError(f"{name} must read all {batches} batches. Received: {count}.")
+            # The first time imports are done, and the file comes into the cache.
+            if number:
+                found[name].append((seconds, cpu))
+    return found
+
+
+def read_memory(field: str) -> int:
+    """Return a figure of this process's memory as Linux tells it, bytes."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def measure_memory(log_dir: Path, reader: str, short: Path) -> int:
+    """Return by how much the peak grows when a run is opened."""
+    READERS[reader](short)  # what is imported is not counted
+    before = read_memory("VmRSS")
+    READERS[reader](log_dir)
+    return read_memory("VmHWM") - before
+
+
+def run_child(log_dir: Path, reader: str, short: Path) -> int:
+    """Measure the memory in a fresh process."""
+    command = [sys.executable, __file__, "--child", str(log_dir), reader, str(short)]
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=quiet)
+    return int(json.loads(answer.stdout.splitlines()[-1]))
+
+
+def read_predictions(batches: Any, number: int) -> Any:
+    """Read the predictions of a batch from its file."""
+    return np.array(batches[number].predictions)
+
+
+def look_around(log_dir: Path, more: Iterator[bytes], refreshes: int) -> dict[str, Any]:
+    """Follow an open run, and look at some of its batches and at all."""
+    log = tb_batchview.load(log_dir)
+    refreshing = []
+    for _ in range(refreshes):
+        with find_file(log_dir).open("ab") as file:
+            file.writelines(itertools.islice(more, ADDED))
+        _, seconds, cpu = clock(log.refresh)
+        refreshing.append((seconds, cpu))
+    run = log["."]
+    batches = run.batches("train")
+    rng = np.random.default_rng(0)
+    reading = []
+    for number in rng.integers(0, len(batches), 1000).tolist():
+        _, seconds, _ = clock(read_predictions, batches, number)
+        reading.append(seconds)
+    matrix, seconds, cpu = clock(run.confusion, "train")
+    if matrix.sum() != SAMPLES * len(batches):
+        raise RuntimeError(f"Every sample must be counted. Received: {matrix.sum()} of {SAMPLES * len(batches)}.")
+    return {"refresh": refreshing, "read": reading, "confusion": (seconds, cpu)}
+
+
+def print_figures(batches: int, size: int, found: dict[str, Any]) -> None:
+    """Print what was measured of one run."""
+    print(f"\n{batches} batches, {size / _MB:.0f} MB")
+    ours = statistics.median(seconds for seconds, _ in found["times"]["tb_batchview.load"])
+    for name, times in found["times"].items():
+        seconds, cpu = (statistics.median(values) for values in zip(*times, strict=True))
+        ratio = statistics.median(
+            other / own for (other, _), (own, _) in zip(times, found["times"]["tb_batchview.load"], strict=True)
+        )
+        print(
+            f"  open, {name:20} {seconds:8.3f} s, CPU {cpu:8.3f} s, {seconds / batches * 1e6:6.1f} us a batch, "
+            f"{ratio:5.1f} times as long; memory {found['memory'][name] / _MB:+7.1f} MB"
+        )
+    refresh = sorted(seconds * 1e3 for seconds, _ in found["refresh"])
+    reading = np.percentile(np.array(found["read"]) * 1e6, [50, 99])
+    print(
+        f"  refresh after {ADDED} batches: {statistics.median(refresh):.1f} ms, at most {refresh[-1]:.1f} ms "
+        f"({len(refresh)} times); opening again would take {ours * 1e3:.0f} ms\n"
+        f"  predictions of a batch: {reading[0]:.0f} us, 99 of 100 within {reading[1]:.0f} us\n"
+        f"  confusion of all samples: {found['confusion'][0] * 1e3:.0f} ms, CPU {found['confusion'][1] * 1e3:.0f} ms"
+    )
+
+
+def main() -> None:
+    """Measure runs of several lengths and print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1_000, 10_000, 50_000, 200_000], metavar="N")
+    parser.add_argument("--repeats", type=int, default=3, help="openings by each reader (default: 3)")
+    parser.add_argument("--refreshes", type=int, default=30, help="refreshes that are timed (default: 30)")
+    parser.add_argument("--json", help="write the figures to this file, too")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        log_dir, reader, short = options.child
+        print(json.dumps(measure_memory(Path(log_dir), reader, Path(short))))
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    everything = {}
+    with tempfile.TemporaryDirectory() as directory:
+        folder = Path(directory)
+        pattern = write_pattern(folder / "pattern")
+        make_run(folder / "short", pattern, 100)
+        for batches in options.batches:
+            log_dir = folder / str(batches)
+            more = make_run(log_dir, pattern, batches)
+            size = find_file(log_dir).stat().st_size
+            found: dict[str, Any] = {"times": time_readers(log_dir, batches, options.repeats)}
+            found["memory"] = {name: run_child(log_dir, name, folder / "short") for name in READERS}
+            found |= look_around(log_dir, more, options.refreshes)
+            print_figures(batches, size, found)
+            everything[batches] = found
+            find_file(log_dir).unlink()
+    if options.json:
+        Path(options.json).write_text(json.dumps(everything, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
