@@ -208,6 +208,47 @@ def test_two_kinds_in_turn_are_the_same_to_both(tmp_path: Path, kind: str) -> No
             assert describe(open_run(tmp_path).refresh()) == describe(expected), other
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_files_that_grow_in_turn_are_the_same_to_both(tmp_path: Path, kind: str) -> None:
+    # In the second half both layouts are known, and no single record comes between their blocks.
+    for other in KINDS:
+        halves: list[list[bytes]] = [[], []]
+        for file, each in enumerate([kind, other]):
+            encoder = encode.EventEncoder(MODEL)
+            for half in (0, 1):
+                steps = range(1000 + 100 * half + 50 * file, 1000 + 100 * half + 50 * file + 9)
+                events = [encode_kind(encoder, each, step, step) for step in steps]
+                halves[half].append(b"".join(map(tfrecord.frame, events)))
+        for file in (0, 1):
+            event_file(tmp_path, file).write_bytes(tfrecord.frame(encode.encode_file_version(TIME)))
+        one_by_one, many = open_run(tmp_path), open_run(tmp_path)
+
+        for half in halves:
+            for file in (0, 1):
+                append(event_file(tmp_path, file), half[file])
+            with taking(many=False):
+                expected = one_by_one.refresh()
+            with taking(many=True):
+                assert describe(many.refresh()) == describe(expected), other
+
+
+@pytest.mark.parametrize("steps", [[*range(8), *range(8)], [*range(8), 8, 3], [*range(9), *range(20, 9, -1)]])
+def test_steps_that_go_back_are_the_same_to_both(tmp_path: Path, steps: list[int]) -> None:
+    # A status parts the blocks; a second file counts from where the first one ended.
+    for place in range(4, len(steps)):
+        encoder = encode.EventEncoder(MODEL)
+        events = [encode_kind(encoder, "plain", 200 + step, 0) for step in steps]
+        events.insert(place, encode_kind(encoder, "status", 3, 0))
+        event_file(tmp_path).write_bytes(b"".join(map(tfrecord.frame, events)))
+        status = metadata.Status("closed", "", 1, {"train": 5})
+        write(tmp_path, [make_record(step) for step in (209, 210)], number=1, statuses=[status])
+
+        with taking(many=False):
+            expected = open_run(tmp_path).refresh()
+        with taking(many=True):
+            assert describe(open_run(tmp_path).refresh()) == describe(expected), place
+
+
 def test_a_changed_byte_anywhere_is_the_same_to_both(tmp_path: Path) -> None:
     # With its checksum made anew: nothing but what stands between the values tells.
     pieces = frames([make("layer", step) for step in range(200, 212)])
