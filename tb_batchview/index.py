@@ -1,8 +1,9 @@
 """Follow the event files of one run: which records are complete, and where.
 
-Called by `store`. Calls `tfrecord` for the framing, `encode` for the walk
-through an event and `metadata` for what its values are. Files are read with
-`os.pread`; only the front of a large record is read, never its bulk.
+Called by `store`. Calls `tfrecord` for the framing, `blocks` for stretches of
+records whose layouts are known, and else `encode` for the walk through an event
+and `metadata` for what its values are. Files are read with `os.pread`, in parts:
+the bulk of a record is passed by for its checksum, and not kept.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Hold the small columns of one run, and read its large arrays on demand.
 
-Called by `log`, which `plugin` and the user call. Calls `index`, and `shards`
-where several workers recorded a run: each has columns of its own. Readers take
+Called by `log`, which `plugin` and the user call. Calls `index`, puts what it
+finds into `columns`, and calls `shards` where several workers recorded a run:
+each has columns of its own. Readers take
 `RunStore.view`: an immutable snapshot whose columns are all of one moment,
 whatever a refresh does meanwhile. Memory: 80 bytes and 8 per metric a batch,
 at most 24 bytes a sample; predictions stay in the file. Of several workers as

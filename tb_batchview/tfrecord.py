@@ -1,7 +1,7 @@
 """TFRecord framing: what wraps an event in a file, and the scan that finds it again.
 
 The writer frames each event; the writer (for the last steps of older files)
-and the index scan. Both arms use it. Files are read with `os.pread`, never
+and the index scan, the index many records at a time. Both arms use it. Files are read with `os.pread`, never
 mapped: a mapped file that somebody truncates ends the process with SIGBUS.
 """
 
@@ -21,7 +21,9 @@ FOOTER_BYTES = 4
 # Protobuf cannot hold more in one message.
 MAX_PAYLOAD_BYTES = 2**31 - 1
 # Read at a time; also the most that is in memory, whatever the records' size.
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 21
+# Searched at a time for a header, which takes some forty times as much memory.
+_SEARCHED_BYTES = 1 << 18
 _LEAST_BYTES = HEADER_BYTES + FOOTER_BYTES
 
 _LENGTH = struct.Struct("<Q")
@@ -214,7 +216,7 @@ def _find_header(window: _Window, position: int, size: int) -> int:
     that a later scan goes on from there.
     """
     while position + HEADER_BYTES <= size:
-        piece = window.read(position, min(CHUNK_BYTES, size - position))
+        piece = window.read(position, min(_SEARCHED_BYTES, size - position))
         if len(piece) < HEADER_BYTES:
             break
         content = np.frombuffer(piece, np.uint8)

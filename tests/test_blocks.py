@@ -32,8 +32,9 @@ def taking(*, many: bool, chunk: int = tfrecord.CHUNK_BYTES) -> Iterator[None]:
     """Take in even a few records at once, or all one by one."""
     with (
         mock.patch.object(blocks, "LEAST", 2 if many else 1 << 60),
-        mock.patch.object(index, "_TRIED", 3),
+        mock.patch.object(index, "_TRIED", 6),
         mock.patch.object(tfrecord, "CHUNK_BYTES", chunk),
+        mock.patch.object(tfrecord, "_SEARCHED_BYTES", min(chunk, tfrecord._SEARCHED_BYTES)),
     ):
         yield
 

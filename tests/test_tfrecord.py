@@ -112,7 +112,9 @@ def test_garbage_to_the_end_is_one_lost_stretch_and_later_records_are_found(tmp_
     assert longer[last.payload_position :][: last.length] == b"late"
 
 
-@pytest.mark.parametrize("gap", [0, 1, 11, 12, tfrecord.CHUNK_BYTES - 12, tfrecord.CHUNK_BYTES, 2_500_000])
+@pytest.mark.parametrize(
+    "gap", [0, 1, 11, 12, 2**18 - 12, 2**18, tfrecord.CHUNK_BYTES - 12, tfrecord.CHUNK_BYTES, 2_500_000]
+)
 def test_next_header_is_found_wherever_it_lies_in_a_chunk(tmp_path: Path, gap: int):
     content = b"\xff" * 12 + b"\xab" * gap + frame(b"next")
     lost, found = scan_bytes(tmp_path, content)
