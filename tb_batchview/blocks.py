@@ -88,6 +88,8 @@ def match(
             which[rows[fit]] = len(items)
             items.append(item)
             rows = rows[~fit]
+            if not len(rows):
+                break
     strange = np.flatnonzero(which < 0)
     count = int(strange[0]) if len(strange) else len(which)
     if count < LEAST:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import struct
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from strategies import settings
 
 from tb_batchview import tfrecord
-from tb_batchview.tfrecord import Frame, frame, scan
+from tb_batchview.tfrecord import Frame, Stretch, frame, scan, scan_stretches
 
 
 def scan_bytes(tmp_path: Path, content: bytes, position: int = 0, size: int | None = None) -> list[Frame]:
@@ -132,6 +135,51 @@ def test_payload_larger_than_a_chunk_is_checked(tmp_path: Path):
 def test_file_that_shrinks_during_the_scan_ends_it(tmp_path: Path):
     content = frame(b"first") + frame(b"x" * 3 * tfrecord.CHUNK_BYTES)
     assert [f.length for f in scan_bytes(tmp_path, content[: len(content) // 2], size=len(content))] == [5]
+
+
+def test_a_hole_is_one_lost_stretch_whatever_its_size(tmp_path: Path):
+    size = 50_000_000
+    with (tmp_path / "records").open("wb") as file:
+        file.seek(size)
+        file.write(frame(b"next"))
+    with (tmp_path / "records").open("rb") as file:
+        tracemalloc.start()
+        lost, found = scan(file.fileno(), 0, size + 20)
+        taken = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert (lost, found) == (Frame(0, 0, size, "lost"), Frame(size, size + 12, 4, "ok"))
+    assert taken < 20_000_000
+
+
+def flatten(pieces: Iterator[Stretch | Frame]) -> Iterator[Frame]:
+    for piece in pieces:
+        if isinstance(piece, Frame):
+            yield piece
+        else:
+            yield from map(piece.frame, range(len(piece.starts)))
+
+
+@settings(max_examples=200)
+@given(
+    payloads=st.lists(st.binary(max_size=40), min_size=1, max_size=12),
+    flips=st.lists(st.tuples(st.integers(0), st.integers(1, 255)), max_size=3),
+    cut=st.integers(0),
+    chunk=st.integers(16, 200),
+)
+def test_stretches_are_the_records_of_a_scan(
+    directory: Path, payloads: list[bytes], flips: list[tuple[int, int]], cut: int, chunk: int
+):
+    content = bytearray(b"".join(map(frame, payloads)))
+    for position, change in flips:
+        content[position % len(content)] ^= change
+    content = content[: cut % (len(content) + 1)] if cut % 2 else content
+    expected = scan_bytes(directory, bytes(content))
+    with (
+        open(directory / "records", "rb") as file,
+        mock.patch.object(tfrecord, "CHUNK_BYTES", chunk),
+        mock.patch.object(tfrecord, "_SEARCHED_BYTES", chunk),
+    ):
+        assert list(flatten(scan_stretches(file.fileno(), 0, len(content)))) == expected
 
 
 @given(content=st.binary(max_size=200))
