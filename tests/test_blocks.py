@@ -274,11 +274,31 @@ def test_a_changed_byte_anywhere_is_the_same_to_both(tmp_path: Path) -> None:
     assert different > len(payload) // 4
 
 
+@pytest.mark.parametrize("width", [2, 3, 9, 10])
+def test_a_step_may_take_more_bytes_than_it_needs(tmp_path: Path, width: int) -> None:
+    records = [make_record(step, samples=2) for step in range(40)]
+    framed = frames(records)
+    payloads = [piece[tfrecord.HEADER_BYTES : -tfrecord.FOOTER_BYTES] for piece in framed[2:]]
+    assert [payload[10] for payload in payloads] == list(range(1, 40))
+    padded = [
+        payload[:10] + bytes([payload[10] | 0x80, *[0x80] * (width - 2), 0]) + payload[11:] for payload in payloads
+    ]
+    event_file(tmp_path).write_bytes(b"".join([*framed[:2], *map(tfrecord.frame, padded)]))
+
+    with taking(many=False):
+        expected = open_run(tmp_path).refresh()
+    with taking(many=True):
+        found = open_run(tmp_path).refresh()
+
+    assert found.phases["train"].step.tolist() == list(range(40))
+    assert describe(found) == describe(expected)
+
+
 def test_layers_stand_in_the_order_of_their_batches(tmp_path: Path) -> None:
     # The first batches of each layer do not count: no epoch.
-    names = ["aa", "bb"] * 2 + ["bb", "aa"] * 10 + ["bb"]
+    names = ["aa", "bb"] * 4 + ["bb", "aa"] * 10 + ["bb"]
     records = [
-        make_record(step, samples=2, epoch=np.nan if step < 4 else 0, layers={name: make_summary(step)})
+        make_record(step, samples=2, epoch=np.nan if step < 8 else 0, layers={name: make_summary(step)})
         for step, name in enumerate(names)
     ]
     write(tmp_path, records)
