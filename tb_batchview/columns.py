@@ -143,7 +143,7 @@ class _OutputColumns:
             if column is None:
                 column = self.columns[kind] = Column(dtype, fill)
             column.pad(self.total)
-            if len(groups) == 1 and len(groups[0][0]) == count:
+            if len(groups) == 1:
                 column.extend(groups[0][2][kind].reshape(-1))
                 continue
             values: Array = np.full(stops[-1], fill, dtype)

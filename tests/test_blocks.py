@@ -235,12 +235,13 @@ def test_two_files_that_grow_in_turn_are_the_same_to_both(tmp_path: Path, kind: 
 
 @pytest.mark.parametrize("steps", [[*range(8), *range(8)], [*range(8), 8, 3], [*range(9), *range(20, 9, -1)]])
 def test_steps_that_go_back_are_the_same_to_both(tmp_path: Path, steps: list[int]) -> None:
-    # A status parts the blocks; a second file counts from where the first one ended.
+    # A corrupt record parts the blocks; a second file counts from where the first one ended.
     for place in range(4, len(steps)):
         encoder = encode.EventEncoder(MODEL)
         events = [encode_kind(encoder, "plain", 200 + step, 0) for step in steps]
-        events.insert(place, encode_kind(encoder, "status", 3, 0))
-        event_file(tmp_path).write_bytes(b"".join(map(tfrecord.frame, events)))
+        framed = [tfrecord.frame(event) for event in events]
+        framed.insert(place, framed[-1][:-1] + bytes([framed[-1][-1] ^ 1]))
+        event_file(tmp_path).write_bytes(b"".join(framed))
         status = metadata.Status("closed", "", 1, {"train": 5})
         write(tmp_path, [make_record(step) for step in (209, 210)], number=1, statuses=[status])
 
