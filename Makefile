@@ -85,7 +85,7 @@ $(VENV)/.test: $(VENV)/.base setup.py pyproject.toml tb_batchview/version.py | n
 # that comes without CUDA where the tests run; another may bring gigabytes of it.
 $(VENV)/.backends: $(VENV)/.test setup.py
 	@echo "Installing JAX and PyTorch for CPUs, about 300 MB …"
-	$(BIN)/python -m pip install --quiet -e ".[backends]"
+	$(BIN)/python -m pip install --quiet -e ".[test-backends]"
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.base setup.py pyproject.toml tb_batchview/version.py | node

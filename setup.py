@@ -243,8 +243,8 @@ setup(
             "setuptools>=64",
             "wheel>=0.41",
         ],
-        # Of the tests. This PyTorch has a file without CUDA where the tests run.
-        "backends": ["jax>=0.5", "torch==2.13.0"],
+        # This PyTorch has a file without CUDA where the tests run.
+        "test-backends": ["jax>=0.5", "torch==2.13.0"],
         "lint": ["mypy>=1.10", "ruff>=0.6"],
     },
     entry_points={
