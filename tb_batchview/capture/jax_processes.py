@@ -66,7 +66,10 @@ def agree(phase: str, wishes: str) -> bool:
     try:
         client.key_value_set(f"{prefix}/verdict", verdict)
     except Exception:  # Another was first.
-        verdict = client.blocking_key_value_get(f"{prefix}/verdict", int(1000 * AGREE_SECONDS))
+        try:
+            verdict = client.blocking_key_value_get(f"{prefix}/verdict", int(1000 * AGREE_SECONDS))
+        except Exception:  # Nobody can be asked any more.
+            verdict = "no"
     if verdict != "yes":
         _alone.add(phase)
     return not _alone

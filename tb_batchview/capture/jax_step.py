@@ -3,11 +3,12 @@
 Keras compiles `train_step` as a pure function, and so does this one, with
 what was seen as a further output. What is seen while a gradient is taken
 belongs to the gradient's own trace and can leave it only as an auxiliary
-output: `gradients` carries it.
+output: `jax_gradients` carries it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -115,7 +116,9 @@ class JaxStep(TappedStep):
                 "name in train_step to have predictions and layers recorded. Training is not touched."
             )
         if isinstance(due, jax.core.Tracer):
-            self._compute_sample_losses(sight)
+            # A guest must not stop the step: what it saw will do.
+            with contextlib.suppress(Exception):
+                self._compute_sample_losses(sight)
         tensors, states = self._gather(tap, sight)
         tensors |= self._read_metrics(tap, states, has_loss="loss" in tensors)
         try:
@@ -140,11 +143,8 @@ class JaxStep(TappedStep):
             if not keras_names.is_pure_loss(loss) or not sight.all_belong(call):
                 continue
             before = sight.sample_losses[place]
-            try:
-                args, kwargs = jax.lax.optimization_barrier(call)
-                sight.sample_losses[place] = loss.call(*args, **kwargs)
-            except Exception:  # A guest must not stop the step: what it saw will do.
-                continue
+            args, kwargs = jax.lax.optimization_barrier(call)
+            sight.sample_losses[place] = loss.call(*args, **kwargs)
             mask = keras_names.mask_of(before)
             if mask is not None and sight.belongs(mask):
                 keras_names.set_mask(sight.sample_losses[place], mask)
