@@ -2,7 +2,7 @@
 
 Trains small models (those of the tests) twice from the same seed, with and
 without the callback, and prints the greatest difference of any weight after
-three epochs: `python benchmarks/last_bit.py`, about five minutes. Where the
+three epochs: `python benchmarks/last_bit.py`, about four minutes. Where the
 figures differ from 0, a layer's output that is looked at has made TensorFlow
 or XLA fuse other operations, and sums are rounded in another order.
 """
