@@ -43,10 +43,11 @@ class BatchViewCallback(keras.callbacks.Callback):
     the result under *Batch View*; `tb_batchview.load` reads it.
 
     It works with any way to train that `docs/how-it-works.md` lists: in graph
-    and eager mode and under XLA, with steps, losses and metrics of one's own,
-    several outputs, mixed precision, `MirroredStrategy`. Outputs that are not
-    one per sample, metrics of several numbers and metrics with state outside
-    Keras' variables are left out.
+    and eager mode and under XLA, on TensorFlow, JAX and PyTorch, with steps,
+    losses and metrics of one's own, several outputs, mixed precision,
+    `MirroredStrategy`. Outputs that are not one per sample, metrics of several
+    numbers and metrics with state outside Keras' variables are left out; of
+    pixels and tokens a bounded number is kept.
 
     Recording never stops training: what cannot be recorded, or goes wrong
     after training has begun, is warned of once, counted, and shown in the
@@ -61,7 +62,9 @@ class BatchViewCallback(keras.callbacks.Callback):
 
     Args:
         log_dir: Directory of the run, as `keras.callbacks.TensorBoard` takes
-            it: str or os.PathLike. A further `fit` goes on in the same run.
+            it: str or os.PathLike. A further `fit` goes on in the same run; a
+            model with other weights than the run there gets one beside it,
+            `<log_dir>-2`.
         class_names: Names of the classes in the order of their numbers, or a
             dict of them by output name.
         task: "auto" (told from the loss, else from the first batch),
@@ -85,7 +88,8 @@ class BatchViewCallback(keras.callbacks.Callback):
             batch, which is counted and shown.
 
     Raises:
-        ArgumentError: (a `ValueError`) An argument is not what it must be.
+        ArgumentError: (a `ValueError`) An argument is not what it must be; in
+            `fit`, layers or class names that the model does not have.
         BatchViewError: Keras runs on another backend than TensorFlow, JAX and
             PyTorch.
     """
