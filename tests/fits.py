@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
 
+from tb_batchview import BatchViewCallback, load
 from tb_batchview.errors import BatchViewWarning
-from tests.models import BATCH
+from tests.models import BATCH, LAYERS
 
 # Trains a model with callbacks and returns the history.
 Fit = Callable[..., Any]
@@ -50,3 +52,27 @@ def assert_no_thread(deadline: float = 20.0) -> None:
     while any(thread.name.startswith("tb_batchview") for thread in threading.enumerate()):
         assert time.monotonic() < end, threading.enumerate()
         time.sleep(0.01)
+
+
+def dense(units: int, *, shape: tuple[int, ...] = (8,), activation: str | None = None) -> Any:
+    return keras.Sequential([keras.Input(shape), LAYERS.Dense(units, activation=activation, name="head")])
+
+
+def state_of(model: Any) -> list[bytes]:
+    variables = [*model.variables, *(model.optimizer.variables if model.optimizer else ())]
+    return [keras.ops.convert_to_numpy(variable.value).tobytes() for variable in variables]
+
+
+def train_twice(make: Callable[[], Any], fit: Fit, log_dir: Path, **options: Any) -> Any:
+    """Train without and with the callback, and return what it recorded.
+
+    Weights, the optimizer's state and the history must be the same.
+    """
+    found = []
+    for callbacks in ([], [BatchViewCallback(log_dir, **{"histogram_freq": 2} | options)]):
+        keras.utils.set_random_seed(7)
+        model = make()
+        found.append((fit(model, callbacks), state_of(model)))
+    assert found[0][0] == found[1][0]
+    assert found[0][1] == found[1][1]
+    return load(log_dir).get(".")

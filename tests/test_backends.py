@@ -38,7 +38,7 @@ from keras import ops  # noqa: E402
 from tb_batchview import BatchViewCallback, handoff, load, writer  # noqa: E402
 from tb_batchview.errors import BatchViewWarning  # noqa: E402
 from tests import loops, models  # noqa: E402
-from tests.fits import Act, Fit, assert_no_thread, feed, messages  # noqa: E402
+from tests.fits import Act, assert_no_thread, dense, feed, messages, state_of, train_twice  # noqa: E402
 from tests.models import (  # noqa: E402
     BATCH,
     LAYERS,
@@ -107,33 +107,9 @@ SEED = 5
 SPARSE = "sparse_categorical_crossentropy"
 
 
-def state_of(model: Any) -> list[bytes]:
-    variables = [*model.variables, *(model.optimizer.variables if model.optimizer else ())]
-    return [ops.convert_to_numpy(ops.cast(variable.value, "float32")).tobytes() for variable in variables]
-
-
-def train_twice(make: Callable[[], Any], fit: Fit, log_dir: Path, **options: Any) -> Any:
-    """Train without and with the callback, and return what it recorded.
-
-    Weights, the optimizer's state and the history must be the same.
-    """
-    found = []
-    for callbacks in ([], [BatchViewCallback(log_dir, **{"histogram_freq": 2} | options)]):
-        keras.utils.set_random_seed(7)
-        model = make()
-        found.append((fit(model, callbacks), state_of(model)))
-    assert found[0][0] == found[1][0]
-    assert found[0][1] == found[1][1]
-    return load(log_dir).get(".")
-
-
 def compiled(model: Any, loss: Any = SPARSE, **options: Any) -> Any:
     model.compile(**{"optimizer": keras.optimizers.Adam(0.01), "loss": loss} | DEFAULT | options)
     return model
-
-
-def dense(units: int, *, shape: tuple[int, ...] = (8,), activation: str | None = None) -> Any:
-    return keras.Sequential([keras.Input(shape), LAYERS.Dense(units, activation=activation, name="head")])
 
 
 def classifier() -> Any:

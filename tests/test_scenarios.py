@@ -26,7 +26,7 @@ from tb_batchview import BatchViewCallback, handoff, load, writer
 from tb_batchview.capture import keras_names
 from tb_batchview.errors import BatchViewWarning
 from tests import models
-from tests.fits import Act, Fit, assert_no_thread, feed, messages
+from tests.fits import Act, Fit, assert_no_thread, dense, feed, messages, train_twice
 from tests.models import BATCH, LAYERS, Lazy, Looped, make_nested, make_recurrent, make_two_inputs
 
 SAMPLES = 40
@@ -55,27 +55,6 @@ X = draw(8)
 Y = draw_classes()
 ONE_HOT = np.eye(4, dtype="float32")[Y]
 SIZE = X.sum(1, keepdims=True)
-
-
-def state_of(model: Any) -> list[bytes]:
-    variables = [*model.variables, *(model.optimizer.variables if model.optimizer else ())]
-    return [variable.numpy().tobytes() for variable in variables]
-
-
-def train_twice(make: Callable[[], Any], fit: Fit, log_dir: Path, **options: Any) -> Any:
-    """Train without and with the callback, and return what it recorded.
-
-    Weights, the optimizer's state and the history must be the same.
-    """
-    found = []
-    for callbacks in ([], [BatchViewCallback(log_dir, **{"histogram_freq": 2} | options)]):
-        keras.utils.set_random_seed(7)
-        model = make()
-        found.append((fit(model, callbacks), state_of(model)))
-    assert found[0][0] == found[1][0]
-    assert found[0][1] == found[1][1]
-    log = load(log_dir)
-    return log.get(".")
 
 
 def train_by_hand(make: Callable[[], Any], total: Callable[[Any, Any], Any], x: Any, y: Any) -> list[dict[str, Any]]:
@@ -444,10 +423,6 @@ def test_trackers_of_the_users_own_have_the_value_of_the_batch_alone(tmp_path: P
 
 
 # --- targets and predictions of every form ---
-
-
-def dense(units: int, *, shape: tuple[int, ...] = (8,), activation: str | None = None) -> Any:
-    return keras.Sequential([keras.Input(shape), LAYERS.Dense(units, activation=activation, name="head")])
 
 
 LABELS = (draw(4, seed=2) > 0).astype("float32")

@@ -39,12 +39,11 @@ def replay_metrics(model: Any, sight: Sight, problems: list[str]) -> dict[str, l
         if not calls:
             continue
         try:
-            unfit = [inner for inner in _parts(metric) if _why_unfit(inner)]
+            unfit = _find_unfit(metric)
             problems += [
-                f"The metric {inner.name!r} has no value of its own for a batch: {_why_unfit(inner)}."
-                for inner in unfit
+                f"The metric {inner.name!r} has no value of its own for a batch: {reason}." for inner, reason in unfit
             ]
-            if any(inner is metric for inner in unfit):
+            if any(inner is metric for inner, _ in unfit):
                 continue
             with _without(unfit):
                 state = metric.stateless_reset_state()
@@ -70,7 +69,7 @@ def read_metrics(model: Any, states: dict[str, list[Any]], problems: list[str]) 
         if str(place) not in states:
             continue
         try:
-            with _without([inner for inner in _parts(metric) if _why_unfit(inner)]):
+            with _without(_find_unfit(metric)):
                 result = metric.stateless_result(_shaped(metric, states[str(place)]))
         except Exception as error:
             problems.append(f"The metric {metric.name!r} could not be read: {error!r}.")
@@ -85,9 +84,10 @@ def read_metrics(model: Any, states: dict[str, list[Any]], problems: list[str]) 
     return {name: value for name, value in tensors.items() if rank_of(value) == 0}
 
 
-def _parts(metric: Any) -> list[Any]:
-    """Return the metrics inside Keras' wrapper of the compiled ones, and it."""
-    return [metric, *getattr(metric, "metrics", ())]
+def _find_unfit(metric: Any) -> list[tuple[Any, str]]:
+    """Return what is unfit of a metric and those inside it, and why."""
+    parts = [metric, *getattr(metric, "metrics", ())]
+    return [(part, reason) for part in parts if (reason := _why_unfit(part))]
 
 
 def _why_unfit(metric: Any) -> str:
@@ -113,7 +113,7 @@ def _shaped(metric: Any, state: Sequence[Any]) -> list[Any]:
 
 
 @contextlib.contextmanager
-def _without(metrics: list[Any]) -> Iterator[None]:
+def _without(unfit: list[tuple[Any, str]]) -> Iterator[None]:
     """Have metrics return `_NOTHING`, and keep their state, for a while."""
     shadows = {
         "update_state": lambda metric: lambda *args, **kwargs: None,
@@ -122,10 +122,10 @@ def _without(metrics: list[Any]) -> Iterator[None]:
         "reset_state": lambda metric: functools.partial(keras.metrics.Metric.reset_state, metric),
     }
     before = [
-        (metric, {name: metric.__dict__[name] for name in shadows if name in metric.__dict__}) for metric in metrics
+        (metric, {name: metric.__dict__[name] for name in shadows if name in metric.__dict__}) for metric, _ in unfit
     ]
     try:
-        for metric in metrics:
+        for metric, _ in unfit:
             # Not setattr, which Keras tracks.
             metric.__dict__.update({name: make(metric) for name, make in shadows.items()})
         yield
