@@ -25,9 +25,9 @@ Array = npt.NDArray[Any]
 _MOST = 2**62
 
 _FIGURES = len(metadata.LAYER_FIGURES)
-# Rows and pieces that wait to be joined; a piece may keep a whole record (64 KiB) in memory.
+# Rows or pieces that wait to be joined; a piece may keep a whole record (64 KiB) in memory.
 _PENDING = 512
-# Rows of pieces that wait to be joined.
+# Rows in the pieces that wait.
 _PENDING_ROWS = 1 << 16
 # Rows to begin with: a run may be of a thousand workers, each with columns of its own.
 _LEAST = 32
@@ -115,11 +115,7 @@ class _OutputColumns:
         self.starts.pad(row, self.total)
         self.starts.append(self.total)
         for kind, rows in arrays.items():
-            column = self.columns.get(kind)
-            if column is None:
-                column = self.columns[kind] = Column(*SAMPLE_COLUMNS[kind])
-            column.pad(self.total)
-            column.extend(rows)
+            self._column(kind).extend(rows)
         self.total += samples
 
     def add_many(self, row: int, count: int, groups: Sequence[tuple[Array, int, Mapping[str, Array]]]) -> None:
@@ -138,14 +134,11 @@ class _OutputColumns:
         self.starts.pad(row, self.total)
         self.starts.extend(self.total + stops - samples)
         for kind in dict.fromkeys(kind for _, _, arrays in groups for kind in arrays):
-            dtype, fill = SAMPLE_COLUMNS[kind]
-            column = self.columns.get(kind)
-            if column is None:
-                column = self.columns[kind] = Column(dtype, fill)
-            column.pad(self.total)
+            column = self._column(kind)
             if len(groups) == 1:
                 column.extend(groups[0][2][kind].reshape(-1))
                 continue
+            dtype, fill = SAMPLE_COLUMNS[kind]
             values: Array = np.full(stops[-1], fill, dtype)
             with np.errstate(all="ignore"):
                 for rows, each, arrays in groups:
@@ -153,6 +146,14 @@ class _OutputColumns:
                         values[(stops - samples)[rows, None] + np.arange(each)] = arrays[kind]
             column.extend(values)
         self.total += int(stops[-1])
+
+    def _column(self, kind: str) -> Column:
+        """Return a column with a row for every sample so far."""
+        column = self.columns.get(kind)
+        if column is None:
+            column = self.columns[kind] = Column(*SAMPLE_COLUMNS[kind])
+        column.pad(self.total)
+        return column
 
     def view(self, batches: int) -> SampleView:
         """Return a snapshot of as many batches."""
