@@ -19,6 +19,7 @@ Array = npt.NDArray[Any]
 
 NO_CLASS = -1  # stands in columns of class numbers where a sample has none
 CONFIDENT = 0.8  # a confidence of at least this counts as confident
+OUTCOMES = ("correct_confident", "correct_unsure", "wrong_unsure", "wrong_confident")
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
 SPIKE_RATIO = 3.0  # times the median of the batches before
@@ -180,6 +181,48 @@ def report_classes(
     )
 
 
+def report_confusion(confusion: Array, class_names: tuple[str, ...] | None = None) -> ClassReport:
+    """Summarise the samples of a confusion matrix per class.
+
+    Args:
+        confusion: Shape (classes, classes); rows are targets.
+        class_names: One name per class, or None.
+
+    Returns:
+        What `report_classes` returns of the samples.
+    """
+    hits = confusion.diagonal().copy()
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    # The first of the largest, as the smaller class wins a tie.
+    most = wrong.argmax(axis=1) if len(wrong) else np.zeros(0, np.int64)
+    most_count = np.take_along_axis(wrong, most[:, None], axis=1)[:, 0]
+    samples = int(confusion.sum())
+    return _report(
+        hits=hits,
+        support=confusion.sum(axis=1),
+        predicted=confusion.sum(axis=0),
+        most_confused=np.where(most_count > 0, most, NO_CLASS),
+        most_confused_count=most_count,
+        accuracy=float(hits.sum() / samples) if samples else math.nan,
+        samples=samples,
+        class_names=class_names,
+    )
+
+
+def count_classes(target: Array, predicted: Array, classes: int) -> Array:
+    """Count each class: as target, as predicted, and as both.
+
+    Returns:
+        int64, shape (3, classes). Samples with a number outside 0 …
+        classes - 1 are left out.
+    """
+    known = _known(target, predicted, classes)
+    target, predicted = target[known], predicted[known]
+    rows = (target, predicted, target[target == predicted])
+    return np.stack([np.bincount(row, minlength=classes) for row in rows]).astype(np.int64, copy=False)
+
+
 def _known(target: Array, predicted: Array, classes: int) -> Array:
     """Mark the samples that have both classes."""
     return (target >= 0) & (target < classes) & (predicted >= 0) & (predicted < classes)
@@ -339,20 +382,19 @@ def mark_correct(target: Array, predicted: Array) -> Array:
     return (target == predicted) & (target >= 0)
 
 
-def count_outcomes(target: Array, predicted: Array, confidence: Array) -> dict[str, int]:
+def count_outcomes(target: Array, predicted: Array, confidence: Array) -> Array:
     """Count samples by correct or wrong and confident or unsure.
 
     Samples without a target or predicted class are in none of the four. A
     confidence that is not a number counts as unsure.
+
+    Returns:
+        int64, shape (4,), in the order of `OUTCOMES`.
     """
     correct, wrong = mark_correct(target, predicted), mark_wrong(target, predicted)
     confident = confidence >= CONFIDENT
-    return {
-        "correct_confident": int(np.count_nonzero(correct & confident)),
-        "correct_unsure": int(np.count_nonzero(correct & ~confident)),
-        "wrong_unsure": int(np.count_nonzero(wrong & ~confident)),
-        "wrong_confident": int(np.count_nonzero(wrong & confident)),
-    }
+    marks = (correct & confident, correct & ~confident, wrong & ~confident, wrong & confident)
+    return np.array([np.count_nonzero(mark) for mark in marks], np.int64)
 
 
 def sort_order(
@@ -458,27 +500,41 @@ class Spike:
     ratio: float | None
 
 
-def find_spikes(losses: Array, limit: int = 50) -> list[Spike]:
+def mark_spikes(losses: Array) -> tuple[Array, Array]:
     """Find batches whose loss is far above that of the batches before.
 
     A spike is at least `SPIKE_RATIO` times the median of the finite ones among
     the up to `SPIKE_WINDOW` batches before it, and `SPIKE_DEVIATIONS` robust
     standard deviations (1.4826 times the median absolute deviation) above it.
     Where that median is not positive a ratio says nothing, and none is found.
+    The first batch of each streak of losses that are not finite is one too.
 
     Returns:
-        At most `limit`: first the batches where the loss stops being finite
-        (the first of each streak), then by ratio, largest first.
+        Rows, int64, ascending, and ratios to that median, float64; NaN where
+        the loss is not finite.
     """
     losses = np.asarray(losses, np.float64)
     bad = ~np.isfinite(losses)
     begins = bad.copy()
     begins[1:] &= ~bad[:-1]
-    starts = np.flatnonzero(begins)
-    broken = [Spike(int(row), float(losses[row]), None) for row in starts[:limit]]
+    broken = np.flatnonzero(begins)
     rows, ratios = _find_finite_spikes(np.where(bad, np.nan, losses))
-    order = np.argsort(-ratios, kind="stable")[: limit - len(broken)]
-    return broken + [Spike(int(rows[i]), float(losses[rows[i]]), float(ratios[i])) for i in order]
+    rows, ratios = np.append(rows, broken), np.append(ratios, np.full(len(broken), np.nan))
+    order = np.argsort(rows)
+    return rows[order], ratios[order]
+
+
+def rank_spikes(losses: Array, rows: Array, ratios: Array, limit: int) -> list[Spike]:
+    """Return the first `limit` of what `mark_spikes` found.
+
+    First those where the loss stops being finite, then by ratio, largest
+    first.
+    """
+    order = np.lexsort((-ratios, ~np.isnan(ratios)))[:limit]
+    return [
+        Spike(row, float(losses[row]), None if math.isnan(ratio) else ratio)
+        for row, ratio in zip(rows[order].tolist(), ratios[order].tolist(), strict=True)
+    ]
 
 
 def _find_finite_spikes(losses: Array) -> tuple[Array, Array]:

@@ -21,6 +21,7 @@ from tb_batchview.layers import LayerLog
 from tb_batchview.log import Run
 from tb_batchview.places import Place
 from tb_batchview.records import OutputSpec
+from tb_batchview.samples import COLUMNS, OUTCOMES, Filter, Samples
 from tb_batchview.views import PhaseView, RunView
 
 Array = npt.NDArray[Any]
@@ -38,9 +39,7 @@ HISTOGRAM_BINS = 60
 SMOOTH_SHARE = 50  # the moving mean spans one part in so many of the range
 SMOOTH_LEAST = 5  # batches
 
-OUTCOMES = ("all", "correct", "wrong", "confidently_wrong")
 BATCH_COLUMNS = ("step", "epoch", "size", "loss", "error_rate", "confidence")
-SAMPLE_COLUMNS = ("target", "predicted", "confidence", "target_score", "loss", "error")
 CLASS_COLUMNS = ("class", "support", "predicted", "precision", "recall", "f1")
 
 
@@ -59,10 +58,9 @@ class Chosen:
         self.stop = stop
         self.first, self.last = phase.rows(start, stop)
 
-    @property
-    def has_classes(self) -> bool:
-        """Tell whether each sample has one class."""
-        return self.spec.task in ("multiclass", "binary")
+    def samples(self, first: int, last: int) -> Samples:
+        """Return the samples of the batches `first` to `last`."""
+        return Samples(self.phase.samples(self.output), self.spec, first, last)
 
     def figure(self, name: str) -> Array:
         """Return `error_rate` or `confidence` of all batches of the phase."""
@@ -78,59 +76,6 @@ class Chosen:
     def place(self, row: int) -> Place:
         """Return where a batch is in the files."""
         return self.view.place(self.phase, row)
-
-
-class Samples:
-    """The samples of the batches `first` to `last`, as columns."""
-
-    def __init__(self, chosen: Chosen, first: int, last: int) -> None:
-        self._chosen = chosen
-        self._first, self._last = first, last
-        self._view = chosen.phase.outputs.get(chosen.output)
-        starts = np.zeros(last - first + 1, np.int64) if self._view is None else self._view.starts[first : last + 1]
-        self._starts = starts - starts[0] if len(starts) else np.zeros(1, np.int64)
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def column(self, name: str) -> Array:
-        """Return a column; `loss` is that of each sample."""
-        if name == "step":
-            return np.repeat(self._chosen.phase.step[self._first : self._last], np.diff(self._starts))
-        if name == "sample":
-            return np.arange(len(self)) - np.repeat(self._starts[:-1], np.diff(self._starts))
-        if name == "error" and self._chosen.has_classes and not self._has("error"):
-            target, predicted = self.column("target"), self.column("predicted")
-            known = (target >= 0) & (predicted >= 0)
-            return np.where(known, (target != predicted).astype(np.float32), np.float32(np.nan))
-        name = "sample_loss" if name == "loss" else name
-        if self._view is None:
-            return np.zeros(0, np.float32)
-        return self._view.column(name, self._first, self._last)
-
-    def having(self, outcome: str) -> Array:
-        """Mark the samples of an outcome.
-
-        With several labels or decisions a sample is wrong if any of them is;
-        predicted numbers are neither right nor wrong.
-        """
-        if outcome == "all":
-            return np.ones(len(self), bool)
-        target, predicted = self.column("target"), self.column("predicted")
-        confident = self.column("confidence") >= analysis.CONFIDENT
-        error = self.column("error")
-        several = (target < 0) if self._chosen.spec.task != "regression" else np.zeros(len(self), bool)
-        right = analysis.mark_correct(target, predicted) | (several & (error == 0))
-        is_wrong = analysis.mark_wrong(target, predicted) | (several & (error > 0))
-        return {"correct": right, "wrong": is_wrong, "confidently_wrong": is_wrong & confident}[outcome]
-
-    def locate(self, number: int) -> tuple[int, int]:
-        """Return the row of the batch of a sample, and its place there."""
-        batch = int(np.searchsorted(self._starts, number, side="right")) - 1
-        return self._first + batch, number - int(self._starts[batch])
-
-    def _has(self, name: str) -> bool:
-        return self._view is not None and name in self._view.columns
 
 
 def describe_run(name: str, view: RunView, *, with_names: bool) -> Answer:
@@ -186,8 +131,8 @@ def timeline(chosen: Chosen, points: int) -> bytes:
     error, confidence = (chosen.figure(name)[first:last] for name in ("error_rate", "confidence"))
     loss_buckets, error_buckets = analysis.cut_buckets(losses, size), analysis.cut_buckets(error, size)
     smoothed = max(SMOOTH_LEAST, (last - first) // SMOOTH_SHARE)
-    samples = Samples(chosen, first, last)
-    error_rate = analysis.finite_mean(samples.column("error"))
+    samples = chosen.samples(first, last)
+    error_rate = samples.mean_error()
     header = {
         "batches": last - first,
         "samples": len(samples),
@@ -197,9 +142,7 @@ def timeline(chosen: Chosen, points: int) -> bytes:
         # Batches of which only the header was kept have no samples to count.
         "error_rate": analysis.finite_mean(error) if error_rate is None else error_rate,
         "loss": analysis.finite_mean(losses),
-        "outcomes": analysis.count_outcomes(*(samples.column(name) for name in ("target", "predicted", "confidence")))
-        if chosen.has_classes
-        else None,
+        "outcomes": samples.count_outcomes() if chosen.spec.has_classes else None,
         "epochs": [
             {"epoch": epoch, "step": step}
             for epoch, step in analysis.find_epochs(phase.epoch[first:last], steps, MAX_EPOCHS)
@@ -224,13 +167,9 @@ def timeline(chosen: Chosen, points: int) -> bytes:
 
 def describe_spikes(phase: PhaseView, first: int, last: int) -> list[Answer]:
     """Return the batches of a range whose loss stands out."""
-    # The first batches of the range are compared with those before it.
-    begin = max(0, first - analysis.SPIKE_WINDOW)
-    losses = np.where(phase.has("loss"), phase.field("loss"), 0.0)[begin:last]
-    spikes = [spike for spike in analysis.find_spikes(losses, last - begin) if begin + spike.row >= first]
     return [
-        {"step": int(phase.step[begin + spike.row]), "loss": spike.loss, "ratio": spike.ratio}
-        for spike in spikes[:MAX_SPIKES]
+        {"step": int(phase.step[spike.row]), "loss": spike.loss, "ratio": spike.ratio}
+        for spike in phase.find_spikes(first, last, MAX_SPIKES)
     ]
 
 
@@ -278,7 +217,7 @@ def sort_batches(chosen: Chosen, parameters: Parameters) -> Array:
 def find_worst(chosen: Chosen, rows: Array) -> list[Answer | None]:
     """Return the most frequent confusion of each batch, None if no error."""
     samples = chosen.phase.outputs.get(chosen.output)
-    if samples is None or not chosen.has_classes:
+    if samples is None or not chosen.spec.has_classes:
         return [None] * len(rows)
     counts = samples.starts[rows + 1] - samples.starts[rows]
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -311,28 +250,25 @@ def describe_row(chosen: Chosen, row: int) -> Answer:
 def one_batch(chosen: Chosen, parameters: Parameters) -> Answer:
     """Return one batch and a page of its samples."""
     row = chosen.row(parameters.whole("step"))
-    samples = Samples(chosen, row, row + 1)
+    samples = chosen.samples(row, row + 1)
     page = Page.of(parameters, 200)
-    columns = ("sample", *SAMPLE_COLUMNS)
-    chosen_samples, total = choose_samples(samples, parameters, columns, page, default="loss", descending=True)
+    numbers, total = find_samples(samples, parameters, page, ("sample", *COLUMNS), default="loss", descending=True)
     steps = chosen.phase.step
     mix = (
         analysis.mix_classes(samples.column("target"), samples.column("predicted"), MAX_CLASS_MIX)
-        if chosen.has_classes
+        if chosen.spec.has_classes
         else []
     )
     return describe_row(chosen, row) | {
         "previous": int(steps[row - 1]) if row else None,
         "next": int(steps[row + 1]) if row + 1 < len(steps) else None,
-        "counts": {
-            outcome: int(np.count_nonzero(samples.having(outcome))) for outcome in ("all", "wrong", "confidently_wrong")
-        },
+        "counts": {outcome: samples.count(Filter(outcome)) for outcome in ("all", "wrong", "confidently_wrong")},
         "class_mix": [
             {"class": number, "target": as_target, "predicted": as_predicted} for number, as_target, as_predicted in mix
         ],
         "total": total,
         "offset": page.offset,
-        "samples": describe_samples(chosen, samples, chosen_samples, with_scores=True),
+        "samples": describe_samples(chosen, samples, numbers, with_scores=True),
         "layers": describe_layers_of_batch(chosen.phase, row),
     }
 
@@ -340,7 +276,7 @@ def one_batch(chosen: Chosen, parameters: Parameters) -> Answer:
 def one_sample(chosen: Chosen, step: int, number: int) -> Answer:
     """Return one sample with all its scores; 404 if there is none."""
     row = chosen.row(step)
-    samples = Samples(chosen, row, row + 1)
+    samples = chosen.samples(row, row + 1)
     if number >= len(samples):
         raise missing(f"sample must be below {len(samples)} in batch {step}. Received: sample={number}.")
     answer = describe_samples(chosen, samples, np.array([number]), with_scores=True)[0]
@@ -349,33 +285,25 @@ def one_sample(chosen: Chosen, step: int, number: int) -> Answer:
 
 def sample_rows(chosen: Chosen, parameters: Parameters) -> Answer:
     """Return a page of the samples of the range."""
-    samples = Samples(chosen, chosen.first, chosen.last)
+    samples = chosen.samples(chosen.first, chosen.last)
     page = Page.of(parameters, 100)
-    columns = ("step", *SAMPLE_COLUMNS)
-    rows, total = choose_samples(samples, parameters, columns, page, default="step", descending=False)
-    shown = describe_samples(chosen, samples, rows, with_scores=False)
+    numbers, total = find_samples(samples, parameters, page, ("step", *COLUMNS), default="step", descending=False)
+    shown = describe_samples(chosen, samples, numbers, with_scores=False)
     return {"total": total, "offset": page.offset, "samples": shown}
 
 
-def choose_samples(
-    samples: Samples, parameters: Parameters, columns: Collection[str], page: Page, *, default: str, descending: bool
+def find_samples(
+    samples: Samples, parameters: Parameters, page: Page, sorts: Collection[str], *, default: str, descending: bool
 ) -> tuple[Array, int]:
     """Return a page of the samples asked for, and how many there are."""
-    chosen = samples.having(parameters.choice("outcome", OUTCOMES, "all"))
-    for name in ("target", "predicted"):
-        number = parameters.optional_whole(name, high=2**31 - 1)
-        if number is not None:
-            chosen = chosen & (samples.column(name) == number)
-    sort = parameters.choice("sort", columns, default)
-    rows = np.flatnonzero(chosen)
-    keys = samples.column(sort)[rows]
-    order = analysis.sort_order(
-        keys,
+    target, predicted = (parameters.optional_whole(name, high=2**31 - 1) for name in ("target", "predicted"))
+    return samples.find(
+        Filter(parameters.choice("outcome", OUTCOMES, "all"), target, predicted),
+        parameters.choice("sort", sorts, default),
         descending=parameters.flag("descending", default=descending),
-        missing=keys < 0 if sort in ("target", "predicted") else None,
-        stop=page.stop,
+        offset=page.offset,
+        limit=page.limit,
     )
-    return rows[page.cut(order)], len(rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -391,19 +319,14 @@ class Page:
         limit = parameters.whole("limit", default=default, low=1, high=MAX_LIMIT)
         return cls(parameters.whole("offset", default=0), limit)
 
-    @property
-    def stop(self) -> int:
-        """Return where the page ends."""
-        return self.offset + self.limit
-
     def cut(self, order: Array) -> Array:
         """Return the rows of the page."""
-        return order[self.offset : self.stop]
+        return order[self.offset : self.offset + self.limit]
 
 
 def describe_samples(chosen: Chosen, samples: Samples, numbers: Array, *, with_scores: bool) -> list[Answer]:
     """Return samples as the routes show them."""
-    columns = {name: samples.column(name)[numbers] for name in SAMPLE_COLUMNS}
+    columns = {name: samples.take(name, numbers) for name in COLUMNS}
     places = [samples.locate(int(number)) for number in numbers]
     ids = read_per_sample(chosen, places, "sample_ids")
     rows = []
@@ -470,7 +393,7 @@ def read_scores(chosen: Chosen, row: int, samples: Array, count: int) -> tuple[A
         values = 1 / (1 + np.exp(-values))
     elif chosen.spec.activation == "softmax":
         # The rest of the logits is gone, but the probability of the largest is known.
-        confidence = Samples(chosen, row, row + 1).column("confidence")[samples]
+        confidence = chosen.samples(row, row + 1).column("confidence")[samples]
         values = np.exp(values - values[:, :1]) * confidence[:, None]
     return chosen.run.read(place, classes)[samples, :count], values
 
@@ -506,13 +429,12 @@ def describe_scores(chosen: Chosen, row: int, sample: int) -> Answer:
 
 def class_rows(chosen: Chosen, parameters: Parameters) -> Answer:
     """Return a page of the figures per class of the range."""
-    samples = Samples(chosen, chosen.first, chosen.last)
+    samples = chosen.samples(chosen.first, chosen.last)
     page = Page.of(parameters, MAX_LIMIT)
     answer: Answer = {"batches": chosen.last - chosen.first, "samples": len(samples)}
     sort, descending = parameters.choice("sort", CLASS_COLUMNS, "class"), parameters.flag("descending")
     if chosen.spec.task == "regression":
-        error = analysis.finite_mean(samples.column("error"))
-        return answer | {"mean_absolute_error": error, "total": 0, "offset": page.offset, "classes": []}
+        return answer | {"mean_absolute_error": samples.mean_error(), "total": 0, "offset": page.offset, "classes": []}
     report = chosen.run.class_report(chosen.phase.name, chosen.start, chosen.stop, chosen.output)
     keys = np.arange(len(report)) if sort == "class" else getattr(report, sort)
     order = analysis.sort_order(keys, descending=descending)
@@ -529,15 +451,19 @@ def confusion(chosen: Chosen, limit: int) -> bytes:
     """Return the confusion matrix of the range, at most `limit` classes."""
     logs.check_classes(chosen.output, chosen.spec)
     classes = chosen.spec.classes
-    samples = Samples(chosen, chosen.first, chosen.last)
-    target, predicted = samples.column("target"), samples.column("predicted")
-    shown = analysis.pick_classes(target, predicted, classes, limit)
-    counts = analysis.count_confusion(
-        analysis.renumber(target, shown, classes), analysis.renumber(predicted, shown, classes), len(shown)
-    )
+    samples = chosen.phase.samples(chosen.output)
+    if classes <= limit:
+        shown = np.arange(classes, dtype=np.int32)
+        counts = samples.count_confusion(classes, chosen.first, chosen.last)
+    else:
+        target, predicted = (samples.column(name, chosen.first, chosen.last) for name in ("target", "predicted"))
+        shown = analysis.pick_classes(target, predicted, classes, limit)
+        counts = analysis.count_confusion(
+            analysis.renumber(target, shown, classes), analysis.renumber(predicted, shown, classes), len(shown)
+        )
     header = {
         "batches": chosen.last - chosen.first,
-        "samples": len(samples),
+        "samples": int(samples.starts[chosen.last] - samples.starts[chosen.first]),
         "classes": classes,
         "shown": len(shown),
     }

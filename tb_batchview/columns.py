@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tb_batchview import layouts, metadata
 from tb_batchview.blocks import Block
 from tb_batchview.layouts import Entry, Layout
+from tb_batchview.running import RunningSpikes, RunningSums
 from tb_batchview.views import SAMPLE_COLUMNS, LayerView, PhaseView, SampleView
 
 Array = npt.NDArray[Any]
@@ -108,6 +109,7 @@ class _OutputColumns:
     def __init__(self) -> None:
         self.starts = Column(np.int64, 0)
         self.columns: dict[str, Column] = {}
+        self.sums: dict[tuple[str, int], RunningSums] = {}
         self.total = 0
 
     def add(self, row: int, samples: int, arrays: Mapping[str, Array]) -> None:
@@ -162,7 +164,7 @@ class _OutputColumns:
             column.pad(self.total)
         starts = np.append(self.starts.view(), self.total)
         starts.flags.writeable = False
-        return SampleView(starts, {name: column.view() for name, column in self.columns.items()})
+        return SampleView(starts, {name: column.view() for name, column in self.columns.items()}, self.sums)
 
     def keep(self, batches: int, order: Array) -> None:
         """Keep the samples of some batches, in another order."""
@@ -175,6 +177,7 @@ class _OutputColumns:
             column.replace(before.columns[name][rows])
         self.starts.replace(starts[:-1])
         self.total = int(starts[-1])
+        self.sums = {}
 
 
 class PhaseColumns:
@@ -197,6 +200,7 @@ class PhaseColumns:
         self.layers: dict[str, tuple[Column, Column]] = {}
         self.last_step = -1  # the greatest so far
         self._in_order = True
+        self._spikes = RunningSpikes()
         self._plans: dict[int, tuple[Layout, _Plan]] = {}
 
     def add(self, entry: Entry, layout: int) -> None:
@@ -362,6 +366,7 @@ class PhaseColumns:
             _layout=self.layout.view(),
             _fieldset=self.fieldset.view(),
             _fieldsets=tuple(self.fieldsets),
+            spikes=self._spikes,
         )
 
     def _keep(self, order: Array) -> None:
@@ -380,6 +385,7 @@ class PhaseColumns:
             figures.replace(figures.view()[sequence])
             rows.replace(now[sequence])
         self.count = len(order)
+        self._spikes = RunningSpikes()
 
     def _columns(self) -> Iterator[Column]:
         yield from (self.step, self.wall_time, self.file, self.position, self.length, self.layout, self.fieldset)

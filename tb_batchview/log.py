@@ -25,7 +25,7 @@ from tb_batchview.layers import LayerLog, read_summary
 from tb_batchview.places import JoinedSlot, Place, Reader, gone, open_place, read_array, read_joined
 from tb_batchview.records import LayerSummary, OutputSpec
 from tb_batchview.store import RunStore
-from tb_batchview.views import Health, PhaseView, RunView
+from tb_batchview.views import Health, PhaseView, RunView, SampleView
 
 Array = npt.NDArray[Any]
 
@@ -197,13 +197,13 @@ class Run:
             NotFoundError: There is no such phase or output.
             ArgumentError: The output's task has no single class per sample.
         """
-        target, predicted, spec = self._classes(phase, start, stop, output)
+        samples, spec, first, last = self._classes(phase, start, stop, output)
         if spec.classes > MAX_MATRIX:
             raise ArgumentError(
                 f"A confusion matrix must be of at most {MAX_MATRIX} classes. Received: {spec.classes}. "
                 "Use class_report, which tells what each class is most confused with."
             )
-        return analysis.count_confusion(target, predicted, spec.classes)
+        return samples.count_confusion(spec.classes, first, last)
 
     def class_report(
         self, phase: str, start: int | None = None, stop: int | None = None, output: str | None = None
@@ -222,22 +222,18 @@ class Run:
         name, spec = find_output(self.view, output, self.name)
         if spec.task == "multilabel":
             return self._label_report(phase, start, stop, name)
-        target, predicted, spec = self._classes(phase, start, stop, name)
-        return analysis.report_classes(target, predicted, spec.classes, spec.class_names)
+        samples, spec, first, last = self._classes(phase, start, stop, name)
+        return samples.report_classes(spec.classes, spec.class_names, first, last)
 
     def _classes(
         self, phase: str, start: int | None, stop: int | None, output: str | None
-    ) -> tuple[Array, Array, OutputSpec]:
-        """Return the classes of the samples of a range."""
+    ) -> tuple[SampleView, OutputSpec, int, int]:
+        """Return the samples of an output, and the rows of a range."""
         view = self.view
         columns = find_phase(view, phase, self.name)
         name, spec = find_output(view, output, self.name)
         check_classes(name, spec)
-        samples = columns.outputs.get(name)
-        if samples is None:
-            return np.zeros(0, np.int32), np.zeros(0, np.int32), spec
-        first, last = columns.rows(start, stop)
-        return samples.column("target", first, last), samples.column("predicted", first, last), spec
+        return columns.samples(name), spec, *columns.rows(start, stop)
 
     def _label_report(self, phase: str, start: int | None, stop: int | None, output: str) -> ClassReport:
         """Count the labels of a range, batch by batch from the files."""
@@ -534,7 +530,7 @@ def check_classes(output: str, spec: OutputSpec) -> None:
     Raises:
         ArgumentError: Its task is another, or it has absurdly many classes.
     """
-    if spec.task not in ("multiclass", "binary"):
+    if not spec.has_classes:
         raise ArgumentError(
             f"A confusion matrix needs one class per sample. Received: output={output!r} of task {spec.task!r}."
         )

@@ -48,6 +48,11 @@ class OutputSpec:
                 f"activation must be 'softmax', 'sigmoid' or None. Received: activation={self.activation!r}."
             )
 
+    @property
+    def has_classes(self) -> bool:
+        """Tell whether each sample has one class."""
+        return self.task in ("multiclass", "binary")
+
 
 @dataclasses.dataclass(frozen=True)
 class OutputRecord:

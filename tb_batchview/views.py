@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import index, layouts
+from tb_batchview import analysis, index, layouts
 from tb_batchview.layouts import Layout
 from tb_batchview.places import JoinedPlace, Place, join_layouts, walk_again
 from tb_batchview.records import OutputSpec
+from tb_batchview.running import Count, RunningSpikes, RunningSums
 
 Array = npt.NDArray[Any]
 
@@ -40,19 +41,73 @@ class SampleView:
             `starts[i]` to `starts[i + 1]`; none if only its header was kept.
         columns: By name: target, predicted (int32, -1 for none), confidence,
             target_score, sample_loss, error (float32, NaN for none).
+        sums: What was counted of a growing run, by kind; the snapshots of one
+            run share it.
     """
 
     starts: Array
     columns: Mapping[str, Array]
+    sums: dict[tuple[str, int], RunningSums] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def column(self, name: str, first: int = 0, last: int | None = None) -> Array:
         """Return a column of the samples of batches `first` to `last`."""
-        start = int(self.starts[first])
-        stop = int(self.starts[-1] if last is None else self.starts[last])
+        return self.part(name, int(self.starts[first]), int(self.starts[-1 if last is None else last]))
+
+    def part(self, name: str, start: int, stop: int) -> Array:
+        """Return a column of the samples `start` up to before `stop`."""
         if name in self.columns:
             return self.columns[name][start:stop]
         dtype, fill = SAMPLE_COLUMNS[name]
         return np.full(stop - start, fill, dtype)
+
+    def count_confusion(self, classes: int, first: int, last: int) -> Array:
+        """Count which class was taken for which in batches `first` to `last`.
+
+        Returns:
+            int64, shape (classes, classes); rows are targets.
+        """
+
+        def count(first: int, last: int) -> Array:
+            return analysis.count_confusion(*self._pair(first, last), classes)
+
+        return self._sum("confusion", classes, count, first, last)
+
+    def report_classes(
+        self, classes: int, class_names: tuple[str, ...] | None, first: int, last: int
+    ) -> analysis.ClassReport:
+        """Report the classes of the samples of batches `first` to `last`."""
+        # A matrix of more cells than there are samples costs more than to count these.
+        if classes**2 <= int(self.starts[last] - self.starts[first]):
+            return analysis.report_confusion(self.count_confusion(classes, first, last), class_names)
+        return analysis.report_classes(*self._pair(first, last), classes, class_names)
+
+    def count_classes(self, classes: int, first: int, last: int) -> Array:
+        """Count each class in batches `first` to `last`.
+
+        Returns:
+            int64, shape (3, classes): as target, as predicted, as both.
+        """
+
+        def count(first: int, last: int) -> Array:
+            return analysis.count_classes(*self._pair(first, last), classes)
+
+        return self._sum("classes", classes, count, first, last)
+
+    def count_outcomes(self, first: int, last: int) -> Array:
+        """Count batches `first` to `last` by `analysis.OUTCOMES`."""
+
+        def count(first: int, last: int) -> Array:
+            return analysis.count_outcomes(*self._pair(first, last), self.column("confidence", first, last))
+
+        return self._sum("outcomes", 0, count, first, last)
+
+    def _pair(self, first: int, last: int) -> tuple[Array, Array]:
+        return self.column("target", first, last), self.column("predicted", first, last)
+
+    def _sum(self, kind: str, classes: int, count: Count, first: int, last: int) -> Array:
+        sums = self.sums.setdefault((kind, classes), RunningSums())
+        samples, batches = int(self.starts[-1]), len(self.starts) - 1
+        return sums.count(count, first, last, batches=batches, samples=samples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +136,7 @@ class PhaseView:
         shards: What each worker recorded, where there are several: this is
             joined from them.
         apart: Batches of which the workers do not tell the same epoch.
+        spikes: Those found so far; the snapshots of one run share it.
     """
 
     name: str
@@ -101,6 +157,7 @@ class PhaseView:
     _fieldsets: tuple[frozenset[str], ...]
     shards: tuple[PhaseView, ...] = ()
     apart: int = 0
+    spikes: RunningSpikes = dataclasses.field(default_factory=RunningSpikes, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.step)
@@ -117,6 +174,14 @@ class PhaseView:
     def has_in(self, name: str, row: int) -> bool:
         """Tell whether one batch has a field in its header."""
         return name in self._fieldsets[int(self._fieldset[row])]
+
+    def samples(self, output: str) -> SampleView:
+        """Return the samples of an output, none if it has none here."""
+        return self.outputs.get(output) or SampleView(np.zeros(len(self) + 1, np.int64), {})
+
+    def find_spikes(self, first: int, last: int, limit: int) -> list[analysis.Spike]:
+        """Find the batches `first` to `last` whose loss stands out."""
+        return self.spikes.find(np.where(self.has("loss"), self.field("loss"), 0.0), first, last, limit)
 
     @property
     def metrics(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -101,6 +102,20 @@ def test_class_report_says_what_is_not_defined() -> None:
     assert [row.class_name for row in report] == ["a", "b", "c", None]
     # As scikit-learn: a class that occurs on one side counts, with an F1 of 0.
     assert report.macro_f1 == pytest.approx((8 / 11 + 0 + 0) / 3)
+
+
+@settings(deadline=None)
+@given(pairs)
+def test_class_report_of_a_confusion_matrix_is_that_of_its_samples(drawn: tuple[int, list[tuple[int, int]]]) -> None:
+    classes, samples = drawn
+    confusion = analysis.count_confusion(*split(samples), classes)
+    expected = analysis.report_classes(*split(samples), classes, ("a", "b"))
+
+    report = analysis.report_confusion(confusion, ("a", "b"))
+
+    for field in dataclasses.fields(report):
+        found, wanted = getattr(report, field.name), getattr(expected, field.name)
+        assert np.array_equal(found, wanted, equal_nan=True) if field.name != "class_names" else found == wanted
 
 
 def test_class_report_of_nothing_is_empty() -> None:
@@ -220,12 +235,9 @@ def test_outcomes_part_the_samples_that_have_classes() -> None:
     target, predicted = np.array([0, 1, 1, 0, -1, 2]), np.array([0, 1, 0, 1, 1, 2])
     confidence = np.array([0.8, 0.79, 0.9, 0.5, 0.9, np.nan], np.float32)
 
-    assert analysis.count_outcomes(target, predicted, confidence) == {
-        "correct_confident": 1,
-        "correct_unsure": 2,
-        "wrong_unsure": 1,
-        "wrong_confident": 1,
-    }
+    counts = dict(zip(analysis.OUTCOMES, analysis.count_outcomes(target, predicted, confidence), strict=True))
+
+    assert counts == {"correct_confident": 1, "correct_unsure": 2, "wrong_unsure": 1, "wrong_confident": 1}
 
 
 @settings(deadline=None)
@@ -305,12 +317,16 @@ def noisy_losses(batches: int) -> np.ndarray:
     return np.exp(-np.arange(batches) / 300) + 0.05 * generator.random(batches) + 0.3
 
 
+def find_spikes(losses: np.ndarray, limit: int = 50) -> list[analysis.Spike]:
+    return analysis.rank_spikes(losses, *analysis.mark_spikes(losses), limit)
+
+
 def test_planted_spikes_are_found_and_nothing_else() -> None:
     values = noisy_losses(40_000)
     values[417], values[30_000], values[16_384] = 9.0, 30.0, 5.0
     before = np.median(values[30_000 - analysis.SPIKE_WINDOW : 30_000])
 
-    spikes = analysis.find_spikes(values)
+    spikes = find_spikes(values)
 
     assert [spike.row for spike in spikes] == [30_000, 16_384, 417]
     assert spikes[0].ratio == pytest.approx(30.0 / before)
@@ -322,25 +338,25 @@ def test_batches_that_are_not_finite_come_first_once_a_streak() -> None:
     values[200:210] = np.nan
     values[250] = np.inf
 
-    spikes = analysis.find_spikes(values)
+    spikes = find_spikes(values)
 
     assert [(spike.row, spike.ratio is None) for spike in spikes] == [(200, True), (250, True), (100, False)]
 
 
 def test_a_falling_noisy_loss_has_no_spike() -> None:
-    assert analysis.find_spikes(noisy_losses(2_000)) == []
+    assert find_spikes(noisy_losses(2_000)) == []
 
 
 @pytest.mark.parametrize("before", [np.zeros(0), np.ones(analysis.SPIKE_MINIMUM - 1), np.zeros(40), np.full(40, -1.0)])
 def test_a_loss_that_cannot_be_compared_is_no_spike(before: np.ndarray) -> None:
-    assert analysis.find_spikes(np.append(before, 100.0)) == []
+    assert find_spikes(np.append(before, 100.0)) == []
 
 
 def test_spikes_are_limited() -> None:
     values = noisy_losses(2_000)
     values[100::100] = 40.0
 
-    assert len(analysis.find_spikes(values, limit=5)) == 5
+    assert len(find_spikes(values, limit=5)) == 5
 
 
 def test_epochs_are_where_their_number_changes() -> None:

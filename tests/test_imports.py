@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
 READING = FACTS | {"analysis", "blocks", "columns", "encode", "index", "layers", "layouts", "log", "places"}
-READING |= {"store", "tfrecord", "views"}
+READING |= {"running", "samples", "store", "tfrecord", "views"}
 WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord"}
 LIGHT_TENSORBOARD = {
     "tensorboard.backend.http_util",
@@ -43,8 +43,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "blocks": (FACTS | {"layouts", "tfrecord"}, set()),
     "index": (FACTS | {"blocks", "encode", "layouts", "tfrecord"}, set()),
     "places": (FACTS | {"encode", "index", "layouts"}, set()),
-    "views": (FACTS | {"index", "layouts", "places"}, set()),
-    "columns": (FACTS | {"blocks", "layouts", "views"}, set()),
+    "running": (FACTS | {"analysis"}, set()),
+    "views": (FACTS | {"analysis", "index", "layouts", "places", "running"}, set()),
+    "columns": (FACTS | {"blocks", "layouts", "running", "views"}, set()),
+    "samples": (FACTS | {"analysis", "views"}, set()),
     "shards": (FACTS | {"views"}, set()),
     "store": (FACTS | {"blocks", "columns", "index", "layouts", "shards", "views"}, set()),
     "layers": (FACTS | {"analysis", "places", "views"}, set()),
