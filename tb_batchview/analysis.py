@@ -181,6 +181,46 @@ def report_classes(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class ClassTrend:
+    """Counts per class over consecutive windows of batches.
+
+    Attributes:
+        window: Batches in each window; the last one may have fewer.
+        step: int64, shape (windows,): step of the first batch of each.
+        support: int64, shape (windows, classes): samples (for labels:
+            positive ones) of the class.
+        predicted: int64, same shape: samples predicted to be of the class.
+        hits: int64, same shape: samples that are both.
+    """
+
+    window: int
+    step: Array
+    support: Array
+    predicted: Array
+    hits: Array
+
+    @property
+    def recall(self) -> Array:
+        """Return the share of each class that was found, NaN without any."""
+        return _share(self.hits, self.support)
+
+    @property
+    def precision(self) -> Array:
+        """Return the share of each class's predictions that was right."""
+        return _share(self.hits, self.predicted)
+
+    @property
+    def f1(self) -> Array:
+        """Return the harmonic mean of precision and recall."""
+        return _share(2 * self.hits, self.support + self.predicted)
+
+
+def _share(part: Array, whole: Array) -> Array:
+    """Divide counts; NaN where there is nothing."""
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+
+
 def report_confusion(confusion: Array, class_names: tuple[str, ...] | None = None) -> ClassReport:
     """Summarise the samples of a confusion matrix per class.
 
@@ -248,26 +288,26 @@ def count_labels(targets: Array, scores: Array) -> Array:
         scores: Probabilities, same shape; predicted from 0.5 on.
 
     Returns:
-        int64, shape (4, labels): set and predicted, set, predicted, wrong.
+        int64, shape (4, labels): set, predicted, both, and the samples.
     """
     is_set, is_predicted = targets >= 0.5, scores >= 0.5
-    rows = (is_set & is_predicted, is_set, is_predicted, is_set != is_predicted)
+    rows = (is_set, is_predicted, is_set & is_predicted, np.ones_like(is_set))
     return np.stack([np.count_nonzero(row, axis=0) for row in rows]).astype(np.int64)
 
 
-def report_labels(counts: Array, samples: int, class_names: tuple[str, ...] | None = None) -> ClassReport:
+def report_labels(counts: Array, class_names: tuple[str, ...] | None = None) -> ClassReport:
     """Summarise the sum of `count_labels` over batches per label."""
-    hits, support, predicted, wrong = counts
-    labels = len(hits)
-    decisions = samples * labels
+    support, predicted, hits, samples = counts
+    labels, decisions = len(hits), int(samples.sum())
+    wrong = int((support + predicted - 2 * hits).sum())
     return _report(
         hits=hits,
         support=support,
         predicted=predicted,
         most_confused=np.full(labels, NO_CLASS, np.int64),
         most_confused_count=np.zeros(labels, np.int64),
-        accuracy=float(1 - wrong.sum() / decisions) if decisions else math.nan,
-        samples=samples,
+        accuracy=1 - wrong / decisions if decisions else math.nan,
+        samples=int(samples.max(initial=0)),
         class_names=class_names,
     )
 
@@ -283,9 +323,7 @@ def _report(
     samples: int,
     class_names: tuple[str, ...] | None,
 ) -> ClassReport:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        precision, recall = hits / predicted, hits / support
-        f1 = 2 * hits / (support + predicted)
+    precision, recall, f1 = _share(hits, predicted), _share(hits, support), _share(2 * hits, support + predicted)
     low, high = wilson_interval(hits, support)
     occurring = f1[~np.isnan(f1)]
     return ClassReport(
@@ -305,14 +343,18 @@ def _report(
     )
 
 
-def pick_classes(target: Array, predicted: Array, classes: int, limit: int) -> Array:
+def pick_classes(counts: Array, limit: int) -> Array:
     """Pick the classes with most errors, as target or as predicted.
 
+    Args:
+        counts: As `count_classes` returns them.
+        limit: Most classes to pick.
+
     Returns:
-        At most `limit` class numbers, ascending, int32.
+        Class numbers, ascending, int32.
     """
-    wrong = _known(target, predicted, classes) & (target != predicted)
-    errors = np.bincount(target[wrong], minlength=classes) + np.bincount(predicted[wrong], minlength=classes)
+    support, predicted, hits = counts
+    errors = support + predicted - 2 * hits
     chosen = np.argsort(-errors, kind="stable")[:limit]
     return np.sort(chosen).astype(np.int32)
 

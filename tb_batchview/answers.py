@@ -456,11 +456,12 @@ def confusion(chosen: Chosen, limit: int) -> bytes:
         shown = np.arange(classes, dtype=np.int32)
         counts = samples.count_confusion(classes, chosen.first, chosen.last)
     else:
-        target, predicted = (samples.column(name, chosen.first, chosen.last) for name in ("target", "predicted"))
-        shown = analysis.pick_classes(target, predicted, classes, limit)
-        counts = analysis.count_confusion(
-            analysis.renumber(target, shown, classes), analysis.renumber(predicted, shown, classes), len(shown)
+        shown = analysis.pick_classes(samples.count_classes(classes, chosen.first, chosen.last), limit)
+        target, predicted = (
+            analysis.renumber(samples.column(name, chosen.first, chosen.last), shown, classes)
+            for name in ("target", "predicted")
         )
+        counts = analysis.count_confusion(target, predicted, len(shown))
     header = {
         "batches": chosen.last - chosen.first,
         "samples": int(samples.starts[chosen.last] - samples.starts[chosen.first]),
@@ -468,6 +469,23 @@ def confusion(chosen: Chosen, limit: int) -> bytes:
         "shown": len(shown),
     }
     return pack_arrays(header, {"labels": shown, "counts": counts.clip(max=2**32 - 1).astype(np.uint32)})
+
+
+def class_trend(chosen: Chosen, points: int, limit: int) -> bytes:
+    """Return counts per class over windows, of at most `limit` classes."""
+    trend = chosen.run.class_trend(chosen.phase.name, chosen.start, chosen.stop, chosen.output, windows=points)
+    counts = np.stack([trend.support, trend.predicted, trend.hits])
+    shown = analysis.pick_classes(counts.sum(axis=1), limit)
+    header = {
+        "batches": chosen.last - chosen.first,
+        "window": trend.window,
+        "classes": chosen.spec.classes,
+        "shown": len(shown),
+    }
+    arrays = {"step": trend.step.astype(np.float64), "labels": shown}
+    for name, count in zip(("support", "predicted", "hits"), counts, strict=True):
+        arrays[name] = count[:, shown].clip(max=2**32 - 1).astype(np.uint32)
+    return pack_arrays(header, arrays)
 
 
 def describe_class(row: analysis.ClassRow) -> Answer:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tb_batchview import analysis, encode, index, metadata, tasks
-from tb_batchview.analysis import ClassReport
+from tb_batchview.analysis import ClassReport, ClassTrend
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.layers import LayerLog, read_summary
 from tb_batchview.places import JoinedSlot, Place, Reader, gone, open_place, read_array, read_joined
@@ -221,7 +221,9 @@ class Run:
         """
         name, spec = find_output(self.view, output, self.name)
         if spec.task == "multilabel":
-            return self._label_report(phase, start, stop, name)
+            columns = find_phase(self.view, phase, self.name)
+            counts = self._count_labels(columns, name, spec, *columns.rows(start, stop))
+            return analysis.report_labels(counts, spec.class_names)
         samples, spec, first, last = self._classes(phase, start, stop, name)
         return samples.report_classes(spec.classes, spec.class_names, first, last)
 
@@ -235,25 +237,75 @@ class Run:
         check_classes(name, spec)
         return columns.samples(name), spec, *columns.rows(start, stop)
 
-    def _label_report(self, phase: str, start: int | None, stop: int | None, output: str) -> ClassReport:
-        """Count the labels of a range, batch by batch from the files."""
-        view = self.view
-        columns = find_phase(view, phase, self.name)
-        spec = view.outputs[output]
-        counts, samples = np.zeros((4, min(spec.classes, MAX_CLASSES)), np.int64), 0
-        for row in range(*columns.rows(start, stop)):
-            # By worker: what one of them does not have must not count as wrong.
-            for place in view.place(columns, row).parts:
-                targets, predictions = (place.layout.arrays.get((output, kind)) for kind in ("targets", "predictions"))
-                if targets is None or predictions is None:
-                    continue
-                truth = self._reader(place, targets)
-                scores = tasks.scores(spec, self._reader(place, predictions))
-                if truth.shape != (len(truth), counts.shape[1]) or scores.shape != truth.shape:
-                    continue
-                counts += analysis.count_labels(truth, scores)
-                samples += len(truth)
-        return analysis.report_labels(counts, samples, spec.class_names)
+    def class_trend(
+        self,
+        phase: str,
+        start: int | None = None,
+        stop: int | None = None,
+        output: str | None = None,
+        *,
+        windows: int = 100,
+    ) -> ClassTrend:
+        """Count each class over windows of a range of steps.
+
+        For a multilabel output each label is a class.
+
+        Args:
+            phase: Name of the phase.
+            start: First step, None for the first one there is.
+            stop: Step after the last one, None for all.
+            output: Name of the output; may be left out when there is one.
+            windows: The range is cut into at most so many of equal length.
+
+        Returns:
+            Arrays of shape (windows, classes): see `ClassTrend`.
+
+        Raises:
+            NotFoundError: There is no such phase or output.
+            ArgumentError: The output's task has no classes, or `windows` is
+                less than 1.
+        """
+        if windows < 1:
+            raise ArgumentError(f"windows must be at least 1. Received: windows={windows!r}.")
+        name, spec = find_output(self.view, output, self.name)
+        columns = find_phase(self.view, phase, self.name)
+        first, last = columns.rows(start, stop)
+        size = analysis.bucket_size(last - first, windows)
+        if spec.task == "multilabel":
+            count = functools.partial(self._count_labels, columns, name, spec)
+        else:
+            check_classes(name, spec)
+            count = functools.partial(columns.samples(name).count_classes, spec.classes)
+        begins = range(first, last, size)
+        counts = [count(begin, min(begin + size, last))[:3] for begin in begins]
+        support, predicted, hits = np.stack(counts, axis=1) if counts else np.zeros((3, 0, spec.classes), np.int64)
+        return ClassTrend(size, columns.step[first:last:size], support, predicted, hits)
+
+    def _count_labels(self, columns: PhaseView, output: str, spec: OutputSpec, first: int, last: int) -> Array:
+        """Count the labels of some batches, as `analysis.count_labels`.
+
+        The targets and predictions are in the files alone: what was counted
+        of them before is not read again.
+        """
+        view, labels = self.view, min(spec.classes, MAX_CLASSES)
+
+        def count(first: int, last: int) -> Array:
+            counts = np.zeros((4, labels), np.int64)
+            for row in range(first, last):
+                # By worker: what one of them does not have must not count as wrong.
+                for place in view.place(columns, row).parts:
+                    targets, predictions = (
+                        place.layout.arrays.get((output, kind)) for kind in ("targets", "predictions")
+                    )
+                    if targets is None or predictions is None:
+                        continue
+                    truth = self._reader(place, targets)
+                    scores = tasks.scores(spec, self._reader(place, predictions))
+                    if truth.shape == (len(truth), labels) and scores.shape == truth.shape:
+                        counts += analysis.count_labels(truth, scores)
+            return counts
+
+        return columns.samples(output).count("labels", labels, count, first, last)
 
     def layer(self, name: str, phase: str = "train") -> LayerLog:
         """Return the summaries of a layer by batch.

@@ -31,7 +31,7 @@ from tb_batchview.views import PhaseView
 
 REFRESH_SECONDS = 1.0  # at most so often are the files looked at
 MAX_POINTS = 5_000  # buckets of a timeline
-MAX_WINDOWS = 500  # windows of a layer
+MAX_WINDOWS = 500  # of a layer and of a trend
 
 _RANGE = ("run", "phase", "output", "start", "stop")
 _PAGE = ("sort", "descending", "offset", "limit")
@@ -87,6 +87,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "/samples": _route(self.samples_impl, (*_RANGE, *_FILTER, *_PAGE)),
             "/classes": _route(self.classes_impl, (*_RANGE, *_PAGE)),
             "/confusion": _route(self.confusion_impl, (*_RANGE, "limit")),
+            "/class_trend": _route(self.class_trend_impl, (*_RANGE, "points", "limit")),
             "/layers": _route(self.layers_impl, ("run", "phase", "start", "stop")),
             "/layer": _route(self.layer_impl, ("run", "phase", "layer", "start", "stop", "points")),
             "/static/*": _static_route,
@@ -147,6 +148,12 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         """Return the confusion matrix of a range."""
         limit = parameters.whole("limit", default=answers.MAX_CLASSES, low=1, high=answers.MAX_CLASSES)
         return answers.confusion(self._choose(parameters), limit)
+
+    def class_trend_impl(self, parameters: Parameters) -> bytes:
+        """Return counts per class over windows of a range."""
+        points = parameters.whole("points", default=100, low=1, high=MAX_WINDOWS)
+        limit = parameters.whole("limit", default=100, low=1, high=answers.MAX_CLASSES)
+        return answers.class_trend(self._choose(parameters), points, limit)
 
     def layers_impl(self, parameters: Parameters) -> Answer:
         """Return the layers and their last figures in the range."""

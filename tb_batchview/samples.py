@@ -164,7 +164,7 @@ class Samples:
         return np.concatenate([rows, *absent])[offset:stop], total
 
     def _page_far(self, chosen: Filter, sort: str, descending: bool, offset: int, stop: int) -> tuple[Array, int]:
-        """Return a page by the keys of all samples, of which none is sorted but its own."""
+        """Return any page; of all the samples only its own are sorted."""
         parts = list(self._keys(chosen, sort, descending))
         rows = np.concatenate([rows for rows, _ in parts]) if parts else np.zeros(0, np.int64)
         keys = np.concatenate([keys for _, keys in parts]) if parts else np.zeros(0)
@@ -181,7 +181,7 @@ class Samples:
         return np.concatenate(page), len(keys)
 
     def _keys(self, chosen: Filter, sort: str, descending: bool) -> Iterator[tuple[Array, Array]]:
-        """Yield samples and what they are ranked by, least first; NaN is missing."""
+        """Yield samples and their keys, least first; NaN is missing."""
         for start, end, mask, _ in self._marked(chosen):
             keys = self._part(sort, start, end).astype(np.float64)
             if sort in ("target", "predicted"):
@@ -195,7 +195,11 @@ class Samples:
                 yield start + rows, keys[rows]
 
     def _marked(self, chosen: Filter) -> Iterator[tuple[int, int, Array | None, int]]:
-        """Yield stretches of whole batches: begin, end, marked samples (None: all) and their count."""
+        """Yield stretches of whole batches.
+
+        Each with its first sample, the one after its last, which are marked
+        (None: all) and how many.
+        """
         starts = self._view.starts[self._first : self._last + 1] - self._begin
         batch = 0
         while batch < len(starts) - 1:

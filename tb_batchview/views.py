@@ -70,7 +70,7 @@ class SampleView:
         def count(first: int, last: int) -> Array:
             return analysis.count_confusion(*self._pair(first, last), classes)
 
-        return self._sum("confusion", classes, count, first, last)
+        return self.count("confusion", classes, count, first, last)
 
     def report_classes(
         self, classes: int, class_names: tuple[str, ...] | None, first: int, last: int
@@ -91,7 +91,7 @@ class SampleView:
         def count(first: int, last: int) -> Array:
             return analysis.count_classes(*self._pair(first, last), classes)
 
-        return self._sum("classes", classes, count, first, last)
+        return self.count("classes", classes, count, first, last)
 
     def count_outcomes(self, first: int, last: int) -> Array:
         """Count batches `first` to `last` by `analysis.OUTCOMES`."""
@@ -99,12 +99,22 @@ class SampleView:
         def count(first: int, last: int) -> Array:
             return analysis.count_outcomes(*self._pair(first, last), self.column("confidence", first, last))
 
-        return self._sum("outcomes", 0, count, first, last)
+        return self.count("outcomes", 0, count, first, last)
 
     def _pair(self, first: int, last: int) -> tuple[Array, Array]:
         return self.column("target", first, last), self.column("predicted", first, last)
 
-    def _sum(self, kind: str, classes: int, count: Count, first: int, last: int) -> Array:
+    def count(self, kind: str, classes: int, count: Count, first: int, last: int) -> Array:
+        """Count something in batches `first` to `last`.
+
+        Args:
+            kind: What it is; counts of one kind and number of classes are
+                kept for the next range.
+            classes: How many there are.
+            count: See `RunningSums.count`.
+            first: Row of the first batch.
+            last: Row after the last one.
+        """
         sums = self.sums.setdefault((kind, classes), RunningSums())
         samples, batches = int(self.starts[-1]), len(self.starts) - 1
         return sums.count(count, first, last, batches=batches, samples=samples)

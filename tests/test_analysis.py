@@ -166,7 +166,7 @@ def test_label_report_equals_scikit_learn() -> None:
     predicted = scores >= 0.5
     precision, recall, f1, support = metrics.precision_recall_fscore_support(targets, predicted, zero_division=np.nan)
 
-    report = analysis.report_labels(analysis.count_labels(targets, scores), 200)
+    report = analysis.report_labels(analysis.count_labels(targets, scores))
 
     assert np.allclose([report.precision, report.recall, report.f1], [precision, recall, f1])
     assert report.support.tolist() == support.tolist()
@@ -201,8 +201,11 @@ def test_a_report_of_many_classes_needs_no_matrix() -> None:
 def test_picked_classes_are_those_with_most_errors() -> None:
     target, predicted = np.array([0, 1, 1, 2, 2, 2, 0, -1, 3]), np.array([3, 2, 2, 1, 2, 2, 0, 2, 9])
 
-    assert analysis.pick_classes(target, predicted, 4, 2).tolist() == [1, 2]
-    assert analysis.pick_classes(target, predicted, 4, 9).tolist() == [0, 1, 2, 3]
+    counts = analysis.count_classes(target, predicted, 4)
+
+    assert counts.tolist() == [[2, 2, 3, 0], [1, 1, 4, 1], [1, 0, 2, 0]]
+    assert analysis.pick_classes(counts, 2).tolist() == [1, 2]
+    assert analysis.pick_classes(counts, 9).tolist() == [0, 1, 2, 3]
 
 
 def test_renumbered_classes_are_places_among_the_chosen() -> None:

@@ -13,8 +13,10 @@ from recorded import SPECS, TIME, append, event_file, frames, make_record, make_
 from sklearn import metrics
 
 from tb_batchview import log as logs
+from tb_batchview.encode import Slot
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.log import Log, load
+from tb_batchview.places import Place, read_array
 from tb_batchview.records import OutputRecord, OutputSpec
 
 
@@ -280,10 +282,64 @@ def test_multilabel_report_is_counted_from_the_arrays(tmp_path: Path) -> None:
         targets[1:].reshape(-1, 5), logits[1:].reshape(-1, 5) >= 0
     )
 
-    report = load(tmp_path)["."].class_report("train", start=1)
+    run = load(tmp_path)["."]
+    report = run.class_report("train", start=1)
+    trend = run.class_trend("train", start=1, windows=2)
 
     assert np.allclose([report.precision, report.recall], [precision, recall])
     assert report.samples == 32
+    assert (trend.window, trend.step.tolist()) == (1, [1, 2])
+    assert trend.support.tolist() == targets[1:].sum(axis=1).tolist()
+    assert trend.predicted.tolist() == (logits[1:] >= 0).sum(axis=1).tolist()
+
+
+def test_labels_are_not_read_again_for_another_range(tmp_path: Path) -> None:
+    generator = np.random.default_rng(1)
+    values = generator.random((2, 40, 16, 5)).astype(np.float32)
+    records = [
+        make_record(step, samples=16, outputs={"scores": OutputRecord(values[0, step], values[1, step].round())})
+        for step in range(40)
+    ]
+    write(tmp_path, records, specs={"scores": OutputSpec("multilabel", 5)})
+    reads: list[Place] = []
+
+    def read(place: Place, slot: Slot) -> np.ndarray:
+        reads.append(place)
+        return read_array(place, slot)
+
+    log = Log({"": tmp_path}, reader=read)
+    log.refresh()
+    reports = [log["."].class_report("train", start, 40).support.tolist() for start in range(20)]
+
+    # Two arrays of each batch, then those up to the nearest sum, which are four batches apart.
+    assert 2 * 40 <= len(reads) <= 2 * 40 + 20 * 2 * 3
+    assert reports == [(values[1, start:] >= 0.5).sum(axis=(0, 1)).tolist() for start in range(20)]
+
+
+def test_class_trend_counts_windows_of_a_range(tmp_path: Path) -> None:
+    write_run(tmp_path, 30)
+    trend = load(tmp_path)["."].class_trend("train", 4, 27, windows=6)
+
+    assert (trend.window, trend.step.tolist()) == (4, [4, 8, 12, 16, 20, 24])
+    for number, step in enumerate(trend.step.tolist()):
+        scores = [make_scores(other) for other in range(step, min(step + 4, 27))]
+        target = np.concatenate([targets for _, targets in scores])
+        predicted = np.concatenate([predictions.argmax(axis=1) for predictions, _ in scores])
+        precision, recall, f1, support = metrics.precision_recall_fscore_support(
+            target, predicted, labels=range(4), zero_division=np.nan
+        )
+        assert trend.support[number].tolist() == support.tolist()
+        for found, expected in ((trend.precision, precision), (trend.recall, recall), (trend.f1, f1)):
+            assert np.allclose(found[number], expected, equal_nan=True)
+
+
+def test_class_trend_of_nothing_is_empty(tmp_path: Path) -> None:
+    write_run(tmp_path, 3)
+    run = load(tmp_path)["."]
+
+    assert run.class_trend("train", 2, 2).recall.shape == (0, 4)
+    with pytest.raises(ArgumentError, match=r"windows must be at least 1. Received: windows=0."):
+        run.class_trend("train", windows=0)
 
 
 def test_a_layer_is_told_by_batch(tmp_path: Path) -> None:

@@ -155,6 +155,7 @@ DOCUMENTED = {
     "samples": [f"samples?{DIGITS}&outcome=wrong"],
     "classes": [f"classes?{DIGITS}", "classes?run=age&phase=train"],
     "confusion": [f"confusion?{DIGITS}"],
+    "class_trend": [f"class_trend?{DIGITS}&points=8"],
     "layers": [f"layers?{DIGITS}"],
     "layer": [f"layer?{DIGITS}&layer=dense"],
 }
@@ -163,7 +164,7 @@ DOCUMENTED = {
 def documented_samples(root: Path) -> Iterator[tuple[str, int, Any]]:
     text = (root / "docs" / "http-api.md").read_text("utf-8")
     for section in text.split("\n## ")[1:]:
-        route = re.match(r"`([a-z]+)`\n", section)
+        route = re.match(r"`([a-z_]+)`\n", section)
         for number, block in enumerate(re.findall(r"```json\n(.*?)```", section, re.DOTALL)):
             assert route is not None, section[:40]
             yield route[1], number, json.loads(block)
@@ -236,6 +237,7 @@ GOLDEN_REQUESTS = {
     "classes-regression.json": "classes?run=age&phase=train",
     "confusion.bin": f"confusion?{DIGITS}",
     "confusion-binary.bin": "confusion?run=spam&phase=train",
+    "class_trend.bin": f"class_trend?{DIGITS}&points=8",
     "layers.json": f"layers?{DIGITS}",
     "layer.bin": f"layer?{DIGITS}&layer=dense",
 }
@@ -462,6 +464,39 @@ def test_confusion_shows_the_classes_with_most_errors(client: Client) -> None:
     worst = sorted(np.argsort(-errors, kind="stable")[:2].tolist())
     assert arrays["labels"].tolist() == worst
     assert arrays["counts"].tolist() == full[np.ix_(worst, worst)].tolist()
+
+
+def test_class_trend_counts_windows(client: Client) -> None:
+    header, arrays = get_arrays(client, f"class_trend?{DIGITS}&start=2&points=8")
+
+    assert (header["batches"], header["window"], header["shown"]) == (22, 3, 4)
+    assert arrays["step"].tolist() == list(range(2, 24, 3))
+    for window, step in enumerate(range(2, 24, 3)):
+        target, predicted = all_samples(range(step, min(step + 3, 24)))
+        confusion = metrics.confusion_matrix(target, predicted, labels=range(4))
+        assert arrays["support"][window].tolist() == confusion.sum(axis=1).tolist()
+        assert arrays["predicted"][window].tolist() == confusion.sum(axis=0).tolist()
+        assert arrays["hits"][window].tolist() == confusion.diagonal().tolist()
+
+
+def test_class_trend_shows_the_classes_with_most_errors(client: Client) -> None:
+    whole = get_arrays(client, f"class_trend?{DIGITS}&points=1")[1]
+    errors = (whole["support"] + whole["predicted"] - 2 * whole["hits"])[0].astype(int)
+
+    header, arrays = get_arrays(client, f"class_trend?{DIGITS}&points=3&limit=2")
+
+    assert (header["classes"], header["shown"]) == (4, 2)
+    assert arrays["labels"].tolist() == sorted(np.argsort(-errors, kind="stable")[:2].tolist())
+    assert arrays["support"].shape == (3, 2)
+
+
+def test_class_trend_of_labels_and_of_no_classes(client: Client) -> None:
+    report = get_json(client, "classes?run=tags&phase=train")["classes"]
+    arrays = get_arrays(client, "class_trend?run=tags&phase=train&points=2")[1]
+
+    assert arrays["support"].sum(axis=0).tolist() == [row["support"] for row in report]
+    assert arrays["predicted"].sum(axis=0).tolist() == [row["predicted"] for row in report]
+    assert client.get(BASE + "class_trend?run=age&phase=train").status_code == 400
 
 
 def test_layer_histograms_are_shares(client: Client) -> None:
