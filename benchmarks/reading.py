@@ -46,13 +46,13 @@ ADDED = 100
 _MB = 1e6
 
 
-def write_pattern(log_dir: Path) -> list[bytes]:
+def write_pattern(log_dir: Path, classes: int = CLASSES, top_k: int | None = None) -> list[bytes]:
     """Write a short run and return the payloads of its file."""
     rng = np.random.default_rng(0)
-    with BatchWriter(log_dir) as writer:
+    with BatchWriter(log_dir, top_k=top_k) as writer:
         for step in range(WRITTEN):
-            scores = rng.dirichlet(np.ones(CLASSES), SAMPLES).astype(np.float32)
-            targets = rng.integers(0, CLASSES, SAMPLES)
+            scores = rng.dirichlet(np.ones(classes), SAMPLES).astype(np.float32)
+            targets = rng.integers(0, classes, SAMPLES)
             losses = -np.log(scores[np.arange(SAMPLES), targets] + 1e-7)
             layers = {f"dense_{number}": rng.normal(size=(SAMPLES, 32)) for number in range(LAYERS)}
             writer.add_batch(

@@ -18,6 +18,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 Array = npt.NDArray[Any]
 
 NO_CLASS = -1  # stands in columns of class numbers where a sample has none
+RANK_CODES = 1 << 16  # of `rank_codes`
+_CODES_OF_INFINITIES = (0x007F, 0xFF80)
 CONFIDENT = 0.8  # a confidence of at least this counts as confident
 OUTCOMES = ("correct_confident", "correct_unsure", "wrong_unsure", "wrong_confident")
 Z_95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
@@ -439,31 +441,83 @@ def count_outcomes(target: Array, predicted: Array, confidence: Array) -> Array:
     return np.array([np.count_nonzero(mark) for mark in marks], np.int64)
 
 
-def sort_order(
-    values: Array, *, descending: bool = False, missing: Array | None = None, stop: int | None = None
-) -> Array:
+def rank_codes(values: Array) -> Array:
+    """Return codes below `RANK_CODES` that are in the order of the values.
+
+    Equal values have the same code, and so have some that are close: within a
+    128th. What is missing (NaN, class numbers below 0) has the last one.
+    """
+    single = values.astype(np.float32) + np.float32(0)  # -0.0 is 0.0
+    bits = single.view(np.int32) >> 16
+    # Of negative numbers the larger bits mean the smaller number.
+    codes = np.where(bits < 0, ~bits & 0x7FFF, bits | 0x8000)
+    codes[mark_missing(values)] = RANK_CODES - 1
+    return codes
+
+
+def mark_codes(values: Array, least: int, greatest: int) -> Array:
+    """Mark the values whose `rank_codes` are in a range, both ends included.
+
+    What is missing is never marked.
+    """
+    single = values.astype(np.float32, copy=False)  # as for the codes: an int32 may be rounded
+    marks = ~mark_missing(values)
+    # Codes beyond those of the infinities are of nothing but NaN.
+    if least > _CODES_OF_INFINITIES[0]:
+        marks &= single >= _least_of(least)
+    if greatest < _CODES_OF_INFINITIES[0]:
+        marks[:] = False
+    elif greatest < _CODES_OF_INFINITIES[1]:
+        marks &= single < _least_of(greatest + 1)
+    return marks
+
+
+def _least_of(code: int) -> np.float32:
+    """Return the least number of a code."""
+    bits = (code & 0x7FFF) << 16 if code & 0x8000 else (~code & 0x7FFF) << 16 | 0x8000FFFF
+    number: np.float32 = np.uint32(bits).view(np.float32)
+    return number
+
+
+def mark_missing(values: Array) -> Array:
+    """Mark what stands for none: NaN, and class numbers below 0."""
+    return np.isnan(values) if values.dtype.kind == "f" else values < 0
+
+
+def sort_order(values: Array, *, descending: bool = False, offset: int = 0, stop: int | None = None) -> Array:
     """Order rows by a column, missing values last in both directions.
 
     Args:
-        values: Numbers, shape (rows,). NaN is missing.
+        values: Numbers, shape (rows,). NaN is missing, and so are integers
+            below 0.
         descending: Largest first.
-        missing: bool, shape (rows,): what else is missing.
-        stop: How many rows are wanted, from the first; None: all. Far fewer
-            than there are cost a fraction of a whole sort.
+        offset: Of the first row of the order that is wanted.
+        stop: After the last one; None: all. A page costs a fraction of a
+            whole sort, wherever it is.
 
     Returns:
         Row numbers, int64; equal values keep their order.
     """
-    keys = np.asarray(values, np.float64)
-    absent = np.isnan(keys) if missing is None else np.isnan(keys) | missing
-    keys = np.where(absent, np.inf, -keys if descending else keys)
-    if stop is not None and 0 < stop < len(keys) // 8:
-        border = np.partition(keys, stop - 1)[stop - 1]
-        # Missing ones are among those at infinity: the whole sort tells them apart.
-        if border < np.inf:
-            rows = np.flatnonzero(keys <= border)
-            return rows[np.argsort(keys[rows], kind="stable")][:stop]
-    return np.lexsort((keys, absent))[:stop]
+    missing = mark_missing(values)
+    absent = np.flatnonzero(missing)
+    rows = np.flatnonzero(~missing) if len(absent) else None
+    keys = values if rows is None else values[rows]
+    keys = -keys if descending else keys
+    low, high = (min(place, len(keys)) for place in (offset, len(values) if stop is None else stop))
+    if high - low < len(keys) // 8:
+        order, begin = _page_among(keys, low, high) if low < high else (np.zeros(0, np.int64), 0)
+    else:
+        order, begin = np.argsort(keys, kind="stable"), low
+    order = order[begin : begin + high - low]
+    late = absent[max(0, offset - len(keys)) : None if stop is None else max(0, stop - len(keys))]
+    return np.concatenate([order if rows is None else rows[order], late])
+
+
+def _page_among(keys: Array, low: int, high: int) -> tuple[Array, int]:
+    """Return the rows among which a page is, in order, and where it begins."""
+    least, greatest = np.partition(keys, [low, high - 1])[[low, high - 1]]
+    among = np.flatnonzero((keys >= least) & (keys <= greatest))
+    return among[np.argsort(keys[among], kind="stable")], low - int(np.count_nonzero(keys < least))
 
 
 # Timelines

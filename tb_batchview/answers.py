@@ -176,17 +176,17 @@ def describe_spikes(phase: PhaseView, first: int, last: int) -> list[Answer]:
 def batch_rows(chosen: Chosen, parameters: Parameters) -> Answer:
     """Return a page of the table of batches."""
     phase, first, last = chosen.phase, chosen.first, chosen.last
-    order = sort_batches(chosen, parameters) + first
     page = Page.of(parameters, 200)
     find = parameters.optional_whole("find")
     if find is not None:
-        places = np.flatnonzero(phase.step[order] == find)
-        if not len(places):
+        row = phase.row_of(find)
+        if row is None or not first <= row < last:
             raise missing(f"find must be a batch of the range that was kept. Received: find={find}.")
-        page = Page(int(places[0]) // page.limit * page.limit, page.limit)
-    rows = page.cut(order)
+        place = int(np.flatnonzero(sort_batches(chosen, parameters, 0, last - first) == row)[0])
+        page = Page(place // page.limit * page.limit, page.limit)
+    rows = sort_batches(chosen, parameters, page.offset, page.offset + page.limit)
     return {
-        "total": len(order),
+        "total": last - first,
         "offset": page.offset,
         "metrics": list(phase.metrics),
         "maxima": {
@@ -194,24 +194,27 @@ def batch_rows(chosen: Chosen, parameters: Parameters) -> Answer:
             "error_rate": greatest(chosen.figure("error_rate")[first:last]),
         },
         "rows": [
-            describe_row(chosen, int(row)) | {"worst": worst}
-            for row, worst in zip(rows, find_worst(chosen, rows), strict=True)
+            row | {"worst": worst}
+            for row, worst in zip(describe_rows(chosen, rows), find_worst(chosen, rows), strict=True)
         ],
     }
 
 
-def sort_batches(chosen: Chosen, parameters: Parameters) -> Array:
-    """Return the rows of the range in the order asked for."""
+def sort_batches(chosen: Chosen, parameters: Parameters, offset: int, stop: int) -> Array:
+    """Return a page of the rows of the range in the order asked for."""
     phase = chosen.phase
     choices = (*BATCH_COLUMNS, *(f"metrics.{name}" for name in phase.metrics))
-    sort = parameters.choice("sort", choices, "step")
+    sort, descending = parameters.choice("sort", choices, "step"), parameters.flag("descending")
+    if sort == "step" and not descending:
+        return np.arange(chosen.first + offset, max(chosen.first + offset, min(chosen.first + stop, chosen.last)))
     if sort.startswith("metrics."):
         keys = phase.field(metadata.metric_field(sort.removeprefix("metrics.")))
     elif sort in ("error_rate", "confidence"):
         keys = chosen.figure(sort)
     else:
         keys = phase.field("loss") if sort == "loss" else getattr(phase, sort)
-    return analysis.sort_order(keys[chosen.first : chosen.last], descending=parameters.flag("descending"))
+    keys = keys[chosen.first : chosen.last]
+    return chosen.first + analysis.sort_order(keys, descending=descending, offset=offset, stop=stop)
 
 
 def find_worst(chosen: Chosen, rows: Array) -> list[Answer | None]:
@@ -227,24 +230,28 @@ def find_worst(chosen: Chosen, rows: Array) -> list[Answer | None]:
     return [{"target": first, "predicted": second, "count": count} if count else None for first, second, count in worst]
 
 
-def describe_row(chosen: Chosen, row: int) -> Answer:
-    """Return the numbers of a batch."""
+def describe_rows(chosen: Chosen, rows: Array) -> list[Answer]:
+    """Return the numbers of some batches."""
     phase = chosen.phase
     metrics = {name: metadata.metric_field(name) for name in phase.metrics}
-    return {
-        "step": int(phase.step[row]),
-        "epoch": int(phase.epoch[row]),
-        "index": int(phase.index[row]),
-        "size": int(phase.size[row]),
-        "wall_time": float(phase.wall_time[row]),
-        "loss": float(phase.field("loss")[row]) if phase.has_in("loss", row) else None,
-        "error_rate": number_or_none(chosen.figure("error_rate")[row]),
-        "confidence": number_or_none(chosen.figure("confidence")[row]),
-        "metrics": {
-            name: float(phase.field(field)[row]) if phase.has_in(field, row) else None
-            for name, field in metrics.items()
-        },
+    fields = {field: describe_field(phase, field, rows) for field in ("loss", *metrics.values())}
+    columns: dict[str, list[Any]] = {
+        name: getattr(phase, name)[rows].tolist() for name in ("step", "epoch", "index", "size", "wall_time")
     }
+    columns["loss"] = fields["loss"]
+    for name in ("error_rate", "confidence"):
+        columns[name] = [number_or_none(value) for value in chosen.figure(name)[rows].tolist()]
+    columns["metrics"] = [
+        dict(zip(metrics, values, strict=True))
+        for values in zip(*(fields[field] for field in metrics.values()), strict=True)
+    ] or [{} for _ in rows]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def describe_field(phase: PhaseView, field: str, rows: Array) -> list[float | None]:
+    """Return a field of some batches; None where the header has it not."""
+    values = phase.field(field)[rows].tolist()
+    return [value if has else None for value, has in zip(values, phase.has(field, rows).tolist(), strict=True)]
 
 
 def one_batch(chosen: Chosen, parameters: Parameters) -> Answer:
@@ -259,7 +266,7 @@ def one_batch(chosen: Chosen, parameters: Parameters) -> Answer:
         if chosen.spec.has_classes
         else []
     )
-    return describe_row(chosen, row) | {
+    return describe_rows(chosen, np.array([row]))[0] | {
         "previous": int(steps[row - 1]) if row else None,
         "next": int(steps[row + 1]) if row + 1 < len(steps) else None,
         "counts": {outcome: samples.count(Filter(outcome)) for outcome in ("all", "wrong", "confidently_wrong")},
@@ -456,7 +463,7 @@ def confusion(chosen: Chosen, limit: int) -> bytes:
         shown = np.arange(classes, dtype=np.int32)
         counts = samples.count_confusion(classes, chosen.first, chosen.last)
     else:
-        shown = analysis.pick_classes(samples.count_classes(classes, chosen.first, chosen.last), limit)
+        shown = analysis.pick_classes(samples.count_classes(classes, (chosen.first, chosen.last))[0], limit)
         target, predicted = (
             analysis.renumber(samples.column(name, chosen.first, chosen.last), shown, classes)
             for name in ("target", "predicted")

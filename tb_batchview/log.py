@@ -222,8 +222,8 @@ class Run:
         name, spec = find_output(self.view, output, self.name)
         if spec.task == "multilabel":
             columns = find_phase(self.view, phase, self.name)
-            counts = self._count_labels(columns, name, spec, *columns.rows(start, stop))
-            return analysis.report_labels(counts, spec.class_names)
+            counts = self._count_labels(columns, name, spec, columns.rows(start, stop))
+            return analysis.report_labels(counts[0], spec.class_names)
         samples, spec, first, last = self._classes(phase, start, stop, name)
         return samples.report_classes(spec.classes, spec.class_names, first, last)
 
@@ -271,18 +271,17 @@ class Run:
         columns = find_phase(self.view, phase, self.name)
         first, last = columns.rows(start, stop)
         size = analysis.bucket_size(last - first, windows)
+        borders = [*range(first, last, size), last]
         if spec.task == "multilabel":
-            count = functools.partial(self._count_labels, columns, name, spec)
+            counts = self._count_labels(columns, name, spec, borders)
         else:
             check_classes(name, spec)
-            count = functools.partial(columns.samples(name).count_classes, spec.classes)
-        begins = range(first, last, size)
-        counts = [count(begin, min(begin + size, last))[:3] for begin in begins]
-        support, predicted, hits = np.stack(counts, axis=1) if counts else np.zeros((3, 0, spec.classes), np.int64)
+            counts = columns.samples(name).count_classes(spec.classes, borders)
+        support, predicted, hits = (counts[:, kind] for kind in range(3))
         return ClassTrend(size, columns.step[first:last:size], support, predicted, hits)
 
-    def _count_labels(self, columns: PhaseView, output: str, spec: OutputSpec, first: int, last: int) -> Array:
-        """Count the labels of some batches, as `analysis.count_labels`.
+    def _count_labels(self, columns: PhaseView, output: str, spec: OutputSpec, borders: Sequence[int]) -> Array:
+        """Count the labels of the batches between neighbouring borders.
 
         The targets and predictions are in the files alone: what was counted
         of them before is not read again.
@@ -305,7 +304,7 @@ class Run:
                         counts += analysis.count_labels(truth, scores)
             return counts
 
-        return columns.samples(output).count("labels", labels, count, first, last)
+        return columns.samples(output).count("labels", labels, count, borders)
 
     def layer(self, name: str, phase: str = "train") -> LayerLog:
         """Return the summaries of a layer by batch.

@@ -7,8 +7,9 @@ threads. Nothing here reads a file.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,16 +23,16 @@ Count = Callable[[int, int], Array]
 # Memory of the sums of one kind: at most so many places where a sum is kept, so many bytes, and so many per sample.
 MOST_SUMS = 4096
 MOST_BYTES = 1 << 26
-BYTES_PER_SAMPLE = 2
+BYTES_PER_SAMPLE = 8
 
 
 class RunningSums:
     """Counts of all batches before every so many, to count any range quickly.
 
-    A range is the difference of two sums, and what lies between its ends and
-    the nearest of them: with n samples and k sums at most 2 n / k samples are
-    looked at, whatever the range. Where a sum is as large as the samples that
-    it stands for, none is kept, and the samples are counted.
+    A range is the difference of two sums, and of what lies between its ends
+    and the nearest of them: with n samples and k sums at most n / k samples
+    are looked at, whatever the range. Where a sum would be as large as the
+    samples that it stands for, these are counted.
     """
 
     def __init__(self) -> None:
@@ -40,32 +41,29 @@ class RunningSums:
         # As uint32, whose differences are right for ranges of fewer than 2**32 samples.
         self._sums: list[Array] = []
 
-    def count(self, count: Count, first: int, last: int, *, batches: int, samples: int) -> Array:
-        """Count the batches `first` up to before `last`.
+    def count(self, count: Count, borders: Sequence[int], *, batches: int, samples: int) -> Array:
+        """Count the batches between each two neighbouring borders.
 
         Args:
             count: Counts the samples of a range of batches; integers of one
                 shape, whatever the range.
-            first: Row of the first batch.
-            last: Row after the last one.
+            borders: Rows, ascending: a range begins with one of them and ends
+                before the next.
             batches: Rows that there are.
             samples: Samples of all of them.
 
         Returns:
-            What `count` returns of that range.
+            int64, shape (len(borders) - 1, …): what `count` returns of each.
         """
         with self._lock:
             # Another thread may add to this list later, and never changes what is in it.
             sums, size = self._extend(count, batches, samples)
-        low, high = -(-first // size), min(last // size, len(sums) - 1)
-        if high <= low:
-            return count(first, last)
-        total: Array = (sums[high] - sums[low]).astype(np.int64)
-        if first < low * size:
-            total += count(first, low * size)
-        if high * size < last:
-            total += count(high * size, last)
-        return total
+        if len(sums) < 2 or borders[-1] - borders[0] <= size:
+            ranges = itertools.pairwise(borders)
+            counts = [count(first, last).astype(np.int64, copy=False) for first, last in ranges]
+            return np.stack(counts) if counts else np.zeros((0, *sums[0].shape), np.int64)
+        whole = np.stack([_count_before(sums, size, row, count) for row in borders])
+        return np.diff(whole, axis=0).astype(np.int64)
 
     def _extend(self, count: Count, batches: int, samples: int) -> tuple[list[Array], int]:
         """Count what is new; return the sums and the batches between two."""
@@ -80,6 +78,15 @@ class RunningSums:
                 counted = count((place - 1) * self._size, place * self._size)
                 self._sums.append(self._sums[-1] + counted.astype(np.uint32))
         return self._sums, self._size
+
+
+def _count_before(sums: list[Array], size: int, row: int, count: Count) -> Array:
+    """Return what was counted before a row, from the nearest sum."""
+    nearest = min((row + size // 2) // size, len(sums) - 1)
+    begin = nearest * size
+    if begin < row:
+        return sums[nearest] + count(begin, row).astype(np.uint32)
+    return sums[nearest] - count(row, begin).astype(np.uint32) if begin > row else sums[nearest]
 
 
 class RunningSpikes:

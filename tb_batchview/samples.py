@@ -1,9 +1,8 @@
 """Filter and rank the samples of a range of batches.
 
 Called by `answers`. Calls `views` for the columns and `analysis` for what is
-right and wrong. Samples are looked at a stretch at a time, so that a page of
-millions needs memory for the page; a page far from both ends needs 8 bytes a
-sample.
+right and wrong. Samples are looked at a stretch at a time, so that temporary
+arrays stay small.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ OUTCOMES = ("all", "correct", "wrong", "confidently_wrong")
 COLUMNS = ("target", "predicted", "confidence", "target_score", "loss", "error")
 # Samples looked at together: their columns stay in the processor's cache.
 STRETCH = 1 << 16
-# Up to this end of a page the best samples are kept while looking; beyond, all keys are.
-NEAR = 1 << 14
+_KEPT = {"loss": "sample_loss"}  # columns with another name in the store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +115,18 @@ class Samples:
         Returns:
             Numbers of samples, int64, and the count.
         """
+        stop = offset + limit
         if sort == "step":
-            return self._page_by_step(chosen, descending, offset, offset + limit)
-        if offset + limit <= NEAR:
-            return self._page_near(chosen, sort, descending, offset, offset + limit)
-        return self._page_far(chosen, sort, descending, offset, offset + limit)
+            return self._page_by_step(chosen, descending, offset, stop)
+        if chosen == Filter() and len(self) > STRETCH and (kept := _KEPT.get(sort, sort)) in self._view.columns:
+            codes = self._view.count_codes(kept, self._first, self._last)
+            rows, keys, before = self._narrow(sort, codes, descending, offset, stop)
+            total = len(self)
+        else:
+            rows, keys = self._gather(chosen, sort)
+            before, total = 0, len(rows)
+        order = analysis.sort_order(keys, descending=descending, offset=offset - before, stop=stop - before)
+        return rows[order], total
 
     # -- pages ----------------------------------------------------------------------------------------------------
 
@@ -140,59 +145,47 @@ class Samples:
             passed += count
         return np.concatenate(found), total
 
-    def _page_near(self, chosen: Filter, sort: str, descending: bool, offset: int, stop: int) -> tuple[Array, int]:
-        """Return a page near the beginning: the best so far are kept."""
-        total, border = 0, np.inf
-        kept_keys, kept_rows, absent = [np.zeros(0)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-        waiting, without = 0, 0
-        for rows, keys in self._keys(chosen, sort, descending):
-            total += len(rows)
-            if without < stop:
-                missing = rows[np.isnan(keys)][: stop - without]
-                absent.append(missing)
-                without += len(missing)
-            # Of equal keys the first rows count: those at the border are there already.
-            better = np.flatnonzero(keys < border if border < np.inf else ~np.isnan(keys))
-            kept_keys.append(keys[better])
-            kept_rows.append(rows[better])
-            waiting += len(better)
-            if waiting > stop + STRETCH // 4:
-                best, best_rows = _first(np.concatenate(kept_keys), np.concatenate(kept_rows), stop)
-                kept_keys, kept_rows, waiting = [best], [best_rows], len(best)
-                border = float(best[-1])
-        _, rows = _first(np.concatenate(kept_keys), np.concatenate(kept_rows), stop)
-        return np.concatenate([rows, *absent])[offset:stop], total
-
-    def _page_far(self, chosen: Filter, sort: str, descending: bool, offset: int, stop: int) -> tuple[Array, int]:
-        """Return any page; of all the samples only its own are sorted."""
-        parts = list(self._keys(chosen, sort, descending))
-        rows = np.concatenate([rows for rows, _ in parts]) if parts else np.zeros(0, np.int64)
-        keys = np.concatenate([keys for _, keys in parts]) if parts else np.zeros(0)
-        known = len(keys) - int(np.count_nonzero(np.isnan(keys)))
-        low, high = min(offset, known), min(stop, known)
-        page = [np.zeros(0, np.int64)]
-        if low < high:
-            least, greatest = np.partition(keys, [low, high - 1])[[low, high - 1]]
-            among = np.flatnonzero((keys >= least) & (keys <= greatest))
-            begin = low - int(np.count_nonzero(keys < least))
-            page.append(rows[among[np.argsort(keys[among], kind="stable")]][begin : begin + high - low])
-        if stop > known:
-            page.append(rows[np.isnan(keys)][max(0, offset - known) : stop - known])
-        return np.concatenate(page), len(keys)
-
-    def _keys(self, chosen: Filter, sort: str, descending: bool) -> Iterator[tuple[Array, Array]]:
-        """Yield samples and their keys, least first; NaN is missing."""
+    def _gather(self, chosen: Filter, sort: str) -> tuple[Array, Array]:
+        """Return the samples of a filter and their keys."""
+        found, keys = [np.zeros(0, np.int64)], [self._part(sort, 0, 0)]
         for start, end, mask, _ in self._marked(chosen):
-            keys = self._part(sort, start, end).astype(np.float64)
-            if sort in ("target", "predicted"):
-                keys[keys < 0] = np.nan
-            if descending:
-                keys = -keys
-            if mask is None:
-                yield np.arange(start, end), keys
-            else:
-                rows = np.flatnonzero(mask)
-                yield start + rows, keys[rows]
+            part = self._part(sort, start, end)
+            found.append(np.arange(start, end) if mask is None else start + np.flatnonzero(mask))
+            keys.append(part if mask is None else part[found[-1] - start])
+        return np.concatenate(found), np.concatenate(keys)
+
+    def _narrow(self, sort: str, codes: Array, descending: bool, offset: int, stop: int) -> tuple[Array, Array, int]:
+        """Return the samples among which a page is, their keys, and how many are before.
+
+        Args:
+            sort: What they are ranked by.
+            codes: How many samples have each of the `analysis.rank_codes`.
+            descending: Largest first.
+            offset: Where the page begins.
+            stop: Where it ends.
+        """
+        order = np.arange(analysis.RANK_CODES)
+        if descending:
+            order[:-1] = order[-2::-1]  # what is missing stays last
+        ends = np.cumsum(codes[order])
+        low, high = np.searchsorted(ends, [offset, stop - 1], side="right").clip(max=len(order) - 1)
+        missing = analysis.RANK_CODES - 1
+        to_end = int(order[high]) == missing
+        # A page that ends among the missing has all from its first code on.
+        last = (0 if descending else missing - 1) if to_end else int(order[high])
+        first = int(order[low])
+        least, greatest = (last, first) if descending else (first, last)
+        if first == missing:
+            least, greatest = 1, 0
+        found, keys = [np.zeros(0, np.int64)], [self._part(sort, 0, 0)]
+        for start, end, *_ in self._marked(Filter()):
+            part = self._part(sort, start, end)
+            inside = analysis.mark_codes(part, least, greatest) if least <= greatest else np.zeros(len(part), bool)
+            if to_end:
+                inside |= analysis.mark_missing(part)
+            found.append(start + np.flatnonzero(inside))
+            keys.append(part[found[-1] - start])
+        return np.concatenate(found), np.concatenate(keys), int(ends[low] - codes[order[low]])
 
     def _marked(self, chosen: Filter) -> Iterator[tuple[int, int, Array | None, int]]:
         """Yield stretches of whole batches.
@@ -252,15 +245,4 @@ class Samples:
             return rows - starts[np.searchsorted(starts, rows, side="right") - 1]
         if name == "error" and self._derives_error:
             return self._derive_error(self._part("target", start, end), self._part("predicted", start, end))
-        name = "sample_loss" if name == "loss" else name
-        return self._view.part(name, self._begin + start, self._begin + end)
-
-
-def _first(keys: Array, rows: Array, count: int) -> tuple[Array, Array]:
-    """Return the rows of the `count` least keys, of equal keys the first rows."""
-    if 0 < count < len(keys) // 4:
-        border = np.partition(keys, count - 1)[count - 1]
-        near = np.flatnonzero(keys <= border)
-        keys, rows = keys[near], rows[near]
-    order = np.argsort(keys, kind="stable")[:count]
-    return keys[order], rows[order]
+        return self._view.part(_KEPT.get(name, name), self._begin + start, self._begin + end)

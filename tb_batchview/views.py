@@ -7,7 +7,7 @@ and `export`. Calls `places`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,9 @@ SAMPLE_COLUMNS: dict[str, tuple[Any, float]] = {
     "sample_loss": (np.float32, np.nan),
     "error": (np.float32, np.nan),
 }
+
+
+_ALL = slice(None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +73,7 @@ class SampleView:
         def count(first: int, last: int) -> Array:
             return analysis.count_confusion(*self._pair(first, last), classes)
 
-        return self.count("confusion", classes, count, first, last)
+        return self.count("confusion", classes, count, (first, last))[0]
 
     def report_classes(
         self, classes: int, class_names: tuple[str, ...] | None, first: int, last: int
@@ -81,17 +84,18 @@ class SampleView:
             return analysis.report_confusion(self.count_confusion(classes, first, last), class_names)
         return analysis.report_classes(*self._pair(first, last), classes, class_names)
 
-    def count_classes(self, classes: int, first: int, last: int) -> Array:
-        """Count each class in batches `first` to `last`.
+    def count_classes(self, classes: int, borders: Sequence[int]) -> Array:
+        """Count each class in the batches between neighbouring borders.
 
         Returns:
-            int64, shape (3, classes): as target, as predicted, as both.
+            int64, shape (len(borders) - 1, 3, classes): as target, as
+            predicted, as both.
         """
 
         def count(first: int, last: int) -> Array:
             return analysis.count_classes(*self._pair(first, last), classes)
 
-        return self.count("classes", classes, count, first, last)
+        return self.count("classes", classes, count, borders)
 
     def count_outcomes(self, first: int, last: int) -> Array:
         """Count batches `first` to `last` by `analysis.OUTCOMES`."""
@@ -99,25 +103,31 @@ class SampleView:
         def count(first: int, last: int) -> Array:
             return analysis.count_outcomes(*self._pair(first, last), self.column("confidence", first, last))
 
-        return self.count("outcomes", 0, count, first, last)
+        return self.count("outcomes", 0, count, (first, last))[0]
+
+    def count_codes(self, name: str, first: int, last: int) -> Array:
+        """Count the values of a column by their `analysis.rank_codes`."""
+
+        def count(first: int, last: int) -> Array:
+            return np.bincount(analysis.rank_codes(self.column(name, first, last)), minlength=analysis.RANK_CODES)
+
+        return self.count(f"codes of {name}", 0, count, (first, last))[0]
+
+    def count(self, kind: str, classes: int, count: Count, borders: Sequence[int]) -> Array:
+        """Count something in the batches between neighbouring borders.
+
+        Args:
+            kind: What it is; what was counted of a kind is kept for the next
+                time.
+            classes: How many of it there are.
+            count: See `RunningSums.count`.
+            borders: Rows, ascending.
+        """
+        sums = self.sums.setdefault((kind, classes), RunningSums())
+        return sums.count(count, borders, batches=len(self.starts) - 1, samples=int(self.starts[-1]))
 
     def _pair(self, first: int, last: int) -> tuple[Array, Array]:
         return self.column("target", first, last), self.column("predicted", first, last)
-
-    def count(self, kind: str, classes: int, count: Count, first: int, last: int) -> Array:
-        """Count something in batches `first` to `last`.
-
-        Args:
-            kind: What it is; counts of one kind and number of classes are
-                kept for the next range.
-            classes: How many there are.
-            count: See `RunningSums.count`.
-            first: Row of the first batch.
-            last: Row after the last one.
-        """
-        sums = self.sums.setdefault((kind, classes), RunningSums())
-        samples, batches = int(self.starts[-1]), len(self.starts) - 1
-        return sums.count(count, first, last, batches=batches, samples=samples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,10 +186,11 @@ class PhaseView:
         """Return a column of the header; NaN where it has none."""
         return self.fields[name] if name in self.fields else np.full(len(self), np.nan)
 
-    def has(self, name: str) -> Array:
-        """Tell which batches have a field in their header at all."""
+    def has(self, name: str, rows: Array | slice = _ALL) -> Array:
+        """Tell which batches, or which of some, have a field in their header."""
+        fieldset = self._fieldset[rows]
         by_set = np.array([name in fields for fields in self._fieldsets], bool)
-        return by_set[self._fieldset] if len(self._fieldsets) else np.zeros(len(self), bool)
+        return by_set[fieldset] if len(by_set) else np.zeros(len(fieldset), bool)
 
     def has_in(self, name: str, row: int) -> bool:
         """Tell whether one batch has a field in its header."""

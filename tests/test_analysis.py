@@ -243,6 +243,34 @@ def test_outcomes_part_the_samples_that_have_classes() -> None:
     assert counts == {"correct_confident": 1, "correct_unsure": 2, "wrong_unsure": 1, "wrong_confident": 1}
 
 
+singles = hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(width=32))
+numbers = hnp.arrays(np.int32, st.integers(1, 60), elements=st.integers(-(2**31), 2**31 - 1))
+
+
+@settings(deadline=None)
+@given(singles | numbers)
+def test_rank_codes_are_in_the_order_of_the_values(values: np.ndarray) -> None:
+    codes = analysis.rank_codes(values)
+
+    missing = np.array([math.isnan(value) if values.dtype.kind == "f" else value < 0 for value in values.tolist()])
+    assert analysis.mark_missing(values).tolist() == missing.tolist() == (codes == analysis.RANK_CODES - 1).tolist()
+    known = values[~missing]
+    for first, first_code in zip(known.tolist(), codes[~missing].tolist(), strict=True):
+        for second, second_code in zip(known.tolist(), codes[~missing].tolist(), strict=True):
+            assert first_code <= second_code if first <= second else first_code >= second_code
+
+
+@settings(deadline=None)
+@given(singles | numbers, st.integers(0, analysis.RANK_CODES - 2), st.integers(0, analysis.RANK_CODES - 2))
+def test_marked_codes_are_those_of_the_range(values: np.ndarray, least: int, greatest: int) -> None:
+    codes = analysis.rank_codes(values)
+    drawn = [(least, greatest), *((int(code), int(code)) for code in codes), (int(codes.min()), int(codes.max()))]
+
+    for low, high in drawn:
+        inside = (codes >= low) & (codes <= high) & ~analysis.mark_missing(values)
+        assert analysis.mark_codes(values, low, high).tolist() == inside.tolist()
+
+
 @settings(deadline=None)
 @given(losses, st.booleans())
 def test_sorting_puts_missing_values_last_in_both_directions(values: np.ndarray, descending: bool) -> None:
@@ -256,16 +284,19 @@ def test_sorting_puts_missing_values_last_in_both_directions(values: np.ndarray,
 
 
 @settings(deadline=None)
-@given(st.integers(0, 400), st.integers(1, 60), st.integers(0, 99), st.booleans())
-def test_the_first_rows_of_an_order_are_its_first_rows(rows: int, stop: int, seed: int, descending: bool) -> None:
+@given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 60), st.integers(0, 99), st.booleans())
+def test_a_page_of_an_order_is_that_of_the_whole(
+    rows: int, offset: int, limit: int, seed: int, descending: bool
+) -> None:
     # Few different values, so that the border falls among equal ones.
     drawn = np.random.default_rng(seed).choice([0.0, 1.0, 2.0, 3.0, np.inf, -np.inf, np.nan], rows)
 
-    whole = analysis.sort_order(drawn, descending=descending, missing=drawn == 2.0)
+    page = slice(offset, offset + limit)
 
-    assert np.array_equal(
-        analysis.sort_order(drawn, descending=descending, missing=drawn == 2.0, stop=stop), whole[:stop]
-    )
+    whole = analysis.sort_order(drawn, descending=descending)
+    found = analysis.sort_order(drawn, descending=descending, offset=page.start, stop=page.stop)
+
+    assert found.tolist() == whole[page].tolist()
 
 
 def test_sorting_keeps_the_order_of_equal_values() -> None:
@@ -273,7 +304,7 @@ def test_sorting_keeps_the_order_of_equal_values() -> None:
 
     assert analysis.sort_order(values).tolist() == [0, 2, 1, 3]
     assert analysis.sort_order(values, descending=True).tolist() == [1, 3, 0, 2]
-    assert analysis.sort_order(values, missing=values == 1.0).tolist() == [1, 3, 0, 2]
+    assert analysis.sort_order(np.array([3, -1, 0, -1])).tolist() == [2, 0, 1, 3]
 
 
 @settings(deadline=None)

@@ -55,7 +55,7 @@ def test_any_range_of_any_snapshot_is_counted(sizes: list[int], data: st.DataObj
             view = cut(whole, batches)
 
             table = count_pairs(view, first, last, 3)
-            support, predicted, hits = view.count_classes(3, first, last).tolist()
+            support, predicted, hits = view.count_classes(3, (first, last))[0].tolist()
 
             assert view.count_confusion(3, first, last).tolist() == table
             assert support == [sum(row) for row in table]
@@ -75,7 +75,7 @@ def test_samples_are_looked_at_once_however_often_a_range_is_asked_for() -> None
 
     sums = RunningSums()
     for number in range(100):
-        sums.count(count, 10 * number, 4096 - 10 * number, batches=4096, samples=len(view.columns["target"]))
+        sums.count(count, (10 * number, 4096 - 10 * number), batches=4096, samples=len(view.columns["target"]))
 
     # All once, and then what lies between the ends of a range and the nearest sums.
     assert looked == 4096
@@ -86,7 +86,9 @@ def test_sums_stay_within_their_bound() -> None:
     samples = 1_000_000
     size = 0
     for batches in (10, 1_000, 100_000, 10_000_000):
-        sums.count(lambda first, last: np.full((100, 100), last - first), 0, batches, batches=batches, samples=samples)
+        sums.count(
+            lambda first, last: np.full((100, 100), last - first), (0, batches), batches=batches, samples=samples
+        )
         kept, size = sums._sums, sums._size
         assert sum(item.nbytes for item in kept[1:]) <= min(running.MOST_BYTES, running.BYTES_PER_SAMPLE * samples)
     assert size > 1

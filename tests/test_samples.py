@@ -95,7 +95,6 @@ def test_any_page_is_that_of_all_sorted(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(samples, "STRETCH", data.draw(st.sampled_from([1, 4, 7, 1 << 16])))
-        patch.setattr(samples, "NEAR", data.draw(st.sampled_from([0, 10, 1 << 14])))
         found = make_samples(sizes, first, last, task, seed)
         numbers, total = found.find(chosen, sort, descending=descending, offset=offset, limit=limit)
         counted = found.count(chosen)
