@@ -52,6 +52,12 @@ def count_confusion(target: Array, predicted: Array, classes: int) -> Array:
     return counts.astype(np.int64, copy=False).reshape(classes, classes)
 
 
+def divide(part: Array, whole: Array) -> Array:
+    """Divide counts; NaN where there is nothing."""
+    whole = np.broadcast_to(whole, np.shape(part))
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+
+
 def wilson_interval(successes: Array, total: Array) -> tuple[Array, Array]:
     """Bound a share by the Wilson score interval at 95 %.
 
@@ -205,22 +211,17 @@ class ClassTrend:
     @property
     def recall(self) -> Array:
         """Return the share of each class that was found, NaN without any."""
-        return _share(self.hits, self.support)
+        return divide(self.hits, self.support)
 
     @property
     def precision(self) -> Array:
         """Return the share of each class's predictions that was right."""
-        return _share(self.hits, self.predicted)
+        return divide(self.hits, self.predicted)
 
     @property
     def f1(self) -> Array:
         """Return the harmonic mean of precision and recall."""
-        return _share(2 * self.hits, self.support + self.predicted)
-
-
-def _share(part: Array, whole: Array) -> Array:
-    """Divide counts; NaN where there is nothing."""
-    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+        return divide(2 * self.hits, self.support + self.predicted)
 
 
 def report_confusion(confusion: Array, class_names: tuple[str, ...] | None = None) -> ClassReport:
@@ -297,6 +298,22 @@ def count_labels(targets: Array, scores: Array) -> Array:
     return np.stack([np.count_nonzero(row, axis=0) for row in rows]).astype(np.int64)
 
 
+def count_label_errors(targets: Array, scores: Array) -> Array:
+    """Count how often two labels are wrong of the same sample.
+
+    Args:
+        targets: Shape (samples, labels); a label is set from 0.5 on.
+        scores: Probabilities, same shape; predicted from 0.5 on.
+
+    Returns:
+        int64, shape (labels, labels), symmetric.
+    """
+    wrong = ((targets >= 0.5) != (scores >= 0.5)).astype(np.float32)
+    # As floats: the matrix product of integers is many times slower, and counts are exact up to 2**24.
+    counts: Array = (wrong.T @ wrong).astype(np.int64)
+    return counts
+
+
 def report_labels(counts: Array, class_names: tuple[str, ...] | None = None) -> ClassReport:
     """Summarise the sum of `count_labels` over batches per label."""
     support, predicted, hits, samples = counts
@@ -325,7 +342,7 @@ def _report(
     samples: int,
     class_names: tuple[str, ...] | None,
 ) -> ClassReport:
-    precision, recall, f1 = _share(hits, predicted), _share(hits, support), _share(2 * hits, support + predicted)
+    precision, recall, f1 = divide(hits, predicted), divide(hits, support), divide(2 * hits, support + predicted)
     low, high = wilson_interval(hits, support)
     occurring = f1[~np.isnan(f1)]
     return ClassReport(

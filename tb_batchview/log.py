@@ -7,11 +7,12 @@ and `analysis` for what is counted.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import mmap
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -20,6 +21,7 @@ import numpy.typing as npt
 
 from tb_batchview import analysis, encode, index, metadata, tasks
 from tb_batchview.analysis import ClassReport, ClassTrend
+from tb_batchview.calibration import Calibration, ThresholdCurve, calibrate, trace_thresholds
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.layers import LayerLog, read_summary
 from tb_batchview.places import JoinedSlot, Place, Reader, gone, open_place, read_array, read_joined
@@ -35,6 +37,7 @@ MAX_DEPTH = 32
 # Of a matrix (3 GB), and of anything: a number from a file is not to be trusted with memory.
 MAX_MATRIX = 20_000
 MAX_CLASSES = 1_000_000
+MAX_LABELS = 1_000  # of a matrix of labels
 
 
 def load(log_dir: str | os.PathLike[str]) -> Log:
@@ -58,6 +61,23 @@ def load(log_dir: str | os.PathLike[str]) -> Log:
     log = Log({"": path}, reader=_Maps().read)
     log.refresh()
     return log
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnValues:
+    """Targets and predictions of some samples.
+
+    Attributes:
+        steps: int64, shape (samples,).
+        samples: int64, same shape: their places in the batches.
+        targets: float32, shape (samples, values).
+        predictions: float32, same shape.
+    """
+
+    steps: Array
+    samples: Array
+    targets: Array
+    predictions: Array
 
 
 class Log(Mapping[str, "Run"]):
@@ -280,31 +300,146 @@ class Run:
         support, predicted, hits = (counts[:, kind] for kind in range(3))
         return ClassTrend(size, columns.step[first:last:size], support, predicted, hits)
 
-    def _count_labels(self, columns: PhaseView, output: str, spec: OutputSpec, borders: Sequence[int]) -> Array:
-        """Count the labels of the batches between neighbouring borders.
+    def calibration(
+        self, phase: str, start: int | None = None, stop: int | None = None, output: str | None = None
+    ) -> Calibration:
+        """Tell how often predictions of some confidence are right.
 
-        The targets and predictions are in the files alone: what was counted
-        of them before is not read again.
+        Returns:
+            A reliability diagram in 15 bins: see `Calibration`.
+
+        Raises:
+            NotFoundError: There is no such phase or output.
+            ArgumentError: The output's task has no single class per sample.
+        """
+        samples, _, first, last = self._classes(phase, start, stop, output)
+        return calibrate(samples.count_confidences(first, last))
+
+    def threshold_curve(
+        self, phase: str, start: int | None = None, stop: int | None = None, output: str | None = None
+    ) -> ThresholdCurve:
+        """Tell what a binary output predicts at each threshold.
+
+        Returns:
+            Counts by threshold, ROC and precision: see `ThresholdCurve`.
+
+        Raises:
+            NotFoundError: There is no such phase or output.
+            ArgumentError: The output's task is not binary.
+        """
+        samples, spec, first, last = self._classes(phase, start, stop, output)
+        if spec.task != "binary":
+            raise ArgumentError(f"A threshold curve needs a binary output. Received: task {spec.task!r}.")
+        return trace_thresholds(samples.count_positives(first, last))
+
+    def label_errors(
+        self, phase: str, start: int | None = None, stop: int | None = None, output: str | None = None
+    ) -> Array:
+        """Count how often two labels are wrong of the same sample.
+
+        Returns:
+            int64, shape (labels, labels), symmetric; the diagonal is how
+            often each label is wrong.
+
+        Raises:
+            NotFoundError: There is no such phase or output.
+            ArgumentError: The output's task is not multilabel, or it has too
+                many labels for a matrix.
+        """
+        name, spec = find_output(self.view, output, self.name)
+        if spec.task != "multilabel":
+            raise ArgumentError(f"Errors of labels need a multilabel output. Received: task {spec.task!r}.")
+        if spec.classes > MAX_LABELS:
+            raise ArgumentError(
+                f"Errors of two labels can be counted of at most {MAX_LABELS} labels. Received: {spec.classes}."
+            )
+        columns = find_phase(self.view, phase, self.name)
+        rows = columns.rows(start, stop)
+        return self._count_in_files(columns, name, spec, "label errors", analysis.count_label_errors, rows)[0]
+
+    def draw_values(
+        self,
+        phase: str,
+        start: int | None = None,
+        stop: int | None = None,
+        output: str | None = None,
+        batches: int = 500,
+        samples: int = 5_000,
+    ) -> DrawnValues:
+        """Read targets and predictions of samples drawn evenly from a range.
+
+        Args:
+            phase: Name of the phase.
+            start: First step, None for the first one there is.
+            stop: Step after the last one, None for all.
+            output: Name of the output; may be left out when there is one.
+            batches: At most so many batches are read, at equal distances.
+            samples: At most so many samples are drawn of these, evenly.
+
+        Raises:
+            NotFoundError: There is no such phase or output.
+        """
+        view = self.view
+        columns = find_phase(view, phase, self.name)
+        name, _ = find_output(view, output, self.name)
+        first, last = columns.rows(start, stop)
+        rows = range(first, last, analysis.bucket_size(last - first, batches))
+        each = max(1, samples // max(1, len(rows)))
+        found: list[tuple[Array, Array, Array, Array]] = []
+        for row in rows:
+            place = view.place(columns, row)
+            slots = (place.layout.arrays.get((name, kind)) for kind in ("targets", "predictions"))
+            arrays = [self._reader(place, slot).astype(np.float32) for slot in slots if slot is not None]
+            if len(arrays) < 2 or not len(arrays[0]):
+                continue
+            truth, values = (array.reshape(len(array), -1) for array in arrays)
+            # Of another number of values than the batches before: a model changed in between.
+            if truth.shape != values.shape or (found and truth.shape[1] != found[0][2].shape[1]):
+                continue
+            numbers = np.unique(np.linspace(0, len(truth) - 1, min(each, len(truth))).astype(np.int64))
+            steps = np.full(len(numbers), columns.step[row])
+            found.append((steps, numbers, truth[numbers], values[numbers]))
+        if not found:
+            return DrawnValues(*np.zeros((2, 0), np.int64), *np.zeros((2, 0, 0), np.float32))
+        return DrawnValues(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+    def _count_labels(self, columns: PhaseView, output: str, spec: OutputSpec, borders: Sequence[int]) -> Array:
+        """Count the labels of the batches between neighbouring borders."""
+        return self._count_in_files(columns, output, spec, "labels", analysis.count_labels, borders)
+
+    def _count_in_files(
+        self,
+        columns: PhaseView,
+        output: str,
+        spec: OutputSpec,
+        kind: str,
+        of: Callable[[Array, Array], Array],
+        borders: Sequence[int],
+    ) -> Array:
+        """Count what targets and scores tell, between neighbouring borders.
+
+        They are in the files alone: what was counted of them before is not
+        read again.
         """
         view, labels = self.view, min(spec.classes, MAX_CLASSES)
 
         def count(first: int, last: int) -> Array:
-            counts = np.zeros((4, labels), np.int64)
+            # Of no samples: the form of a count.
+            counts = of(np.zeros((0, labels)), np.zeros((0, labels)))
             for row in range(first, last):
                 # By worker: what one of them does not have must not count as wrong.
                 for place in view.place(columns, row).parts:
-                    targets, predictions = (
-                        place.layout.arrays.get((output, kind)) for kind in ("targets", "predictions")
-                    )
+                    arrays = place.layout.arrays
+                    targets, predictions = arrays.get((output, "targets")), arrays.get((output, "predictions"))
                     if targets is None or predictions is None:
                         continue
                     truth = self._reader(place, targets)
                     scores = tasks.scores(spec, self._reader(place, predictions))
                     if truth.shape == (len(truth), labels) and scores.shape == truth.shape:
-                        counts += analysis.count_labels(truth, scores)
+                        counts += of(truth, scores)
             return counts
 
-        return columns.samples(output).count("labels", labels, count, borders)
+        return columns.samples(output).count(kind, labels, count, borders)
 
     def layer(self, name: str, phase: str = "train") -> LayerLog:
         """Return the summaries of a layer by batch.

@@ -19,7 +19,7 @@ from tensorboard import errors
 from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
-from tb_batchview import answers, metadata
+from tb_batchview import answers, metadata, score_answers
 from tb_batchview import log as logs
 from tb_batchview.answers import Answer, Chosen
 from tb_batchview.errors import ArgumentError, BatchViewError
@@ -88,6 +88,10 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "/classes": _route(self.classes_impl, (*_RANGE, *_PAGE)),
             "/confusion": _route(self.confusion_impl, (*_RANGE, "limit")),
             "/class_trend": _route(self.class_trend_impl, (*_RANGE, "points", "limit")),
+            "/calibration": _route(self.calibration_impl, _RANGE),
+            "/thresholds": _route(self.thresholds_impl, _RANGE),
+            "/residuals": _route(self.residuals_impl, (*_RANGE, "points", "value")),
+            "/label_errors": _route(self.label_errors_impl, (*_RANGE, "limit")),
             "/layers": _route(self.layers_impl, ("run", "phase", "start", "stop")),
             "/layer": _route(self.layer_impl, ("run", "phase", "layer", "start", "stop", "points")),
             "/static/*": _static_route,
@@ -154,6 +158,24 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         points = parameters.whole("points", default=100, low=1, high=MAX_WINDOWS)
         limit = parameters.whole("limit", default=100, low=1, high=answers.MAX_CLASSES)
         return answers.class_trend(self._choose(parameters), points, limit)
+
+    def calibration_impl(self, parameters: Parameters) -> Answer:
+        """Return the reliability diagram of the range."""
+        return score_answers.reliability(self._choose(parameters))
+
+    def thresholds_impl(self, parameters: Parameters) -> bytes:
+        """Return what a binary output predicts at each threshold."""
+        return score_answers.thresholds(self._choose(parameters))
+
+    def residuals_impl(self, parameters: Parameters) -> bytes:
+        """Return targets and predictions of some samples of a regression."""
+        points = parameters.whole("points", default=MAX_POINTS, low=1, high=4 * MAX_POINTS)
+        return score_answers.residuals(self._choose(parameters), points, parameters.whole("value", default=0))
+
+    def label_errors_impl(self, parameters: Parameters) -> bytes:
+        """Return how often two labels are wrong of the same sample."""
+        limit = parameters.whole("limit", default=answers.MAX_CLASSES, low=1, high=answers.MAX_CLASSES)
+        return score_answers.label_errors(self._choose(parameters), limit)
 
     def layers_impl(self, parameters: Parameters) -> Answer:
         """Return the layers and their last figures in the range."""

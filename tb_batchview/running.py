@@ -62,6 +62,8 @@ class RunningSums:
             ranges = itertools.pairwise(borders)
             counts = [count(first, last).astype(np.int64, copy=False) for first, last in ranges]
             return np.stack(counts) if counts else np.zeros((0, *sums[0].shape), np.int64)
+        # Sums of what a later snapshot has are of no use: this one cannot count back from them.
+        sums = sums[: batches // size + 1]
         whole = np.stack([_count_before(sums, size, row, count) for row in borders])
         return np.diff(whole, axis=0).astype(np.int64)
 

@@ -155,7 +155,7 @@ class Samples:
         return np.concatenate(found), np.concatenate(keys)
 
     def _narrow(self, sort: str, codes: Array, descending: bool, offset: int, stop: int) -> tuple[Array, Array, int]:
-        """Return the samples among which a page is, their keys, and how many are before.
+        """Return the samples among which a page is.
 
         Args:
             sort: What they are ranked by.
@@ -163,6 +163,9 @@ class Samples:
             descending: Largest first.
             offset: Where the page begins.
             stop: Where it ends.
+
+        Returns:
+            Their numbers and keys, and how many samples come before them.
         """
         order = np.arange(analysis.RANK_CODES)
         if descending:

@@ -7,13 +7,13 @@ and `export`. Calls `places`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis, index, layouts
+from tb_batchview import analysis, calibration, index, layouts
 from tb_batchview.layouts import Layout
 from tb_batchview.places import JoinedPlace, Place, join_layouts, walk_again
 from tb_batchview.records import OutputSpec
@@ -99,11 +99,15 @@ class SampleView:
 
     def count_outcomes(self, first: int, last: int) -> Array:
         """Count batches `first` to `last` by `analysis.OUTCOMES`."""
+        return self._count_decisions("outcomes", analysis.count_outcomes, first, last)
 
-        def count(first: int, last: int) -> Array:
-            return analysis.count_outcomes(*self._pair(first, last), self.column("confidence", first, last))
+    def count_confidences(self, first: int, last: int) -> Array:
+        """Count batches `first` to `last` by how sure and right they are."""
+        return self._count_decisions("confidences", calibration.count_confidences, first, last)
 
-        return self.count("outcomes", 0, count, (first, last))[0]
+    def count_positives(self, first: int, last: int) -> Array:
+        """Count batches `first` to `last` by the score of class 1."""
+        return self._count_decisions("positives", calibration.count_positives, first, last)
 
     def count_codes(self, name: str, first: int, last: int) -> Array:
         """Count the values of a column by their `analysis.rank_codes`."""
@@ -125,6 +129,12 @@ class SampleView:
         """
         sums = self.sums.setdefault((kind, classes), RunningSums())
         return sums.count(count, borders, batches=len(self.starts) - 1, samples=int(self.starts[-1]))
+
+    def _count_decisions(self, kind: str, of: Callable[[Array, Array, Array], Array], first: int, last: int) -> Array:
+        def count(first: int, last: int) -> Array:
+            return of(*self._pair(first, last), self.column("confidence", first, last))
+
+        return self.count(kind, 0, count, (first, last))[0]
 
     def _pair(self, first: int, last: int) -> tuple[Array, Array]:
         return self.column("target", first, last), self.column("predicted", first, last)

@@ -14,7 +14,18 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
-READING = FACTS | {"analysis", "blocks", "columns", "encode", "index", "layers", "layouts", "log", "places"}
+READING = FACTS | {
+    "analysis",
+    "blocks",
+    "calibration",
+    "columns",
+    "encode",
+    "index",
+    "layers",
+    "layouts",
+    "log",
+    "places",
+}
 READING |= {"running", "samples", "store", "tfrecord", "views"}
 WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord"}
 LIGHT_TENSORBOARD = {
@@ -43,8 +54,9 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "blocks": (FACTS | {"layouts", "tfrecord"}, set()),
     "index": (FACTS | {"blocks", "encode", "layouts", "tfrecord"}, set()),
     "places": (FACTS | {"encode", "index", "layouts"}, set()),
+    "calibration": (FACTS | {"analysis"}, set()),
     "running": (FACTS | {"analysis"}, set()),
-    "views": (FACTS | {"analysis", "index", "layouts", "places", "running"}, set()),
+    "views": (FACTS | {"analysis", "calibration", "index", "layouts", "places", "running"}, set()),
     "columns": (FACTS | {"blocks", "layouts", "running", "views"}, set()),
     "samples": (FACTS | {"analysis", "views"}, set()),
     "shards": (FACTS | {"views"}, set()),
@@ -54,7 +66,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "loader": ({"plugin", "metadata", "errors"}, LIGHT_TENSORBOARD),
     "http": ({"errors"}, LIGHT_TENSORBOARD | {"werkzeug"}),
     "answers": (READING | {"http"}, set()),
-    "plugin": (READING | {"answers", "http"}, LIGHT_TENSORBOARD | {"werkzeug"}),
+    "score_answers": (READING | {"answers", "http"}, set()),
+    "plugin": (READING | {"answers", "http", "score_answers"}, LIGHT_TENSORBOARD | {"werkzeug"}),
     "export": (READING, {"pyarrow"}),
     "cli": (READING | {"export"}, {"click"}),
     "capture": (FACTS, KERAS),

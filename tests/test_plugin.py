@@ -26,6 +26,7 @@ from werkzeug.test import Client, TestResponse
 from tb_batchview import plugin as plugins
 from tb_batchview import tfrecord
 from tb_batchview.http import unpack_arrays
+from tb_batchview.log import load
 from tb_batchview.plugin import BatchViewPlugin, find_roots
 from tb_batchview.records import BatchRecord, LayerSummary, OutputRecord, OutputSpec
 from tb_batchview.writer import BatchWriter
@@ -156,6 +157,10 @@ DOCUMENTED = {
     "classes": [f"classes?{DIGITS}", "classes?run=age&phase=train"],
     "confusion": [f"confusion?{DIGITS}"],
     "class_trend": [f"class_trend?{DIGITS}&points=8"],
+    "calibration": [f"calibration?{DIGITS}"],
+    "thresholds": ["thresholds?run=spam&phase=train"],
+    "residuals": ["residuals?run=age&phase=train"],
+    "label_errors": ["label_errors?run=tags&phase=train"],
     "layers": [f"layers?{DIGITS}"],
     "layer": [f"layer?{DIGITS}&layer=dense"],
 }
@@ -238,6 +243,10 @@ GOLDEN_REQUESTS = {
     "confusion.bin": f"confusion?{DIGITS}",
     "confusion-binary.bin": "confusion?run=spam&phase=train",
     "class_trend.bin": f"class_trend?{DIGITS}&points=8",
+    "calibration.json": f"calibration?{DIGITS}",
+    "thresholds.bin": "thresholds?run=spam&phase=train",
+    "residuals.bin": "residuals?run=age&phase=train",
+    "label_errors.bin": "label_errors?run=tags&phase=train",
     "layers.json": f"layers?{DIGITS}",
     "layer.bin": f"layer?{DIGITS}&layer=dense",
 }
@@ -497,6 +506,58 @@ def test_class_trend_of_labels_and_of_no_classes(client: Client) -> None:
     assert arrays["support"].sum(axis=0).tolist() == [row["support"] for row in report]
     assert arrays["predicted"].sum(axis=0).tolist() == [row["predicted"] for row in report]
     assert client.get(BASE + "class_trend?run=age&phase=train").status_code == 400
+
+
+def test_reliability_and_curves_are_those_of_the_range(client: Client, logdir: Path) -> None:
+    run = load(logdir)["spam"]
+    expected = run.threshold_curve("train", 1, 5)
+
+    header, arrays = get_arrays(client, "thresholds?run=spam&phase=train&start=1&stop=5")
+    answer = get_json(client, "calibration?run=spam&phase=train&start=1&stop=5")
+
+    assert (header["positives"], header["negatives"]) == (16, 16)
+    assert header["roc_auc"] == pytest.approx(expected.roc_auc)
+    assert arrays["true_positives"].tolist() == expected.true_positives.tolist()
+    # A quarter is wrong, and all have a confidence of three quarters.
+    some = [row for row in answer["bins"] if row["count"]]
+    assert [(row["count"], row["accuracy"]) for row in some] == [(32, 0.75)]
+    assert (answer["samples"], answer["error"]) == (32, pytest.approx(0.0, abs=1 / 2048))
+
+
+def test_residuals_are_the_values_of_the_batches(client: Client) -> None:
+    header, arrays = get_arrays(client, "residuals?run=age&phase=train&points=24")
+
+    assert (header["samples"], header["drawn"], header["values"]) == (48, 24, 1)
+    assert arrays["step"].tolist() == np.repeat(np.arange(6), 4).tolist()
+    assert arrays["target"].tolist() == ((arrays["sample"] * 5 + arrays["step"]) / 4).tolist()
+    residual = (arrays["sample"] - 4) / 8 * (6 - arrays["step"])
+    assert (arrays["predicted"] - arrays["target"]).tolist() == residual.tolist()
+    assert get_arrays(client, "residuals?run=age&phase=train&start=3&stop=3")[0]["drawn"] == 0
+
+
+def test_labels_that_are_wrong_together_are_counted(client: Client) -> None:
+    sample, label = np.arange(8), np.arange(3)
+    wrong = np.tile((sample[:, None] + label) % 4 == 0, (6, 1)).astype(int)
+
+    header, arrays = get_arrays(client, "label_errors?run=tags&phase=train")
+    _, worst = get_arrays(client, "label_errors?run=tags&phase=train&limit=2")
+
+    assert arrays["counts"].tolist() == (wrong.T @ wrong).tolist()
+    assert (header["samples"], arrays["labels"].tolist(), worst["labels"].tolist()) == (48, [0, 1, 2], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (f"thresholds?{DIGITS}", 400),
+        (f"residuals?{DIGITS}", 400),
+        (f"label_errors?{DIGITS}", 400),
+        ("calibration?run=age&phase=train", 400),
+        ("residuals?run=age&phase=train&value=1", 404),
+    ],
+)
+def test_what_does_not_fit_the_task_is_refused(client: Client, request_: str, status: int) -> None:
+    assert client.get(BASE + request_).status_code == status
 
 
 def test_layer_histograms_are_shares(client: Client) -> None:
