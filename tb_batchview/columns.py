@@ -1,7 +1,7 @@
 """The growing columns of one worker's batches in one phase, and of their samples.
 
-Called by `store`. What was handed out by a view never changes, whatever is
-added later.
+Called by `store`. Calls `growing` for each column: what was handed out by a
+view never changes, whatever is added later.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from tb_batchview import layouts, metadata
 from tb_batchview.blocks import Block
+from tb_batchview.growing import Column
 from tb_batchview.layouts import Entry, Layout
 from tb_batchview.running import RunningSpikes, RunningSums
 from tb_batchview.views import SAMPLE_COLUMNS, LayerView, PhaseView, SampleView
@@ -26,96 +27,23 @@ Array = npt.NDArray[Any]
 _MOST = 2**62
 
 _FIGURES = len(metadata.LAYER_FIGURES)
-# Rows or pieces that wait to be joined; a piece may keep a whole record (64 KiB) in memory.
-_PENDING = 512
-# Rows in the pieces that wait.
-_PENDING_ROWS = 1 << 16
-# Rows to begin with: a run may be of a thousand workers, each with columns of its own.
-_LEAST = 32
-
-
-class Column:
-    """A column that grows; what was handed out never changes."""
-
-    def __init__(self, dtype: Any, fill: float, width: int = 0) -> None:
-        self._shape = (width,) if width else ()
-        self._values: Array = np.empty((0, *self._shape), dtype)
-        self._stored = 0
-        # Joined many at a time: a copy per batch would cost more than all the rest.
-        self._pieces: list[Array] = []
-        self._rows: list[Any] = []
-        self._fill = fill
-        self.count = 0
-
-    def append(self, row: Any) -> None:
-        """Add one row."""
-        self._rows.append(row)
-        self.count += 1
-        if len(self._rows) >= _PENDING:
-            self._flush()
-
-    def extend(self, rows: Array) -> None:
-        """Add rows; they must not change later."""
-        if self._rows:
-            self._seal()
-        self._pieces.append(rows)
-        self.count += len(rows)
-        if len(self._pieces) >= _PENDING or self.count - self._stored >= _PENDING_ROWS:
-            self._flush()
-
-    def pad(self, count: int, fill: float | None = None) -> None:
-        """Fill up to `count` rows with what stands for none."""
-        if count > self.count:
-            value = self._fill if fill is None else fill
-            self.extend(np.full((count - self.count, *self._shape), value, self._values.dtype))
-
-    def replace(self, rows: Array) -> None:
-        """Put other rows in place of all; earlier views stay as they are."""
-        self._values = np.ascontiguousarray(rows, self._values.dtype)
-        self._stored = self.count = len(rows)
-        self._pieces, self._rows = [], []
-
-    def view(self) -> Array:
-        """Return the rows so far, read-only."""
-        self._flush()
-        rows = self._values[: self._stored]
-        rows.flags.writeable = False
-        return rows
-
-    def _seal(self) -> None:
-        self._pieces.append(np.array(self._rows, self._values.dtype))
-        self._rows = []
-
-    def _flush(self) -> None:
-        if self._rows:
-            self._seal()
-        if not self._pieces:
-            return
-        needed = self.count
-        if needed > len(self._values):
-            grown = np.empty((max(needed, 2 * len(self._values), _LEAST), *self._shape), self._values.dtype)
-            grown[: self._stored] = self._values[: self._stored]
-            self._values = grown
-        # A file may say anything, float64 that no float32 can hold too.
-        with np.errstate(all="ignore"):
-            np.concatenate(self._pieces, out=self._values[self._stored : needed], casting="unsafe")
-        self._stored = needed
-        self._pieces = []
 
 
 class _OutputColumns:
     """Growing columns of the samples of one output."""
 
     def __init__(self) -> None:
-        self.starts = Column(np.int64, 0)
+        # Where the samples of each batch begin, and where those of the last one end.
+        self.bounds = Column(np.int64, 0)
+        self.bounds.append(0)
         self.columns: dict[str, Column] = {}
         self.sums: dict[tuple[str, int], RunningSums] = {}
         self.total = 0
 
     def add(self, row: int, samples: int, arrays: Mapping[str, Array]) -> None:
         """Add the samples of a batch; `row` is its place in the phase."""
-        self.starts.pad(row, self.total)
-        self.starts.append(self.total)
+        self.bounds.pad(row + 1, self.total)
+        self.bounds.append(self.total + samples)
         for kind, rows in arrays.items():
             self._column(kind).extend(rows)
         self.total += samples
@@ -133,8 +61,8 @@ class _OutputColumns:
         for rows, each, _ in groups:
             samples[rows] = each
         stops = np.cumsum(samples)
-        self.starts.pad(row, self.total)
-        self.starts.extend(self.total + stops - samples)
+        self.bounds.pad(row + 1, self.total)
+        self.bounds.extend(self.total + stops)
         for kind in dict.fromkeys(kind for _, _, arrays in groups for kind in arrays):
             column = self._column(kind)
             if len(groups) == 1:
@@ -159,12 +87,11 @@ class _OutputColumns:
 
     def view(self, batches: int) -> SampleView:
         """Return a snapshot of as many batches."""
-        self.starts.pad(batches, self.total)
+        self.bounds.pad(batches + 1, self.total)
         for column in self.columns.values():
             column.pad(self.total)
-        starts = np.append(self.starts.view(), self.total)
-        starts.flags.writeable = False
-        return SampleView(starts, {name: column.view() for name, column in self.columns.items()}, self.sums)
+        columns = {name: column.view() for name, column in self.columns.items()}
+        return SampleView(self.bounds.view(), columns, self.sums)
 
     def keep(self, batches: int, order: Array) -> None:
         """Keep the samples of some batches, in another order."""
@@ -175,7 +102,7 @@ class _OutputColumns:
         rows = np.arange(starts[-1]) + np.repeat(before.starts[order] - starts[:-1], counts)
         for name, column in self.columns.items():
             column.replace(before.columns[name][rows])
-        self.starts.replace(starts[:-1])
+        self.bounds.replace(starts)
         self.total = int(starts[-1])
         self.sums = {}
 

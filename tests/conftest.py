@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -26,6 +28,27 @@ def _end_writers() -> Iterator[None]:
     if "tb_batchview.writer" in sys.modules:
         for writer in list(sys.modules["tb_batchview.writer"]._open_writers):
             writer.close()
+
+
+@pytest.fixture(scope="module", params=["memory", "files"])
+def columns_in(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Keep the reader's columns where those of a short run are, and where those of a long one are."""
+    from tb_batchview import growing
+
+    if request.param == "memory":
+        yield request.param
+        return
+    maps = 0
+    make_map = growing._File.map
+
+    def count(file: growing._File, size: int) -> mmap.mmap:
+        nonlocal maps
+        maps += 1
+        return make_map(file, size)
+
+    with mock.patch.object(growing, "LARGEST_IN_MEMORY", 64), mock.patch.object(growing._File, "map", count):
+        yield request.param
+    assert maps > 0
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,9 @@ from tb_batchview.records import BatchRecord, OutputRecord
 from tb_batchview.store import RunStore
 from tb_batchview.views import PhaseView, RunView
 
+# Everything twice: with columns in memory and in files.
+pytestmark = pytest.mark.usefixtures("columns_in")
+
 SPECS = {"scores": SPEC, "other": SPEC}
 
 

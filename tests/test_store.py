@@ -15,12 +15,15 @@ from hypothesis import strategies as st
 from recorded import TIME, append, event_file, frames, make_record, make_scores, make_summary, write
 
 from tb_batchview import layouts, metadata, tasks
-from tb_batchview.columns import Column
 from tb_batchview.errors import FormatError, NotFoundError
+from tb_batchview.growing import Column
 from tb_batchview.places import read_array
 from tb_batchview.records import BatchRecord, OutputRecord, OutputSpec
 from tb_batchview.store import RunStore
 from tb_batchview.views import SAMPLE_COLUMNS, Health, PhaseView, RunView
+
+# Everything twice: with columns in memory and in files.
+pytestmark = pytest.mark.usefixtures("columns_in")
 
 
 def open_run(directory: Path) -> RunStore:

@@ -34,6 +34,9 @@ from tb_batchview.store import RunStore
 from tb_batchview.views import PhaseView, RunView
 from tb_batchview.writer import BatchWriter
 
+# Everything twice: with columns in memory and in files.
+pytestmark = pytest.mark.usefixtures("columns_in")
+
 ROOT = Path(__file__).parent.parent
 DEADLINE = 120
 SCORES = np.array([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]], np.float32)
@@ -840,6 +843,7 @@ def recompute(epochs: int) -> dict[str, list[tuple[np.ndarray, np.ndarray, np.nd
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("columns_in", ["files"], indirect=True, scope="module")  # once is enough
 def test_tensorflow_workers_record_the_global_batches(tmp_path: Path) -> None:
     """MultiWorkerMirroredStrategy, two processes, each with its share of a loop's step."""
     pytest.importorskip("tensorflow")
