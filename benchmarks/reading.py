@@ -7,7 +7,8 @@ two layers in every tenth batch:
   beside `tf.data.TFRecordDataset` with every event parsed, on the same file
   and in turn in one process. These two only walk through the events;
 - memory: what opening takes in a fresh process, at its peak;
-- following: a refresh after 100 more batches;
+- following: a refresh after 100 more batches, again and again until the run
+  is twice as long: by then every column has needed more room once;
 - looking: the predictions of a batch chosen at random, and the confusion
   matrix of all samples.
 
@@ -181,15 +182,22 @@ def read_predictions(batches: Any, number: int) -> Any:
     return np.array(batches[number].predictions)
 
 
-def look_around(log_dir: Path, more: Iterator[bytes], refreshes: int) -> dict[str, Any]:
-    """Follow an open run, and look at some of its batches and at all."""
-    log = tb_batchview.load(log_dir)
-    refreshing = []
+def follow(log: Any, log_dir: Path, more: Iterator[bytes], refreshes: int) -> list[tuple[float, float]]:
+    """Take in some batches more, as often as told."""
+    found = []
     for _ in range(refreshes):
         with find_file(log_dir).open("ab") as file:
             file.writelines(itertools.islice(more, ADDED))
         _, seconds, cpu = clock(log.refresh)
-        refreshing.append((seconds, cpu))
+        found.append((seconds, cpu))
+    return found
+
+
+def look_around(log_dir: Path, more: Iterator[bytes], refreshes: int) -> dict[str, Any]:
+    """Follow an open run, and look at some of its batches and at all."""
+    log = tb_batchview.load(log_dir)
+    longer = len(log["."].batches("train")) // ADDED
+    refreshing = follow(log, log_dir, more, refreshes)
     run = log["."]
     batches = run.batches("train")
     rng = np.random.default_rng(0)
@@ -200,7 +208,8 @@ def look_around(log_dir: Path, more: Iterator[bytes], refreshes: int) -> dict[st
     matrix, seconds, cpu = clock(run.confusion, "train")
     if matrix.sum() != SAMPLES * len(batches):
         raise RuntimeError(f"Every sample must be counted. Received: {matrix.sum()} of {SAMPLES * len(batches)}.")
-    return {"refresh": refreshing, "read": reading, "confusion": (seconds, cpu)}
+    growing = refreshing + follow(log, log_dir, more, longer - refreshes)
+    return {"refresh": refreshing, "grow": growing, "read": reading, "confusion": (seconds, cpu)}
 
 
 def print_figures(batches: int, size: int, found: dict[str, Any]) -> None:
@@ -216,11 +225,13 @@ def print_figures(batches: int, size: int, found: dict[str, Any]) -> None:
             f"  open, {name:20} {seconds:8.3f} s, CPU {cpu:8.3f} s, {seconds / batches * 1e6:6.1f} us a batch, "
             f"{ratio:5.1f} times as long; memory {found['memory'][name] / _MB:+7.1f} MB"
         )
-    refresh = sorted(seconds * 1e3 for seconds, _ in found["refresh"])
+    refresh, grow = (sorted(seconds * 1e3 for seconds, _ in found[name]) for name in ("refresh", "grow"))
     reading = np.percentile(np.array(found["read"]) * 1e6, [50, 99])
     print(
         f"  refresh after {ADDED} batches: {statistics.median(refresh):.1f} ms, at most {refresh[-1]:.1f} ms "
         f"({len(refresh)} times); opening again would take {ours * 1e3:.0f} ms\n"
+        f"  until the run is twice as long: median {statistics.median(grow):.1f} ms, 99 of 100 within "
+        f"{np.percentile(grow, 99):.1f} ms, at most {grow[-1]:.1f} ms ({len(grow)} times)\n"
         f"  predictions of a batch: {reading[0]:.0f} us, 99 of 100 within {reading[1]:.0f} us\n"
         f"  confusion of all samples: {found['confusion'][0] * 1e3:.0f} ms, CPU {found['confusion'][1] * 1e3:.0f} ms"
     )

@@ -3,9 +3,11 @@
 Called by `log`, which `plugin` and the user call. Calls `index`, puts what it
 finds into `columns`, and calls `shards` where several workers recorded a run:
 each has columns of its own. Readers take `RunStore.view`: an immutable snapshot
-whose columns are all of one moment, whatever a refresh does meanwhile. Memory:
+whose columns are all of one moment, whatever a refresh does meanwhile. Taken up:
 80 bytes and 8 per metric a batch, at most 24 bytes a sample; predictions stay in
-the file. Of several workers as much again, for what is looked at.
+the file. Of that, columns beyond 2 MB are in the directory for temporary files,
+the others in memory. Of several workers as much again, for what is looked at, in
+memory.
 """
 
 from __future__ import annotations
