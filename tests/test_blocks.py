@@ -55,7 +55,9 @@ def describe(value: Any) -> Any:
     if isinstance(value, encode.Slot):
         return value.tag, value.dtype, value.shape, value.offset, value.nbytes
     if dataclasses.is_dataclass(value):
-        return [(field.name, describe(getattr(value, field.name))) for field in dataclasses.fields(value)]
+        # What is counted from the columns, when it is asked for, is no part of them.
+        fields = [field.name for field in dataclasses.fields(value) if field.compare]
+        return [(name, describe(getattr(value, name))) for name in fields]
     return value
 
 
