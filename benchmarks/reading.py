@@ -231,7 +231,8 @@ def print_figures(batches: int, size: int, found: dict[str, Any]) -> None:
         f"  refresh after {ADDED} batches: {statistics.median(refresh):.1f} ms, at most {refresh[-1]:.1f} ms "
         f"({len(refresh)} times); opening again would take {ours * 1e3:.0f} ms\n"
         f"  until the run is twice as long: median {statistics.median(grow):.1f} ms, 99 of 100 within "
-        f"{np.percentile(grow, 99):.1f} ms, at most {grow[-1]:.1f} ms ({len(grow)} times)\n"
+        f"{np.percentile(grow, 99):.1f} ms, at most {grow[-1]:.1f} ms, "
+        f"CPU {max(cpu for _, cpu in found['grow']) * 1e3:.1f} ms ({len(grow)} times)\n"
         f"  predictions of a batch: {reading[0]:.0f} us, 99 of 100 within {reading[1]:.0f} us\n"
         f"  confusion of all samples: {found['confusion'][0] * 1e3:.0f} ms, CPU {found['confusion'][1] * 1e3:.0f} ms"
     )
