@@ -166,11 +166,13 @@ class _File:
         """
         give_back = _take_descriptor()
         try:
-            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed with this object)
+            with tempfile.TemporaryFile(buffering=0) as file:
+                self._fd = os.dup(file.fileno())
         except BaseException:
             give_back()
             raise
-        weakref.finalize(self, _close, self._file, give_back)
+        # Not when the process ends: a thread may be writing then, and would meet another file.
+        weakref.finalize(self, _close, self._fd, give_back).atexit = False
         self._process = os.getpid()
 
     def write(self, rows: Array, position: int) -> None:
@@ -182,7 +184,7 @@ class _File:
         self._check_process()
         rest = rows.reshape(-1).view(np.uint8).data
         while rest:
-            written = os.pwrite(self._file.fileno(), rest, position)
+            written = os.pwrite(self._fd, rest, position)
             rest, position = rest[written:], position + written
 
     def map(self, size: int) -> mmap.mmap:
@@ -191,11 +193,11 @@ class _File:
         Ahead of what is written: a map is made only when a column has doubled.
         """
         self._check_process()
-        os.ftruncate(self._file.fileno(), size)
+        os.ftruncate(self._fd, size)
         give_back = _take_descriptor()
         try:
             # Keeps a descriptor of its own.
-            mapped = mmap.mmap(self._file.fileno(), size, access=mmap.ACCESS_READ)
+            mapped = mmap.mmap(self._fd, size, access=mmap.ACCESS_READ)
         except BaseException:
             give_back()
             raise
@@ -217,9 +219,9 @@ def _take_descriptor() -> Callable[[], None]:
     return functools.partial(_free.append, None)
 
 
-def _close(file: Any, give_back: Callable[[], None]) -> None:
+def _close(fd: int, give_back: Callable[[], None]) -> None:
     try:
-        file.close()
+        os.close(fd)
     finally:
         give_back()
 

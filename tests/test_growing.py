@@ -304,6 +304,25 @@ assert before.tolist() == list(range(100))
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_a_column_may_grow_until_the_process_ends() -> None:
+    code = """
+import atexit, numpy as np
+def end():
+    column.extend(np.arange(100, 110))
+    assert column.view().tolist() == list(range(110))
+    assert column._file is not None
+    print("grown")
+atexit.register(end)  # runs after what is registered later
+from tb_batchview import growing
+growing.LARGEST_IN_MEMORY = 64
+column = growing.Column(np.int64, 0)
+column.extend(np.arange(100))
+column.view()
+"""
+    done = subprocess.run([sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("grown\n", "")
+
+
 def test_nothing_is_seen_in_the_directory_for_temporary_files(tmp_path: Path) -> None:
     with threshold(64), mock.patch.object(tempfile, "tempdir", str(tmp_path)):
         column = Column(np.int64, 0)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from recorded import TIME, append, event_file, frames, make_record, make_scores, make_summary, write
 
 from tb_batchview import layouts, metadata, tasks
+from tb_batchview.columns import PhaseColumns
 from tb_batchview.errors import FormatError, NotFoundError
 from tb_batchview.growing import Column
 from tb_batchview.places import read_array
@@ -229,6 +230,29 @@ def test_a_snapshot_outlives_a_reordering(tmp_path: Path) -> None:
 
     assert_holds(before.phases["train"], records)
     assert np.array_equal(read(before, before.phases["train"], 3, "targets"), make_scores(3)[1])
+
+
+def test_only_what_is_out_of_order_is_put_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sorts = []
+    keep = PhaseColumns._keep
+    monkeypatch.setattr(PhaseColumns, "_keep", lambda self, order: (sorts.append(len(order)), keep(self, order)))
+    run = open_run(tmp_path)
+    seen: list[int] = []
+    # Two files of a run that grow in turn; once one goes back.
+    for number, steps in (
+        (0, range(10)),
+        (1, range(8, 20)),
+        (1, range(20, 25)),
+        (0, range(25, 40)),
+        (1, range(40, 45)),
+    ):
+        path = event_file(tmp_path, number)
+        append(path, b"".join(frames([make_record(step) for step in steps])[path.exists() :]))
+        view = run.refresh()
+        seen = sorted({*seen, *steps})
+        assert_holds(view.phases["train"], [make_record(step) for step in seen])
+
+    assert sorts == [20]
 
 
 def test_an_older_file_that_is_found_later_does_not_win(tmp_path: Path) -> None:
