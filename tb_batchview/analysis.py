@@ -711,9 +711,14 @@ def finite_mean(values: Array) -> float | None:
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Figures of layers, float64, one row a window."""
+    """Figures of layers, float64, one row a window.
+
+    `weight` is how many values the figures are of: those that are finite, of
+    the batches that have figures.
+    """
 
     count: Array
+    weight: Array
     mean: Array
     std: Array
     min: Array
@@ -722,7 +727,7 @@ class Moments:
     nonfinite: Array
 
 
-def merge_moments(summaries: Array, size: int) -> Moments:
+def merge_moments(summaries: Array, size: int | Array) -> Moments:
     """Merge the summaries of every `size` consecutive batches into one.
 
     Mean, variance and zero fraction are those of all the values together:
@@ -731,12 +736,12 @@ def merge_moments(summaries: Array, size: int) -> Moments:
     Args:
         summaries: Shape (batches, 7): count, mean, std, min, max,
             zero_fraction, nonfinite.
-        size: Batches a window.
+        size: Batches a window, or the row that each window begins with.
     """
     rows = np.asarray(summaries, np.float64).reshape(-1, 7)
     if not len(rows):
-        return Moments(*np.zeros((7, 0)))
-    starts = np.arange(0, len(rows), size)
+        return Moments(*np.zeros((8, 0)))
+    starts = np.arange(0, len(rows), size) if isinstance(size, int) else size
     # A batch without a finite value has no figures: NaN there must not spread.
     usable = np.isfinite(rows).all(axis=1)
     weight = np.where(usable, np.maximum(rows[:, 0] - np.where(usable, rows[:, 6], 0.0), 0.0), 0.0)
@@ -753,6 +758,7 @@ def merge_moments(summaries: Array, size: int) -> Moments:
     some = total > 0
     return Moments(
         count=np.add.reduceat(rows[:, 0], starts),
+        weight=total,
         mean=mean,
         std=np.sqrt(variance),
         min=np.where(some, least, np.nan),
@@ -760,42 +766,6 @@ def merge_moments(summaries: Array, size: int) -> Moments:
         zero_fraction=zero,
         nonfinite=np.add.reduceat(rows[:, 6], starts),
     )
-
-
-def rebin(low: Array, high: Array, counts: Array, edges: Array) -> Array:
-    """Put histograms with axes of their own onto one common axis.
-
-    Values are taken to lie evenly within a bin. Where the axis spans all of a
-    histogram its sum is kept; what lies outside the axis is lost.
-
-    Args:
-        low: Least value of each histogram, shape (rows,).
-        high: Greatest value, same shape. Equal to `low`: a single value.
-        counts: Shape (rows, bins), in equal bins from `low` to `high`. Where
-            one of these is not finite the histogram counts as empty.
-        edges: Ascending edges of the new bins, equal widths, shape (new + 1,).
-
-    Returns:
-        float64, shape (rows, new).
-    """
-    low, high = np.asarray(low, np.float64)[:, None], np.asarray(high, np.float64)[:, None]
-    usable = np.isfinite(low) & np.isfinite(high)
-    low, high = np.where(usable, low, 0.0), np.where(usable, high, 0.0)
-    counts = np.where(usable & np.isfinite(counts), counts, 0.0)
-    rows, bins = counts.shape
-    below = np.zeros((rows, bins + 1))
-    np.cumsum(counts, axis=1, out=below[:, 1:])
-    width = high - low
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        place = np.clip((edges[None, :] - low) / width * bins, 0.0, bins)
-    # No width: all of it lies at `low`, in the bin that begins there or the last one.
-    inner = np.where(edges[None, :] > low, float(bins), 0.0)
-    inner[:, -1:] = np.where(edges[-1] >= low, float(bins), 0.0)
-    place = np.where(width > 0, place, inner)
-    whole = np.minimum(place.astype(np.int64), bins - 1)
-    left = np.take_along_axis(below, whole, axis=1)
-    right = np.take_along_axis(below, whole + 1, axis=1)
-    return np.diff(left + (right - left) * (place - whole), axis=1)
 
 
 def common_edges(low: Array, high: Array, bins: int) -> Array:
@@ -810,11 +780,12 @@ def common_edges(low: Array, high: Array, bins: int) -> Array:
     return np.linspace(first, last, bins + 1)
 
 
-def sum_windows(rows: Array, size: int) -> Array:
-    """Add up every `size` consecutive rows of a matrix."""
+def sum_windows(rows: Array, size: int | Array) -> Array:
+    """Add up every `size` consecutive rows, or those from each row in it."""
     if not len(rows):
         return np.zeros_like(rows, dtype=np.float64)
-    return np.add.reduceat(np.asarray(rows, np.float64), np.arange(0, len(rows), size), axis=0)
+    starts = np.arange(0, len(rows), size) if isinstance(size, int) else size
+    return np.add.reduceat(np.asarray(rows, np.float64), starts, axis=0)
 
 
 def normalise_rows(rows: Array) -> Array:

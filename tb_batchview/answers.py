@@ -39,6 +39,7 @@ HISTOGRAM_BINS = 60
 SMOOTH_SHARE = 50  # the moving mean spans one part in so many of the range
 SMOOTH_LEAST = 5  # batches
 
+LAYER_AXES = ("all", "usual")
 BATCH_COLUMNS = ("step", "epoch", "size", "loss", "error_rate", "confidence")
 CLASS_COLUMNS = ("class", "support", "predicted", "precision", "recall", "f1")
 
@@ -544,39 +545,37 @@ def describe_layer(layer: LayerLog, start: int | None, stop: int | None) -> Answ
     return {
         "name": layer.name,
         "batches": last - first,
-        "first_step": int(layer.steps[first]),
-        "last_step": int(layer.steps[last - 1]),
-        "units": layer.read_unit_means(last - 1, last).shape[1] or None,
+        "first_step": int(layer.steps_at(first)),
+        "last_step": int(layer.steps_at(last - 1)),
+        "units": layer.units(last - 1),
         **figures,
     }
 
 
-def layer_windows(layer: LayerLog, start: int | None, stop: int | None, points: int) -> bytes:
+def layer_windows(layer: LayerLog, start: int | None, stop: int | None, points: int, axis: str) -> bytes:
     """Return figures and histograms of a layer, a row a window."""
-    first, last = layer.range(start, stop)
-    size = analysis.bucket_size(last - first, points)
-    merged = layer.merge(first, last, size)
-    low, high = (values[first:last].astype(np.float64) for values in (layer.min, layer.max))
-    edges = analysis.common_edges(low, high, HISTOGRAM_BINS)
-    counts = layer.read_histograms(first, last)
-    spread = analysis.rebin(low, high, counts, edges) if counts.size else np.zeros((last - first, HISTOGRAM_BINS))
+    windows = layer.windows(start, stop, points, HISTOGRAM_BINS, usual=axis == "usual")
     header = {
         "layer": layer.name,
-        "batches": last - first,
-        "window": size,
-        "units": (layer.read_unit_means(last - 1, last).shape[1] or None) if last > first else None,
-        "low": float(edges[0]),
-        "high": float(edges[-1]),
+        "batches": windows.batches,
+        "window": windows.size,
+        "units": layer.units(layer.range(start, stop)[1] - 1) if windows.batches else None,
+        "low": float(windows.edges[0]),
+        "high": float(windows.edges[-1]),
+        "least": number_or_none(windows.least),
+        "greatest": number_or_none(windows.greatest),
         "bins": HISTOGRAM_BINS,
     }
     arrays = {
-        "step": layer.steps[first:last:size].astype(np.float64),
-        "mean": merged.mean,
-        "std": merged.std,
-        "min": merged.min,
-        "max": merged.max,
-        "zero_fraction": merged.zero_fraction,
-        "histogram": analysis.normalise_rows(analysis.sum_windows(spread, size)),
+        "step": windows.step.astype(np.float64),
+        "mean": windows.moments.mean,
+        "std": windows.moments.std,
+        "min": windows.moments.min,
+        "max": windows.moments.max,
+        "zero_fraction": windows.moments.zero_fraction,
+        "histogram": windows.histogram,
+        "below": windows.below,
+        "above": windows.above,
     }
     return pack_arrays(header, narrow(arrays))
 

@@ -1,8 +1,8 @@
 """The summaries of a layer over the batches of a phase.
 
-Handed out by `log`, used by `answers` and the user. Calls `analysis` to merge
-batches; histograms and unit means are read from the files when they are asked
-for, the other figures are columns of `store`.
+Handed out by `log`, used by `answers` and the user. Calls `rollups` for what is
+in the files, histograms and unit means, and `analysis` to merge; the other
+figures are columns of `store`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis, metadata
+from tb_batchview import analysis, histograms, metadata, rollups
 from tb_batchview.places import Place, Reader
 from tb_batchview.records import LayerSummary
 from tb_batchview.views import PhaseView, RunView
 
 Array = npt.NDArray[Any]
+
+# Averages of so many batches are made of each by itself, larger ones of at least so many blocks.
+_SINGLE = 512
+_BLOCKS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +33,13 @@ class LayerAverage:
     Attributes:
         batches: Summarised batches in the range.
         mean, std, min, max, zero_fraction: NaN when there are none.
-        unit_means: float64, shape (units,): means of each unit, None if not
-            recorded.
+        unit_means: float64, shape (units,): means of each unit, weighted by
+            the values of each batch; NaN where a unit had none that is
+            finite, None if not recorded.
         histogram: float64, shape (bins,): counts in bins between `edges`.
-        edges: float64, shape (bins + 1,).
+            Their sum is exact; each count is an estimate, as values are taken
+            to lie evenly within a bin of a batch, or of a block of batches.
+        edges: float64, shape (bins + 1,), from `min` to `max`.
     """
 
     batches: int
@@ -46,16 +53,46 @@ class LayerAverage:
     edges: Array
 
 
+@dataclasses.dataclass(frozen=True)
+class LayerWindows:
+    """A layer over a range of batches, cut into windows.
+
+    Attributes:
+        batches: Summarised batches in the range.
+        size: Batches a window, the first and last ones perhaps shorter.
+        step: int64, the first batch of each window.
+        moments: The figures of each window.
+        edges: float64, shape (bins + 1,): the axis of the histograms.
+        least, greatest: The ends of the whole axis; NaN without values.
+        histogram: float64, shape (windows, bins): shares of all values of the
+            window.
+        below, above: float64, shape (windows,): shares beyond the axis.
+    """
+
+    batches: int
+    size: int
+    step: Array
+    moments: analysis.Moments
+    edges: Array
+    least: float
+    greatest: float
+    histogram: Array
+    below: Array
+    above: Array
+
+
 class LayerLog:
     """The summaries of one layer in one phase, by batch."""
 
-    def __init__(self, name: str, view: RunView, columns: PhaseView, reader: Reader) -> None:
+    def __init__(self, name: str, view: RunView, columns: PhaseView) -> None:
         """Use `Run.layer` instead."""
         self.name = name
-        self._view = view
         self._columns = columns
         self._layer = columns.layers[name]
-        self._reader = reader
+        self._rollup = rollups.Rollup(name, view, columns)
+
+    def __len__(self) -> int:
+        return len(self._layer.rows)
 
     @property
     def steps(self) -> Array:
@@ -119,13 +156,14 @@ class LayerLog:
     def average(self, start: int | None = None, stop: int | None = None) -> LayerAverage:
         """Merge the batches of a range of steps into one."""
         first, last = self.range(start, stop)
-        figures = self._layer.figures[first:last]
-        merged = self.merge(first, last, max(1, last - first))
-        units = self.read_unit_means(first, last)
-        known = units[~np.isnan(units).all(axis=1)] if units.size else units
-        counts = self.read_histograms(first, last)
-        low, high = figures[:, 3].astype(np.float64), figures[:, 4].astype(np.float64)
-        edges = analysis.common_edges(low, high, counts.shape[1] or 1)
+        block = _block_for(last - first)
+        pieces = self._rollup.values(first, last, block)
+        parts = [piece.rows.histograms for piece in pieces]
+        figures = np.concatenate([piece.rows.figures for piece in pieces]) if pieces else np.zeros((0, 7))
+        merged = analysis.merge_moments(figures, max(1, len(figures)))
+        bins = self._rollup.width("layer_histogram", first, last) or 1
+        edges = _edges(histograms.whole_range(parts), merged, bins)
+        counts = [part.between(edges).sum(axis=0) for part in parts]
         return LayerAverage(
             batches=last - first,
             mean=_only(merged.mean),
@@ -133,21 +171,73 @@ class LayerLog:
             min=_only(merged.min),
             max=_only(merged.max),
             zero_fraction=_only(merged.zero_fraction),
-            unit_means=known.mean(axis=0, dtype=np.float64) if known.size else None,
-            histogram=analysis.rebin(low, high, counts, edges).sum(axis=0) if counts.size else np.zeros(len(edges) - 1),
+            unit_means=self._average_units(first, last, block),
+            histogram=np.sum(counts, axis=0) if counts else np.zeros(bins),
             edges=edges,
         )
 
-    def merge(self, first: int, last: int, size: int) -> analysis.Moments:
-        """Merge every `size` consecutive batches into one."""
-        return analysis.merge_moments(self._layer.figures[first:last], size)
+    def _average_units(self, first: int, last: int, block: int) -> Array | None:
+        width = self._rollup.width("layer_unit_means", first, last)
+        pieces = self._rollup.units(first, last, block, width) if width else []
+        weight = sum((piece.rows.weight.sum(axis=0) for piece in pieces), np.zeros(width))
+        total = sum((piece.rows.sum.sum(axis=0) for piece in pieces), np.zeros(width))
+        if not weight.any():
+            return None
+        return np.divide(total, weight, out=np.full(width, np.nan), where=weight > 0)
+
+    def windows(
+        self, start: int | None, stop: int | None, points: int, bins: int, *, usual: bool = False
+    ) -> LayerWindows:
+        """Cut a range of steps into windows.
+
+        Args:
+            start: First step, None: the first recorded one.
+            stop: The one to stop before, None: none.
+            points: Windows, at most. They begin at multiples of their size,
+                counted in summaries, whatever the range.
+            bins: Of the histograms.
+            usual: Let the axis leave out what is far from nearly all values
+                (see `histograms.usual_range`).
+        """
+        first, last = self.range(start, stop)
+        size = rollups.window_size(first, last, points)
+        pieces = self._rollup.values(first, last, rollups.block_size(size))
+        parts = [piece.rows.histograms for piece in pieces]
+        starts = np.concatenate([np.zeros(0, np.int64), *(piece.starts for piece in pieces)])
+        begins = np.flatnonzero(np.diff(starts // size, prepend=-1))
+        figures = np.concatenate([np.zeros((0, 7)), *(piece.rows.figures for piece in pieces)])
+        moments = analysis.merge_moments(figures, begins)
+        whole = histograms.whole_range(parts)
+        edges = _edges(histograms.usual_range(parts) if usual else whole, moments, bins)
+        below = np.concatenate([np.zeros((0, bins + 1)), *(part.below_at(edges) for part in parts)])
+        total = np.concatenate([np.zeros(0), *(part.total for part in parts)])
+        counts = np.column_stack([below[:, 0], np.maximum(np.diff(below, axis=1), 0.0), total - below[:, -1]])
+        shares = analysis.normalise_rows(analysis.sum_windows(counts, begins))
+        return LayerWindows(
+            batches=last - first,
+            size=size,
+            step=self.steps_at(starts[begins]),
+            moments=moments,
+            edges=edges,
+            least=math.nan if whole is None else whole[0],
+            greatest=math.nan if whole is None else whole[1],
+            histogram=shares[:, 1:-1],
+            below=shares[:, 0],
+            above=shares[:, -1],
+        )
 
     def range(self, start: int | None, stop: int | None) -> tuple[int, int]:
         """Return the places of the summaries in a range of steps."""
-        steps = self.steps
-        first = 0 if start is None else int(np.searchsorted(steps, start))
-        last = len(steps) if stop is None else int(np.searchsorted(steps, stop))
-        return first, max(first, last)
+        first, last = np.searchsorted(self._layer.rows, self._columns.rows(start, stop)).tolist()
+        return first, last
+
+    def steps_at(self, numbers: Any) -> Array:
+        """Return the steps of some of the summaries, int64."""
+        return np.asarray(self._columns.step[self._layer.rows[numbers]])
+
+    def units(self, number: int) -> int | None:
+        """Return how many units a summary tells apart, None without."""
+        return self._rollup.width("layer_unit_means", number, number + 1) or None
 
     def read_histograms(self, first: int, last: int) -> Array:
         """Read the histograms of some of the batches, (last - first, bins)."""
@@ -158,16 +248,11 @@ class LayerLog:
         return self._read_rows("layer_unit_means", first, last, np.nan)
 
     def _read_rows(self, kind: str, first: int, last: int, fill: float) -> Array:
-        rows: list[Array | None] = []
-        for row in self._layer.rows[first:last]:
-            place = self._view.place(self._columns, int(row))
-            slot = place.layout.layers.get((self.name, kind))
-            rows.append(None if slot is None else self._reader(place, slot))
-        width = next((len(row) for row in reversed(rows) if row is not None), 0)
+        width = self._rollup.width(kind, first, last)
         matrix = np.full((last - first, width), fill, np.float32)
-        for number, values in enumerate(rows):
-            if values is not None and len(values) == width:
-                matrix[number] = values
+        for rows, values in self._rollup.read(kind, first, last):
+            if values.shape[1] == width:
+                matrix[rows] = values
         return matrix
 
     def _figure(self, name: str) -> Array:
@@ -189,6 +274,21 @@ def read_summary(place: Place, layer: str, reader: Reader) -> LayerSummary:
         histogram=np.zeros(0, np.float32) if histogram is None else reader(place, histogram),
         unit_means=None if units is None else reader(place, units),
     )
+
+
+def _block_for(batches: int) -> int:
+    """Return the largest block to make an average of."""
+    block = rollups.SMALLEST
+    while block * rollups.FACTOR * _BLOCKS <= batches:
+        block *= rollups.FACTOR
+    return 1 if batches <= _SINGLE else block
+
+
+def _edges(found: tuple[float, float] | None, moments: analysis.Moments, bins: int) -> Array:
+    """Return the edges of an axis; that of the figures without histograms."""
+    if found is not None:
+        return analysis.common_edges(np.array(found[:1]), np.array(found[1:]), bins)
+    return analysis.common_edges(moments.min, moments.max, bins)
 
 
 def _only(values: Array) -> float:

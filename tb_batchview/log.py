@@ -451,7 +451,7 @@ class Run:
         columns = find_phase(view, phase, self.name)
         if name not in columns.layers:
             raise NotFoundError(_unknown("layer", name, columns.layers, f"phase {phase!r} of run {self.name!r}"))
-        return LayerLog(name, view, columns, self._reader)
+        return LayerLog(name, view, columns)
 
     def to_pandas(self, phase: str) -> Any:
         """Return a table of one row per sample.

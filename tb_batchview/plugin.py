@@ -93,7 +93,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "/residuals": _route(self.residuals_impl, (*_RANGE, "points", "value")),
             "/label_errors": _route(self.label_errors_impl, (*_RANGE, "limit")),
             "/layers": _route(self.layers_impl, ("run", "phase", "start", "stop")),
-            "/layer": _route(self.layer_impl, ("run", "phase", "layer", "start", "stop", "points")),
+            "/layer": _route(self.layer_impl, ("run", "phase", "layer", "start", "stop", "points", "axis")),
             "/static/*": _static_route,
         }
 
@@ -187,7 +187,8 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         """Return figures and histograms of one layer over the range."""
         run, phase, start, stop = self._choose_phase(parameters)
         points = parameters.whole("points", default=200, low=1, high=MAX_WINDOWS)
-        return answers.layer_windows(run.layer(parameters.text("layer"), phase.name), start, stop, points)
+        axis = parameters.choice("axis", answers.LAYER_AXES, "all")
+        return answers.layer_windows(run.layer(parameters.text("layer"), phase.name), start, stop, points, axis)
 
     def _fresh_log(self) -> Log:
         """Return the log, refreshed if the last time is long enough ago."""

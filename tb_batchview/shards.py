@@ -191,10 +191,13 @@ class _Join:
     def _join_layer(self, name: str) -> LayerView:
         """Return the summaries of a layer, of the first worker with one."""
         found = [
-            (rows[shard.layers[name].rows], shard.layers[name].figures) for shard, rows in self if name in shard.layers
+            (number, rows, shard.layers[name]) for number, (shard, rows) in enumerate(self) if name in shard.layers
         ]
-        rows, first = np.unique(np.concatenate([rows for rows, _ in found]), return_index=True)
-        return LayerView(_frozen(rows), _frozen(np.concatenate([figures for _, figures in found])[first]))
+        rows, first = np.unique(np.concatenate([rows[layer.rows] for _, rows, layer in found]), return_index=True)
+        shard = np.repeat([number for number, _, _ in found], [len(layer.rows) for _, _, layer in found])
+        own = np.concatenate([layer.rows for _, _, layer in found])
+        figures = np.concatenate([layer.figures for _, _, layer in found])
+        return LayerView(_frozen(rows), _frozen(figures[first]), _frozen(shard[first]), _frozen(own[first]))
 
 
 def _known(shard: PhaseView, name: str) -> Array:

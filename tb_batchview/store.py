@@ -79,6 +79,7 @@ class RunStore:
         self._layouts: list[Layout] = []
         self._layout_numbers: dict[int, int] = {}
         self._joined: dict[tuple[int, ...], Layout] = {}
+        self._token = object()
         self._content: metadata.Content | None = None
         self._statuses: dict[tuple[int, str, str], int] = {}
         self._seen: dict[str, int] = {}
@@ -162,6 +163,7 @@ class RunStore:
             _files=tuple(self._index.files),
             _layouts=tuple(self._layouts),
             _joined=self._joined,
+            _token=self._token,
         )
 
     def _health(self, phases: Mapping[str, PhaseView]) -> Health:

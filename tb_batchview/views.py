@@ -147,10 +147,14 @@ class LayerView:
     Attributes:
         rows: int64, the batches that have one.
         figures: float32, shape (rows, 7): see `metadata.LAYER_FIGURES`.
+        shard: int64, which of several workers' each summary is.
+        own: int64, the batches as numbered by that worker.
     """
 
     rows: Array
     figures: Array
+    shard: Array | None = None
+    own: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +229,25 @@ class PhaseView:
         last = len(self) if stop is None else int(np.searchsorted(self.step, stop))
         return first, max(first, last)
 
+    def records(self, layer: str, first: int, last: int) -> tuple[Array, Array, Array, Array]:
+        """Return where some of the summaries of a layer are.
+
+        Returns:
+            File, position, length and layout of the record of each.
+        """
+        view = self.layers[layer]
+        if view.shard is None or view.own is None:
+            rows = view.rows[first:last]
+            return self._file[rows], self._position[rows], self._length[rows], self._layout[rows]
+        shard, own = view.shard[first:last], view.own[first:last]
+        found = tuple(np.zeros(len(own), dtype) for dtype in (np.int32, np.int64, np.int64, np.int32))
+        for number in np.unique(shard).tolist():
+            mine = shard == number
+            part = self.shards[number]
+            for column, values in zip(found, (part._file, part._position, part._length, part._layout), strict=True):
+                column[mine] = values[own[mine]]
+        return found[0], found[1], found[2], found[3]
+
     def row_of(self, step: int) -> int | None:
         """Return the row of a step, None if it was not kept."""
         row = int(np.searchsorted(self.step, step))
@@ -269,6 +292,8 @@ class RunView:
     _layouts: tuple[Layout, ...] = ()
     # Of several workers: what was joined so far, by the numbers of the layouts.
     _joined: dict[tuple[int, ...], Layout] = dataclasses.field(default_factory=dict)
+    # Another one when the files were read anew: what was worked out from them before does not count.
+    _token: object = dataclasses.field(default_factory=object)
 
     @property
     def exists(self) -> bool:

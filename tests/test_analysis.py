@@ -439,61 +439,6 @@ def test_merging_leaves_out_a_batch_without_a_finite_value() -> None:
     assert np.isnan([merged.mean[1], merged.std[1], merged.min[1], merged.max[1]]).all()
 
 
-histograms = st.lists(
-    st.tuples(
-        st.floats(-1e3, 1e3),
-        st.floats(0, 1e3),
-        st.lists(st.integers(0, 100), min_size=5, max_size=5),
-    ),
-    min_size=1,
-    max_size=6,
-)
-
-
-@settings(deadline=None)
-@given(histograms, st.integers(1, 80))
-def test_rebinning_conserves_mass(drawn: list[tuple[float, float, list[int]]], bins: int) -> None:
-    low = np.array([first for first, _, _ in drawn])
-    high = low + np.array([width for _, width, _ in drawn])
-    counts = np.array([row for _, _, row in drawn], np.float32)
-
-    spread = analysis.rebin(low, high, counts, analysis.common_edges(low, high, bins))
-
-    assert spread.shape == (len(drawn), bins)
-    assert (spread >= 0).all()
-    assert np.allclose(spread.sum(axis=1), counts.sum(axis=1))
-
-
-def test_rebinning_equals_numpy_on_values_that_lie_evenly() -> None:
-    values = np.linspace(0, 1, 40_001)[:-1] + 1 / 80_000
-    counts, _ = np.histogram(values, bins=16, range=(0, 1))
-    edges = np.linspace(-0.5, 1.5, 41)
-    expected, _ = np.histogram(values, bins=edges)
-
-    spread = analysis.rebin(np.array([0.0]), np.array([1.0]), counts[None, :], edges)
-
-    assert np.allclose(spread[0], expected, atol=1)
-
-
-def test_a_histogram_of_one_value_falls_into_its_bin() -> None:
-    edges = np.array([0.0, 1.0, 2.0, 3.0])
-    low = np.array([1.0, 3.0, 0.5])
-
-    spread = analysis.rebin(low, low, np.array([[2, 3], [1, 0], [0, 4]]), edges)
-
-    assert spread.tolist() == [[0, 5, 0], [0, 0, 1], [4, 0, 0]]
-
-
-def test_a_histogram_that_is_not_finite_counts_as_empty() -> None:
-    low, high = np.array([np.nan, 0.0]), np.array([np.nan, 2.0])
-
-    edges = analysis.common_edges(low, high, 2)
-
-    assert edges.tolist() == [0.0, 1.0, 2.0]
-    assert analysis.rebin(low, high, np.array([[5, 5], [1, 3]]), edges).tolist() == [[0, 0], [1, 3]]
-    assert analysis.rebin(low, high, np.array([[5, 5], [np.inf, 3]]), edges).tolist() == [[0, 0], [0, 3]]
-
-
 def test_common_edges_have_a_width_even_for_one_value() -> None:
     assert analysis.common_edges(np.array([2.0]), np.array([2.0]), 2).tolist() == [1.0, 2.0, 3.0]
     assert analysis.common_edges(np.zeros(0), np.zeros(0), 1).tolist() == [0.0, 1.0]

@@ -14,19 +14,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
-READING = FACTS | {
-    "analysis",
-    "blocks",
-    "calibration",
-    "columns",
-    "encode",
-    "index",
-    "layers",
-    "layouts",
-    "log",
-    "places",
-}
-READING |= {"running", "samples", "store", "tfrecord", "views"}
+READING = FACTS | {"analysis", "blocks", "calibration", "columns", "encode", "histograms", "index", "kept", "layers"}
+READING |= {"layouts", "log", "places", "rollups", "running", "samples", "store", "tfrecord", "views"}
 WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord"}
 LIGHT_TENSORBOARD = {
     "tensorboard.backend.http_util",
@@ -62,7 +51,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "samples": (FACTS | {"analysis", "views"}, set()),
     "shards": (FACTS | {"views"}, set()),
     "store": (FACTS | {"blocks", "columns", "index", "layouts", "shards", "views"}, set()),
-    "layers": (FACTS | {"analysis", "places", "views"}, set()),
+    "histograms": (set(), set()),
+    "kept": (set(), set()),
+    "rollups": (FACTS | {"analysis", "encode", "histograms", "kept", "layouts", "places", "views"}, set()),
+    "layers": (FACTS | {"analysis", "histograms", "places", "rollups", "views"}, set()),
     "log": (READING, {"pandas"}),
     "loader": ({"plugin", "metadata", "errors"}, LIGHT_TENSORBOARD),
     "http": ({"errors"}, LIGHT_TENSORBOARD | {"werkzeug"}),

@@ -322,7 +322,13 @@ export class Store {
   private wantLayers(query: api.Query, again: boolean): void {
     this.load(this.layers, api.fetchLayers, query, again);
     if (this.layerName !== null) {
-      this.load(this.layer, api.fetchLayer, { ...query, layer: this.layerName, points: WINDOWS }, again);
+      const axis = this.selection.allValues ? "all" : "usual";
+      this.load(
+        this.layer,
+        api.fetchLayer,
+        { ...query, layer: this.layerName, points: WINDOWS, axis },
+        again,
+      );
     }
   }
 

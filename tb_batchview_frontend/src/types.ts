@@ -222,6 +222,9 @@ export interface LayerHeader {
   units: Figure;
   low: number;
   high: number;
+  /** Ends of all values; the axis may be shorter. */
+  least: Figure;
+  greatest: Figure;
   bins: number;
 }
 

@@ -1,6 +1,15 @@
 import { expect, test } from "vitest";
 import { channels, inkOn, pixels, ramp } from "../src/charts/colour.js";
-import { binEdges, heatCell, pickWindows, ridgeAt, ridgesOf, usualValues } from "../src/charts/histograms.js";
+import {
+  binEdges,
+  heatCell,
+  pickWindows,
+  ridgeAt,
+  ridgesOf,
+  stripCell,
+  stripOf,
+  withoutStrips,
+} from "../src/charts/histograms.js";
 import { gapped } from "../src/charts/lines.js";
 import { marksAt, snap, thin } from "../src/charts/marks.js";
 import {
@@ -125,6 +134,8 @@ const SHARES = {
   bins: 4,
   low: -1,
   high: 1,
+  below: [0, 0, 0],
+  above: [0, 0, 0],
   shares: [0, 1, 0, 0, 0, 0.5, 0.5, 0, 0, 0, 0, 1],
 };
 const FRAME = { left: 10, top: 20, width: 300, height: 100 };
@@ -235,23 +246,27 @@ test("pixels are red, green, blue, opaque in memory", () => {
   ]);
 });
 
-test("a window gone wild does not press the others into a corner; without one nothing is left out", () => {
-  const bins = 10;
-  const shares = new Float32Array(40 * bins);
-  for (let window = 0; window < 40; window += 1) {
-    shares[window * bins + 2] = 0.5;
-    shares[window * bins + 3] = 0.5;
-  }
-  shares.set([0, 0, 0, 0, 0, 0, 0, 0, 0, 1], 17 * bins);
-  const all = { steps: Array.from({ length: 40 }, (_, index) => index), shares, bins, low: 0, high: 10 };
-  const usual = usualValues(all);
-  expect([usual.bins, usual.low, usual.high, Array.from(usual.shares).slice(0, 2)]).toEqual([
-    2,
-    2,
-    4,
-    [0.5, 0.5],
-  ]);
-  expect(usualValues(usual)).toBe(usual);
+test("what lies beyond the axis has strips of its own, where there is any", () => {
+  const histograms = {
+    steps: [0, 10],
+    shares: [1, 0.5],
+    bins: 1,
+    low: 0,
+    high: 1,
+    below: [0, 0],
+    above: [0, 0.5],
+  };
+  const whole = { left: 10, top: 6, width: 100, height: 200 };
+  const frame = withoutStrips(whole, histograms);
+  expect(frame).toEqual({ ...whole, top: 17, height: 189 });
+  expect(stripOf(frame, "above")).toEqual({ ...whole, top: 6, height: 8 });
+  expect(stripCell(90, 8, frame, histograms)).toEqual({ window: 1, side: "above" });
+  expect(heatCell(90, 8, frame, histograms)).toBeNull();
+  // Nothing lies below: there is no strip.
+  expect(stripCell(90, frame.top + frame.height + 5, frame, histograms)).toBeNull();
+  expect(withoutStrips(whole, { ...histograms, above: [0, 0] })).toEqual(whole);
+  const both = withoutStrips(whole, { ...histograms, below: [0.1, 0] });
+  expect(stripOf(both, "below").top + 8).toBe(whole.top + whole.height);
 });
 
 test("a spike is read out at the point whose batches hold it", () => {

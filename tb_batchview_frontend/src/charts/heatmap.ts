@@ -4,7 +4,18 @@ import { customElement, property } from "lit/decorators.js";
 import { count, figure, percent, tick } from "../format.js";
 import { CanvasElement } from "./canvas.js";
 import { pixels, ramp, themeColour } from "./colour.js";
-import { binEdges, type Frame, greatestShare, type Histograms, heatCell, shareAt } from "./histograms.js";
+import {
+  binEdges,
+  type Frame,
+  greatestShare,
+  type Histograms,
+  heatCell,
+  reachesBeyond,
+  shareAt,
+  stripCell,
+  stripOf,
+  withoutStrips,
+} from "./histograms.js";
 import { lastAtMost, ticks } from "./scale.js";
 
 /** Room for the axis of values; the line charts above leave the same, so that the batches stand below each other. */
@@ -21,19 +32,21 @@ export class HeatmapElement extends CanvasElement {
     return 240;
   }
 
-  private get area(): Frame {
-    return {
+  private areaOf(histograms: Histograms): Frame {
+    const whole = {
       left: LEFT,
       top: 6,
       width: Math.max(20, this.width - LEFT - 10),
       height: this.height - BELOW - 6,
     };
+    return withoutStrips(whole, histograms);
   }
 
   protected override draw(context: CanvasRenderingContext2D): void {
     const { histograms } = this;
     if (histograms === null || histograms.steps.length === 0) return;
-    const { left, top, width, height } = this.area;
+    const area = this.areaOf(histograms);
+    const { left, top, width, height } = area;
     const windows = histograms.steps.length;
     const image = new ImageData(windows, histograms.bins);
     const target = new Uint32Array(image.data.buffer);
@@ -50,11 +63,24 @@ export class HeatmapElement extends CanvasElement {
     canvas.getContext("2d")?.putImageData(image, 0, 0);
     context.imageSmoothingEnabled = false;
     context.drawImage(canvas, left, top, width, height);
-    this.drawAxes(context, histograms);
+    for (const side of ["above", "below"] as const) {
+      if (!reachesBeyond(histograms, side)) continue;
+      const strip = stripOf(area, side);
+      const row = new ImageData(windows, 1);
+      const cells = new Uint32Array(row.data.buffer);
+      for (let window = 0; window < windows; window += 1) {
+        const share = Math.min(1, (histograms[side][window] ?? 0) / greatest);
+        cells[window] = palette[Math.round(255 * Math.sqrt(share))] ?? 0;
+      }
+      const line = new OffscreenCanvas(windows, 1);
+      line.getContext("2d")?.putImageData(row, 0, 0);
+      context.drawImage(line, left, strip.top, width, strip.height);
+    }
+    this.drawAxes(context, histograms, area);
   }
 
-  private drawAxes(context: CanvasRenderingContext2D, histograms: Histograms): void {
-    const { left, top, width, height } = this.area;
+  private drawAxes(context: CanvasRenderingContext2D, histograms: Histograms, area: Frame): void {
+    const { left, top, width, height } = area;
     const { low, high, steps } = histograms;
     context.font = "11px Roboto, system-ui, sans-serif";
     context.fillStyle = themeColour(this, "--quiet");
@@ -63,6 +89,15 @@ export class HeatmapElement extends CanvasElement {
     for (const at of ticks(low, high, 6)) {
       context.fillText(tick(at), left - 6, top + height * (1 - (at - low) / (high - low || 1)));
     }
+    context.font = "9px Roboto, system-ui, sans-serif";
+    for (const side of ["above", "below"] as const) {
+      if (!reachesBeyond(histograms, side)) continue;
+      const strip = stripOf(area, side);
+      context.fillText(side, left - 6, strip.top + strip.height / 2);
+    }
+    context.font = "11px Roboto, system-ui, sans-serif";
+    const bottom =
+      top + height + (reachesBeyond(histograms, "below") ? stripOf(area, "below").height + 3 : 0);
     context.textBaseline = "top";
     context.textAlign = "center";
     const windows = steps.length;
@@ -71,9 +106,9 @@ export class HeatmapElement extends CanvasElement {
     );
     for (const step of labels) {
       const window = lastAtMost(steps, step);
-      context.fillText(count(step), left + ((window + 0.5) / windows) * width, top + height + 5);
+      context.fillText(count(step), left + ((window + 0.5) / windows) * width, bottom + 5);
     }
-    context.fillText("batch", left + width / 2, top + height + 20);
+    context.fillText("batch", left + width / 2, bottom + 20);
     context.save();
     context.translate(6, top + height / 2);
     context.rotate(-Math.PI / 2);
@@ -88,8 +123,16 @@ export class HeatmapElement extends CanvasElement {
 
   protected override hover(x: number, y: number): string | null {
     const { histograms } = this;
-    const cell = histograms === null ? null : heatCell(x, y, this.area, histograms);
-    if (histograms === null || cell === null) return null;
+    if (histograms === null) return null;
+    const area = this.areaOf(histograms);
+    const beyond = stripCell(x, y, area, histograms);
+    if (beyond !== null) {
+      const { window, side } = beyond;
+      const end = side === "above" ? histograms.high : histograms.low;
+      return `batch ${count(histograms.steps[window])}\n${percent(histograms[side][window] ?? 0)} of the values lie ${side}\n${figure(end)}, beyond the axis`;
+    }
+    const cell = heatCell(x, y, area, histograms);
+    if (cell === null) return null;
     const [from, to] = binEdges(histograms, cell.bin);
     const share = percent(shareAt(histograms, cell.window, cell.bin));
     return `batch ${count(histograms.steps[cell.window])}\n${share} of the values lie between\n${figure(from)} and ${figure(to)}`;
@@ -97,8 +140,10 @@ export class HeatmapElement extends CanvasElement {
 
   protected override press(x: number, y: number): void {
     const { histograms } = this;
-    const cell = histograms === null ? null : heatCell(x, y, this.area, histograms);
-    if (cell !== null) this.onStep?.(histograms?.steps[cell.window] ?? 0);
+    if (histograms === null) return;
+    const area = this.areaOf(histograms);
+    const cell = heatCell(x, y, area, histograms) ?? stripCell(x, y, area, histograms);
+    if (cell !== null) this.onStep?.(histograms.steps[cell.window] ?? 0);
   }
 }
 

@@ -8,6 +8,9 @@ export interface Histograms {
   bins: number;
   low: number;
   high: number;
+  /** Shares beyond the axis, a window each. */
+  below: ArrayLike<number>;
+  above: ArrayLike<number>;
 }
 
 /** The frame inside the axes, in CSS pixels. */
@@ -27,33 +30,48 @@ export function greatestShare({ shares }: Histograms): number {
   return greatest;
 }
 
-/**
- * Leave out the outer values that hardly any window has: one batch gone wild would press all others into a corner.
- * A bin counts as usual when at least one window in twenty has a thousandth of its values there.
- */
-export function usualValues(histograms: Histograms): Histograms {
-  const windows = histograms.steps.length;
-  const usual = Array.from({ length: histograms.bins }, (_, bin) => {
-    let seen = 0;
-    for (let window = 0; window < windows; window += 1)
-      if (shareAt(histograms, window, bin) >= 0.001) seen += 1;
-    return seen >= Math.max(1, windows / 20);
-  });
-  const [first, last] = [usual.indexOf(true), usual.lastIndexOf(true)];
-  if (first < 0 || (last - first + 1) / histograms.bins > 0.8) return histograms;
-  const bins = last - first + 1;
-  const shares = new Float32Array(windows * bins);
-  for (let window = 0; window < windows; window += 1) {
-    for (let bin = 0; bin < bins; bin += 1)
-      shares[window * bins + bin] = shareAt(histograms, window, first + bin);
-  }
+export type Side = "below" | "above";
+
+/** Whether any window has values beyond the axis on that side. */
+export function reachesBeyond(histograms: Histograms, side: Side): boolean {
+  const shares = histograms[side];
+  for (let window = 0; window < shares.length; window += 1) if ((shares[window] ?? 0) > 0) return true;
+  return false;
+}
+
+/** Height of the strip that shows what lies beyond the axis, and the gap to the heatmap, in CSS pixels. */
+export const STRIP = 8;
+export const GAP = 3;
+
+/** The frame of the heatmap without the strips above and below it. */
+export function withoutStrips(frame: Frame, histograms: Histograms): Frame {
+  const above = reachesBeyond(histograms, "above") ? STRIP + GAP : 0;
+  const below = reachesBeyond(histograms, "below") ? STRIP + GAP : 0;
+  return { ...frame, top: frame.top + above, height: frame.height - above - below };
+}
+
+/** Where the strip on a side of the heatmap is. */
+export function stripOf(frame: Frame, side: Side): Frame {
   return {
-    steps: histograms.steps,
-    shares,
-    bins,
-    low: binEdges(histograms, first)[0],
-    high: binEdges(histograms, last)[1],
+    ...frame,
+    top: side === "above" ? frame.top - GAP - STRIP : frame.top + frame.height + GAP,
+    height: STRIP,
   };
+}
+
+/** Window and side under a point in a strip beside the heatmap. */
+export function stripCell(
+  x: number,
+  y: number,
+  frame: Frame,
+  histograms: Histograms,
+): { window: number; side: Side } | null {
+  for (const side of ["above", "below"] as const) {
+    if (!reachesBeyond(histograms, side)) continue;
+    const cell = heatCell(x, y, stripOf(frame, side), histograms);
+    if (cell !== null) return { window: cell.window, side };
+  }
+  return null;
 }
 
 /** The values that fall into a bin: from, to. */

@@ -2,7 +2,7 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import "../charts/heatmap.js";
-import { type Histograms, usualValues } from "../charts/histograms.js";
+import type { Histograms } from "../charts/histograms.js";
 import "../charts/lines.js";
 import "../charts/ridgeline.js";
 import { count, exact, figure, many, percent, percentTick } from "../format.js";
@@ -61,19 +61,22 @@ const column = (layer: Block<LayerHeader>, name: string): ArrayLike<number> =>
 const combine = (a: ArrayLike<number>, b: ArrayLike<number>, sign: 1 | -1): number[] =>
   Array.from(a, (value, index) => value + sign * (b[index] ?? Number.NaN));
 
-interface Pictured {
-  all: Histograms;
-  usual: Histograms;
-}
-
-/** The same objects for the same answer, so that the pictures are laid out once and not at every render. */
-const pictured = new WeakMap<object, Pictured>();
-function histogramsOf(layer: Block<LayerHeader>): Pictured {
+/** The same object for the same answer, so that the pictures are laid out once and not at every render. */
+const pictured = new WeakMap<object, Histograms>();
+function histogramsOf(layer: Block<LayerHeader>): Histograms {
   const known = pictured.get(layer);
   if (known !== undefined) return known;
   const { low, high, bins } = layer.header;
-  const all = { steps: column(layer, "step"), shares: column(layer, "histogram"), low, high, bins };
-  const made = { all, usual: usualValues(all) };
+  const [below, above] = [column(layer, "below"), column(layer, "above")];
+  const made = {
+    steps: column(layer, "step"),
+    shares: column(layer, "histogram"),
+    low,
+    high,
+    bins,
+    below,
+    above,
+  };
   pictured.set(layer, made);
   return made;
 }
@@ -148,12 +151,13 @@ function layerPanel(store: Store): TemplateResult {
   const { value: layer, error, loading } = store.layer;
   if (layer === null)
     return html`<section class="panel">${waiting(error, loading, "This layer has no summaries in the range.")}</section>`;
-  const { all, usual } = histogramsOf(layer);
+  const shown = histogramsOf(layer);
   const { allValues } = store.selection;
-  const shown = allValues ? all : usual;
   const { header } = layer;
+  const { low, high, least, greatest } = header;
+  const cropped = least !== null && greatest !== null && (least < low || greatest > high);
   const allChip = chip(
-    `all values, ${figure(header.low)} to ${figure(header.high)}`,
+    `all values, ${figure(least)} to ${figure(greatest)}`,
     allValues,
     () => store.select({ allValues: !allValues }),
     "all-values",
@@ -168,7 +172,7 @@ function layerPanel(store: Store): TemplateResult {
     <div class="panel">
       <div class="head"><h2>Histogram over the batches</h2>
         <span class="quiet small">colour: share of the values, square-root scale · a click chooses the batch</span>${
-          usual === all ? nothing : html`<span class="end">${allChip}</span>`
+          cropped || allValues ? html`<span class="end">${allChip}</span>` : nothing
         }</div>
       <bv-heatmap
         data-testid="layer-heatmap"

@@ -1,0 +1,70 @@
+"""What was worked out once and may be needed again, in bounded memory.
+
+Used by `rollups`. One process has one of it, whatever the number of runs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any
+
+# Of all runs of a process together.
+LIMIT_BYTES = 64 << 20
+# Threads that make different things seldom share one of so many locks.
+_LOCKS = 64
+
+
+class Kept:
+    """Values by key; those not used for longest go when there are too many."""
+
+    def __init__(self, limit: int = LIMIT_BYTES) -> None:
+        """Keep nothing yet.
+
+        Args:
+            limit: Bytes to hold at most.
+        """
+        self.limit = limit
+        self.bytes = 0
+        self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._making = tuple(threading.RLock() for _ in range(_LOCKS))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: Hashable) -> Any:
+        """Return what is kept, None if it is not; it counts as used."""
+        with self._lock:
+            found = self._values.get(key)
+            if found is None:
+                return None
+            self._values.move_to_end(key)
+            return found[0]
+
+    def put(self, key: Hashable, value: Any, size: int, *, passing: bool = False) -> None:
+        """Keep a value in place of what was kept under its key.
+
+        Args:
+            key: Its name.
+            value: Not to be changed later.
+            size: Its bytes; one larger than all there may be is not kept.
+            passing: It served to make another: the first to go.
+        """
+        with self._lock:
+            before = self._values.pop(key, None)
+            self.bytes -= 0 if before is None else before[1]
+            if size > self.limit:
+                return
+            # Room first, lest what is only passing should be the first to go itself.
+            while self._values and self.bytes + size > self.limit:
+                _, (_, freed) = self._values.popitem(last=False)
+                self.bytes -= freed
+            self._values[key] = (value, size)
+            self._values.move_to_end(key, last=not passing)
+            self.bytes += size
+
+    def making(self, key: Hashable) -> threading.RLock:
+        """Return the lock to hold while something is made, so that one does."""
+        return self._making[hash(key) % _LOCKS]
