@@ -572,6 +572,29 @@ def test_layer_histograms_are_shares(client: Client) -> None:
     assert arrays["max"].tolist() == [8.0, 32.0, 8.0]
 
 
+def test_the_usual_axis_of_a_layer_leaves_out_a_batch_gone_wild(tmp_path: Path) -> None:
+    def summary(step: int) -> LayerSummary:
+        scale = 1e6 if step == 13 else 1.0
+        return LayerSummary(40, scale, scale, 0, 4 * scale, 0, 0, np.array([10, 10, 10, 10], np.float32))
+
+    write(tmp_path / "a", [make_record(step, layers={"dense": summary(step)}) for step in range(40)])
+    client = Client(TensorBoardWSGI([BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)))]))
+    request = "layer?run=a&phase=train&layer=dense&points=40"
+
+    header, arrays = get_arrays(client, f"{request}&axis=usual")
+    whole_header, whole = get_arrays(client, request)
+
+    assert (header["low"], header["least"], header["greatest"]) == (0.0, 0.0, 4e6)
+    assert header["high"] == pytest.approx(4.2)
+    assert np.flatnonzero(arrays["above"]).tolist() == [13]
+    assert np.allclose(arrays["histogram"].sum(axis=1) + arrays["above"], 1)
+    assert np.count_nonzero(arrays["histogram"][0]) > 50
+    assert (whole_header["low"], whole_header["high"]) == (0.0, 4e6)
+    assert not whole["below"].any()
+    assert not whole["above"].any()
+    assert np.array_equal(whole["max"], arrays["max"])
+
+
 def test_large_answers_are_gzipped_when_the_client_takes_it(client: Client) -> None:
     request = BASE + f"batches?{DIGITS}&points=1000"
     plain = client.get(request)
@@ -778,6 +801,7 @@ def test_ids_too_long_for_a_browser_are_texts(tmp_path: Path) -> None:
         (f"confusion?{DIGITS}&limit=1001", 400, "limit must be a whole number from 1 to 1000"),
         (f"layer?{DIGITS}", 400, "layer must be given"),
         (f"layer?{DIGITS}&layer=x", 404, "There is 'conv2d', 'dense'"),
+        (f"layer?{DIGITS}&layer=dense&axis=log", 400, "axis must be"),
         (f"layer?{DIGITS}&layer=dense&points=501", 400, "points must be a whole number from 1 to 500"),
         ("runs?run=x", 404, "run must be one of those recorded. Received: run='x'"),
         ("runs?phase=train", 400, "Received: 'phase'"),
