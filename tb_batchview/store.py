@@ -26,7 +26,7 @@ from tb_batchview.columns import PhaseColumns
 from tb_batchview.layouts import Entry, Layout
 from tb_batchview.records import PHASES, OutputSpec
 from tb_batchview.shards import join_phases
-from tb_batchview.views import Health, PhaseView, RunView
+from tb_batchview.views import Health, PhaseView, RunView, Token
 
 
 class RunStore:
@@ -79,7 +79,7 @@ class RunStore:
         self._layouts: list[Layout] = []
         self._layout_numbers: dict[int, int] = {}
         self._joined: dict[tuple[int, ...], Layout] = {}
-        self._token = object()
+        self._token = Token()
         self._content: metadata.Content | None = None
         self._statuses: dict[tuple[int, str, str], int] = {}
         self._seen: dict[str, int] = {}

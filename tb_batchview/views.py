@@ -280,6 +280,11 @@ class Health:
     workers: int = 1
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Token:
+    """Tells one reading of a run's files from every other; holds nothing."""
+
+
 @dataclasses.dataclass(frozen=True)
 class RunView:
     """A snapshot of a run: everything in it is of one moment."""
@@ -293,7 +298,7 @@ class RunView:
     # Of several workers: what was joined so far, by the numbers of the layouts.
     _joined: dict[tuple[int, ...], Layout] = dataclasses.field(default_factory=dict)
     # Another one when the files were read anew: what was worked out from them before does not count.
-    _token: object = dataclasses.field(default_factory=object)
+    _token: Token = dataclasses.field(default_factory=Token)
 
     @property
     def exists(self) -> bool:
