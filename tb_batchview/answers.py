@@ -91,6 +91,7 @@ def describe_run(name: str, view: RunView, *, with_names: bool) -> Answer:
     return {
         "name": name,
         "updated": view.updated,
+        "indexing": {"read_bytes": health.bytes - view.unread, "bytes": health.bytes} if view.unread else None,
         "phases": [describe_phase(phase) for phase in view.phases.values() if len(phase)],
         "outputs": outputs,
         "metrics": list(dict.fromkeys(metric for phase in view.phases.values() for metric in phase.metrics)),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +50,7 @@ class EventFile:
         size: Bytes, when looked at last.
         corrupt: Records skipped so far.
         refused: Why this file is not read, or "".
+        pending: Whether the last look found something that is still to be read.
         worker: Number of the process that wrote it; None: not known yet.
         workers: How many trained together, by its account.
     """
@@ -62,6 +63,7 @@ class EventFile:
         self.size = 0
         self.corrupt = 0
         self.refused = ""
+        self.pending = False
         self.worker: int | None = None
         self.workers = 1
         self._head = b""
@@ -74,7 +76,18 @@ class EventFile:
     @property
     def torn(self) -> bool:
         """Tell whether the file ends within a record."""
-        return not self.refused and self.position < self.size
+        return not self.refused and not self.pending and self.position < self.size
+
+    @property
+    def unread(self) -> int:
+        """Return how many bytes are still to be read; a torn end is none."""
+        return max(0, self.size - self.position) if self.pending else 0
+
+    def take_note(self, found: os.stat_result) -> None:
+        """Remember that there may be something new in the file."""
+        if not self.refused and (found.st_size, found.st_mtime_ns) != self._looked_at:
+            self.size = found.st_size
+            self.pending = True
 
     def was_replaced(self, found: os.stat_result) -> bool:
         """Tell whether what was read before is no longer in the file."""
@@ -87,15 +100,16 @@ class EventFile:
         with _opened(self.path) as fd:
             return os.pread(fd, len(self._head), 0) != self._head
 
-    def read(self) -> Iterator[Block | Entry | StatusEntry]:
-        """Yield the batches and statuses that are complete since last time."""
-        if self.refused:
-            return
+    def read(self, enough: Callable[[], bool]) -> Iterator[Block | Entry | StatusEntry]:
+        """Yield the batches and statuses that are complete since last time.
+
+        Stops between two records once there is `enough`, after one at least;
+        the file is then still `pending`, and the next time goes on there.
+        """
         with _opened(self.path) as fd:
             found = os.fstat(fd)
-            if (found.st_size, found.st_mtime_ns) == self._looked_at:
-                return
-            if self.position and ((found.st_dev, found.st_ino) != self.identity or found.st_size < self.position):
+            if self.position and self._is_another(fd, found):
+                self.pending = False
                 return  # replaced since it was looked at: the next look will tell
             self.identity = (found.st_dev, found.st_ino)
             self.size = found.st_size
@@ -104,18 +118,32 @@ class EventFile:
                 self._head = os.pread(fd, min(_HEAD_BYTES, self.size), 0)
             try:
                 for piece in tfrecord.scan_stretches(fd, self.position, self.size):
-                    if isinstance(piece, tfrecord.Stretch):
-                        yield from self._read_stretch(fd, piece)
-                    else:
-                        yield from self._read_one(fd, piece)
+                    for entry in self._read_piece(fd, piece):
+                        yield entry
+                        if enough():
+                            return
+                    # Records may hold nothing of ours, however many there are.
+                    if enough():
+                        return
             except VersionError as error:
                 self.refused = str(error)
-                return
-            self._looked_at = (found.st_size, found.st_mtime_ns)
+            else:
+                self._looked_at = (found.st_size, found.st_mtime_ns)
+            self.pending = False
+
+    def _is_another(self, fd: int, found: os.stat_result) -> bool:
+        """Tell whether an open file is not the one that was read so far."""
+        if (found.st_dev, found.st_ino) != self.identity or found.st_size < self.position:
+            return True
+        # Long after it was looked at, it may have been written anew and be as long already.
+        return os.pread(fd, len(self._head), 0) != self._head
 
     def contents_at(self, position: int) -> Mapping[str, Content]:
         """Return what holds for each tag at a position of the file."""
         return next(contents for start, contents in reversed(self._contents) if start <= position)
+
+    def _read_piece(self, fd: int, piece: tfrecord.Stretch | tfrecord.Frame) -> Iterator[Block | Entry | StatusEntry]:
+        return self._read_stretch(fd, piece) if isinstance(piece, tfrecord.Stretch) else self._read_one(fd, piece)
 
     def _read_stretch(self, fd: int, stretch: tfrecord.Stretch) -> Iterator[Block | Entry | StatusEntry]:
         """Take in sound records, many at once where their layouts are known."""
@@ -237,7 +265,7 @@ class RunIndex:
         Returns:
             True if a file was deleted, truncated or replaced: then all
             files are read from the start again, and what was read before
-            no longer holds.
+            no longer holds. What is new is `pending`.
         """
         found = self._find()
         known = {file.path.name: file for file in self.files}
@@ -250,15 +278,33 @@ class RunIndex:
             reset = False
         for name in sorted(found):
             if name not in known:
-                self.files.append(EventFile(self.directory / name, len(self.files)))
+                known[name] = EventFile(self.directory / name, len(self.files))
+                self.files.append(known[name])
+            known[name].take_note(found[name])
         return reset
 
-    def read(self) -> Iterator[Block | Entry | StatusEntry]:
-        """Yield what is new in the files, one file after the other."""
+    @property
+    def pending(self) -> bool:
+        """Tell whether something that was looked at is still to be read."""
+        return any(file.pending for file in self.files)
+
+    def read(self, enough: Callable[[], bool] = lambda: False) -> Iterator[Block | Entry | StatusEntry]:
+        """Yield what is new in the files, one file after the other.
+
+        Args:
+            enough: Asked between two records; once it is true, and stays so,
+                reading stops, and goes on there the next time.
+        """
         for file in sorted(self.files, key=lambda file: file.path.name):
+            if not file.pending:
+                continue
+            self.unreadable.pop(file.path.name, None)
             try:
-                yield from file.read()
+                yield from file.read(enough)
+                if enough():
+                    return
             except OSError as error:
+                file.pending = False
                 self.unreadable[file.path.name] = f"{file.path.name} cannot be read: {error.strerror or error}."
 
     def _is_other(self, file: EventFile, found: os.stat_result) -> bool:
@@ -270,7 +316,7 @@ class RunIndex:
     def _find(self) -> dict[str, os.stat_result]:
         """Return the event files that are there, by name."""
         found = {}
-        self.unreadable = {}
+        before, self.unreadable = self.unreadable, {}
         try:
             names = os.listdir(self.directory)
         except OSError:
@@ -286,6 +332,9 @@ class RunIndex:
             # Opening a pipe of that name would wait for ever.
             if stat.S_ISREG(status.st_mode):
                 found[name] = status
+                # It holds until it has been tried again.
+                if name in before:
+                    self.unreadable[name] = before[name]
         return found
 
 

@@ -1,6 +1,6 @@
 """Read recorded runs from Python: `load(log_dir)`.
 
-Called by the user, `plugin` and `export`. Calls `store` for what is recorded
+Called by the user, `plugin`, `refresher` and `export`. Calls `store` for what is recorded
 and `analysis` for what is counted.
 """
 
@@ -12,6 +12,8 @@ import functools
 import mmap
 import os
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -39,8 +41,14 @@ MAX_MATRIX = 20_000
 MAX_CLASSES = 1_000_000
 MAX_LABELS = 1_000  # of a matrix of labels
 
+# A run is read for so long before it is another's turn.
+SLICE_SECONDS = 0.25
 
-def load(log_dir: str | os.PathLike[str]) -> Log:
+# Told how many bytes are read, and of how many.
+Progress = Callable[[int, int], object]
+
+
+def load(log_dir: str | os.PathLike[str], progress: Progress | None = None) -> Log:
     """Open everything recorded below a directory.
 
     Reading works while training still writes: `Log.refresh` takes in what
@@ -48,9 +56,11 @@ def load(log_dir: str | os.PathLike[str]) -> Log:
 
     Args:
         log_dir: The directory given to `BatchViewCallback`, or any above it.
+        progress: Called now and then with the bytes read so far and those of
+            all files together, for instance to draw a bar.
 
     Returns:
-        The runs by name. Empty when nothing is recorded there yet.
+        The runs by name, read to their ends. Empty when nothing is recorded there yet.
 
     Raises:
         NotFoundError: There is no such directory.
@@ -59,7 +69,7 @@ def load(log_dir: str | os.PathLike[str]) -> Log:
     if not path.is_dir():
         raise NotFoundError(f"log_dir must be a directory that exists. Received: log_dir={str(log_dir)!r}.")
     log = Log({"": path}, reader=_Maps().read)
-    log.refresh()
+    log.refresh(progress)
     return log
 
 
@@ -98,23 +108,84 @@ class Log(Mapping[str, "Run"]):
         self._roots = dict(roots)
         self._reader = reader
         self._runs: dict[str, Run] = {}
+        self._stores: dict[str, RunStore] = {}
         self._refreshing = threading.Lock()
+        # Runs that are not read to their ends, by turns; the one to be read first; whose turn it was last.
+        self._queue: deque[str] = deque()
+        self._first = self._last = ""
 
-    def refresh(self) -> None:
-        """Look for new runs and take in what was written since last time."""
+    def refresh(self, progress: Progress | None = None) -> None:
+        """Look for new runs and take in what was written since last time.
+
+        Args:
+            progress: As for `load`.
+        """
         with self._refreshing:
-            found = {}
-            for prefix, root in self._roots.items():
-                for name, directory in _find_runs(root):
-                    found[_join(prefix, name)] = directory
-            known = self._runs
-            runs = {}
-            for name in sorted(found):
-                run = known.get(name) or Run(name, RunStore(found[name]), self._reader)
-                if run.refresh():
-                    runs[name] = run
-            # One assignment: a reader sees the runs of before or of after.
-            self._runs = runs
+            self.look()
+            told = time.monotonic()
+            while (store := self.next_pending()) is not None:
+                store.read(None if progress is None else SLICE_SECONDS)
+                if progress is not None and time.monotonic() - told >= SLICE_SECONDS:
+                    progress(*self.progress)
+                    told = time.monotonic()
+            if progress is not None:
+                progress(*self.progress)
+
+    def look(self) -> None:
+        """Look for runs and how large they are; read nothing of them yet."""
+        found = {}
+        for prefix, root in self._roots.items():
+            for name, directory in _find_runs(root):
+                found[_join(prefix, name)] = directory
+        runs, stores = {}, {}
+        for name in sorted(found):
+            store = self._stores.get(name) or RunStore(found[name])
+            store.look()
+            if store.view.exists:
+                stores[name] = store
+                runs[name] = self._runs.get(name) or Run(name, store, self._reader)
+        # One assignment: a reader sees the runs of before or of after.
+        self._stores, self._runs = stores, runs
+        waiting = [name for name in self._queue if name in stores]
+        self._queue = deque(dict.fromkeys([*waiting, *(name for name in stores if stores[name].pending)]))
+
+    def prefer(self, name: str) -> None:
+        """Read one run before the others: every second turn is its own."""
+        self._first = name
+
+    def next_pending(self) -> RunStore | None:
+        """Return the run whose turn it is to be read, None if all are."""
+        first = self._stores.get(self._first)
+        if first is not None and first.pending and self._last != self._first:
+            self._last = self._first
+            # Behind the others, of which one is next.
+            self._queue.remove(self._first)
+            self._queue.append(self._first)
+            return first
+        while self._queue:
+            self._last = self._queue.popleft()
+            store = self._stores.get(self._last)
+            if store is not None and store.pending:
+                self._queue.append(self._last)  # its next turn, if this one does not do
+                return store
+        self._last = ""
+        return None
+
+    def is_read(self, name: str | None = None) -> bool:
+        """Tell whether a run, or every one, was read as far as looked at."""
+        stores = self._stores
+        return not any(store.pending for run, store in stores.items() if name in (None, run))
+
+    def snapshot(self) -> dict[str, Run]:
+        """Return the runs as they are now, untouched by a later refresh."""
+        return {name: run.snapshot() for name, run in self._runs.items()}
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Return how many bytes of all files are read, and of how many."""
+        views = [run.view for run in self._runs.values()]
+        total = sum(view.health.bytes for view in views)
+        return total - sum(view.unread for view in views), total
 
     def __getitem__(self, name: str) -> Run:
         runs = self._runs

@@ -2,14 +2,13 @@
 
 TensorBoard makes one through `loader` and calls its routes from many threads.
 Each route parses its parameters, asks an `…_impl` for plain Python, and
-responds. Calls `log` for the runs, `answers` for what is said of them, `http`
-for parameters and responses. Files are read with `os.pread`, never mapped: a
-file truncated under a map would end TensorBoard.
+responds. Calls `log` for the runs, `refresher` to keep them fresh, `answers`
+for what is said of them, `http` for parameters and responses. Files are read
+with `os.pread`, never mapped: a file truncated under a map would end TensorBoard.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -22,10 +21,11 @@ from werkzeug import wrappers
 from tb_batchview import answers, metadata, score_answers
 from tb_batchview import log as logs
 from tb_batchview.answers import Answer, Chosen
-from tb_batchview.errors import ArgumentError, BatchViewError
+from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.http import MethodNotAllowedError, Parameters, missing, respond, respond_file, wrong
 from tb_batchview.log import Log, Run
 from tb_batchview.records import PHASES
+from tb_batchview.refresher import Refresher
 from tb_batchview.version import __version__
 from tb_batchview.views import PhaseView
 
@@ -62,23 +62,30 @@ class BatchViewPlugin(base_plugin.TBPlugin):
 
     plugin_name = metadata.PLUGIN_NAME
 
-    def __init__(self, context: base_plugin.TBContext, refresh_seconds: float = REFRESH_SECONDS) -> None:
+    def __init__(
+        self,
+        context: base_plugin.TBContext,
+        refresh_seconds: float = REFRESH_SECONDS,
+        patience: float | None = None,
+    ) -> None:
         """Prepare; no file is read yet.
 
         Args:
             context: TensorBoard's.
             refresh_seconds: Least time between two looks at the files.
+            patience: How long a request waits for what is new in them; None:
+                as `refresher` says.
         """
         self._logdir, self._roots = find_roots(context)
         self._log = Log(self._roots)
-        self._refresh_seconds = self._pause = refresh_seconds
-        self._refreshed: float | None = None
-        self._refreshing = threading.Lock()
+        self._refresher = Refresher(self._log, refresh_seconds, patience)
+        self._refresh_seconds = refresh_seconds
         self._active = False
         self._looked: float | None = None
 
     def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
         """Return the routes."""
+        _route = self._route
         return {
             "/runs": _route(self.runs_impl, ("run",)),
             "/batches": _route(self.batches_impl, (*_RANGE, *_PAGE, "points", "find")),
@@ -111,13 +118,24 @@ class BatchViewPlugin(base_plugin.TBPlugin):
 
     def runs_impl(self, parameters: Parameters) -> Answer:
         """Return all runs, or one of them with its class names."""
-        log = self._fresh_log()
         name = parameters.optional_text("run")
-        runs = [log[run] for run in log] if name is None else [log[name]]
+        self._refresher.ask(name)
+        if self._refresher.failure:
+            raise RefreshError(
+                f"The log directory could not be looked at: {self._refresher.failure}. It is tried again; "
+                f"this went wrong {self._refresher.failures} times so far."
+            )
+        log = self._log.snapshot()
+        total = sum(run.view.health.bytes for run in log.values())
+        unread = sum(run.view.unread for run in log.values())
+        runs = log.values() if name is None else [self._find(name)]
         return {
             "format_version": metadata.FORMAT_VERSION,
             "plugin_version": __version__,
             "logdir": self._logdir,
+            "indexing": {"read_bytes": total - unread, "bytes": total}
+            if unread or not self._refresher.looked
+            else None,
             "runs": [answers.describe_run(run.name, run.view, with_names=name is not None) for run in runs],
         }
 
@@ -190,27 +208,45 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         axis = parameters.choice("axis", answers.LAYER_AXES, "all")
         return answers.layer_windows(run.layer(parameters.text("layer"), phase.name), start, stop, points, axis)
 
-    def _fresh_log(self) -> Log:
-        """Return the log, refreshed if the last time is long enough ago."""
-        # While another thread refreshes, what there is will do; the first time there is nothing.
-        if self._refreshing.acquire(blocking=self._refreshed is None):
+    def _find(self, name: str) -> Run:
+        """Return a run as it is now."""
+        try:
+            return self._log[name].snapshot()
+        except NotFoundError:
+            if self._refresher.looked:
+                raise
+            raise NotFoundError(
+                f"run must be one of those recorded. Received: run={name!r}. "
+                "The log directory is still being looked through: ask again in a moment."
+            ) from None
+
+    def _route(self, impl: Callable[[Parameters], Answer | bytes], known: Collection[str]) -> Callable[..., Any]:
+        """Return a route: parse, ask, respond."""
+
+        @wrappers.Request.application
+        def route(request: wrappers.Request) -> wrappers.Response:
+            _check_method(request)
+            parameters = Parameters(request.args, known)
             try:
-                begun = time.monotonic()
-                if self._refreshed is None or begun - self._refreshed >= self._pause:
-                    self._log.refresh()
-                    self._refreshed = time.monotonic()
-                    # A vast logdir takes long to walk: then a fifth of the time at most.
-                    if self._refresh_seconds:
-                        self._pause = max(self._refresh_seconds, 4 * (self._refreshed - begun))
-            finally:
-                self._refreshing.release()
-        return self._log
+                return respond(request, impl(parameters))
+            except ArgumentError as error:
+                raise errors.InvalidArgumentError(str(error)) from error
+            except (BatchViewError, errors.NotFoundError) as error:
+                raise missing(f"{str(error).removeprefix('Not found: ')}{self._excuse(parameters)}") from error
+
+        return route
+
+    def _excuse(self, parameters: Parameters) -> str:
+        """Say that what is not there may yet be found, where it is so."""
+        run = self._log.snapshot().get(parameters.optional_text("run") or "")
+        return " The run is still being read: ask again in a moment." if run is not None and run.view.unread else ""
 
     def _choose_phase(self, parameters: Parameters) -> tuple[Run, PhaseView, int | None, int | None]:
         name, phase = parameters.text("run"), parameters.text("phase")
         if phase not in PHASES:
             raise wrong(f"phase must be one of {', '.join(PHASES)}. Received: phase={phase[:80]!r}.")
-        run = self._fresh_log()[name].snapshot()
+        self._refresher.ask(name)
+        run = self._find(name)
         start, stop = parameters.optional_whole("start"), parameters.optional_whole("stop")
         if start is not None and stop is not None and start > stop:
             raise wrong(f"start must not be greater than stop. Received: start={start}, stop={stop}.")
@@ -220,6 +256,12 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         run, phase, start, stop = self._choose_phase(parameters)
         output, spec = logs.find_output(run.view, parameters.optional_text("output"), run.name)
         return Chosen(run, phase, output, spec, start, stop)
+
+
+class RefreshError(errors.PublicError):
+    """The files cannot be looked at, and what was known may be outdated."""
+
+    http_code = 500
 
 
 def find_roots(context: base_plugin.TBContext) -> tuple[str, dict[str, Path]]:
@@ -240,22 +282,6 @@ def find_roots(context: base_plugin.TBContext) -> tuple[str, dict[str, Path]]:
         if path:
             roots[name] = Path(path).expanduser()
     return spec, roots
-
-
-def _route(impl: Callable[[Parameters], Answer | bytes], known: Collection[str]) -> Callable[..., Any]:
-    """Return a route: parse, ask, respond."""
-
-    @wrappers.Request.application
-    def route(request: wrappers.Request) -> wrappers.Response:
-        _check_method(request)
-        try:
-            return respond(request, impl(Parameters(request.args, known)))
-        except ArgumentError as error:
-            raise errors.InvalidArgumentError(str(error)) from error
-        except BatchViewError as error:
-            raise errors.NotFoundError(str(error)) from error
-
-    return route
 
 
 @wrappers.Request.application

@@ -12,8 +12,10 @@ memory.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +29,9 @@ from tb_batchview.layouts import Entry, Layout
 from tb_batchview.records import PHASES, OutputSpec
 from tb_batchview.shards import join_phases
 from tb_batchview.views import Health, PhaseView, RunView, Token
+
+# While a run is being read, snapshots of the part may take one part in so many of the time.
+_SNAPSHOT_SHARE = 5
 
 
 class RunStore:
@@ -47,29 +52,90 @@ class RunStore:
         self._clear()
         self.view = RunView({}, {}, Health(), {})
 
+    @property
+    def pending(self) -> bool:
+        """Tell whether something that was looked at is still to be read."""
+        return not self._broken and self._index.pending
+
     def refresh(self) -> RunView:
         """Take in what is new in the files and return the snapshot."""
+        self.look()
+        self.read()
+        return self.view
+
+    def look(self) -> None:
+        """Look which files there are, and publish how large they are."""
         with self._refreshing:
-            changed = self._index.look()
-            if changed:
+            if self._index.look():
                 self._clear()
-            for entry in self._index.read():
-                changed = True
+            # What was known of replaced files stays until something of the new ones can stand for it.
+            if self._index.files:
+                self._publish_health()
+            else:
+                self.view = RunView({}, {}, self._health({}), {})
+
+    def read(self, seconds: float | None = None) -> bool:
+        """Take in what is new in the files that were looked at.
+
+        Between two calls the snapshot is of what was read so far, in order.
+
+        Args:
+            seconds: Stop after about so many; None: read all.
+
+        Returns:
+            Whether everything is read.
+        """
+        with self._refreshing:
+            if not self.pending:
+                return True
+            begun = time.monotonic()
+            until = float("inf") if seconds is None else begun + seconds
+            for entry in self._index.read(lambda: time.monotonic() >= until):
+                self._changed = True
                 if isinstance(entry, index.StatusEntry):
                     self._add_status(entry)
                 elif isinstance(entry, Block):
                     self._add_block(entry)
                 else:
                     self._add(entry)
-            ranks = self._ranks()
-            for shards in self._phases.values():
-                self._superseded += sum(columns.put_in_order(ranks) for columns in shards.values())
+            done = not self.pending
+            self._spent += time.monotonic() - begun
             # Most refreshes of most runs find nothing: then there is nothing to copy.
-            phases = self._view_phases() if changed else self.view.phases
-            health = self._health(phases)
-            if changed or health != self.view.health:
-                self.view = self._snapshot(phases, health)
-            return self.view
+            if self._changed and (done or self._spent >= _SNAPSHOT_SHARE * self._snapshot_cost):
+                self._publish()
+            else:
+                self._publish_health()
+            return done
+
+    def give_up(self, error: Exception) -> None:
+        """Read no further: what was taken in last may be in part.
+
+        The last snapshot stays, with a warning. Reading begins anew when a
+        file of the run is replaced or deleted.
+        """
+        with self._refreshing:
+            self._broken = f"{type(error).__name__}: {error}"
+            self._publish_health()
+
+    def _publish(self) -> None:
+        begun = time.monotonic()
+        ranks = self._ranks()
+        for shards in self._phases.values():
+            self._superseded += sum(columns.put_in_order(ranks) for columns in shards.values())
+        phases = self._view_phases()
+        self.view = self._snapshot(phases, self._health(phases))
+        self._changed = False
+        self._spent, self._snapshot_cost = 0.0, time.monotonic() - begun
+
+    def _publish_health(self) -> None:
+        """Publish what is known of the files, beside the columns as they are."""
+        view = self.view
+        health, unread = self._health(view.phases), self._unread()
+        if (health, unread) != (view.health, view.unread):
+            self.view = dataclasses.replace(view, health=health, unread=unread)
+
+    def _unread(self) -> int:
+        return 0 if self._broken else sum(file.unread for file in self._index.files)
 
     def _clear(self) -> None:
         # By phase and worker.
@@ -86,6 +152,10 @@ class RunStore:
         self._bases: dict[tuple[int, str], int] = {}
         self._invalid = 0
         self._superseded = 0
+        # What the last snapshot lacks: it must at least be told that the columns are others.
+        self._changed = True
+        self._spent = self._snapshot_cost = 0.0
+        self._broken = ""
 
     def _add(self, entry: Entry) -> None:
         layout = entry.layout
@@ -160,6 +230,7 @@ class RunStore:
             outputs=dict(self._outputs),
             health=health,
             info=dict(self._info),
+            unread=self._unread(),
             _files=tuple(self._index.files),
             _layouts=tuple(self._layouts),
             _joined=self._joined,
@@ -176,6 +247,8 @@ class RunStore:
                 warnings["refused", f"{file.path.name}: {file.refused}"] = 1
         for message in self._index.unreadable.values():
             warnings["read", message] = 1
+        if self._broken:
+            warnings["read", f"Reading stopped, shown is what was read before: {self._broken}."] = 1
         if self._superseded:
             message = "Batches that were recorded twice: the later file counts."
             warnings["read", message] = self._superseded

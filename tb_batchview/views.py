@@ -287,12 +287,18 @@ class Token:
 
 @dataclasses.dataclass(frozen=True)
 class RunView:
-    """A snapshot of a run: everything in it is of one moment."""
+    """A snapshot of a run: everything in it is of one moment.
+
+    Attributes:
+        unread: Bytes of the files that are still to be read: the columns are
+            of what was read before. A torn end is not among them.
+    """
 
     phases: Mapping[str, PhaseView]
     outputs: Mapping[str, OutputSpec]
     health: Health
     info: Mapping[str, str]
+    unread: int = 0
     _files: tuple[index.EventFile, ...] = ()
     _layouts: tuple[Layout, ...] = ()
     # Of several workers: what was joined so far, by the numbers of the layouts.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -321,9 +321,9 @@ def list_singles(directory: Path) -> tuple[RunView, int]:
     read = run._index.read
     singles = 0
 
-    def count() -> Iterator[Any]:
+    def count(enough: Callable[[], bool]) -> Iterator[Any]:
         nonlocal singles
-        for item in read():
+        for item in read(enough):
             singles += not isinstance(item, Block)
             yield item
 

@@ -122,7 +122,7 @@ def logdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def open_client(logdir: Path) -> Client:
-    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(logdir)), refresh_seconds=0)
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(logdir)), refresh_seconds=0, patience=60)
     return Client(TensorBoardWSGI([plugin]))
 
 
@@ -911,7 +911,7 @@ def test_the_tab_is_described(logdir: Path) -> None:
 
 
 def test_active_as_soon_as_there_is_a_run(tmp_path: Path) -> None:
-    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=0)
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=0, patience=60)
     (tmp_path / "batchview").mkdir()
     before = plugin.is_active()
     write(tmp_path / "a", [make_record(0)])
@@ -922,7 +922,7 @@ def test_active_as_soon_as_there_is_a_run(tmp_path: Path) -> None:
 
 
 def test_activity_is_looked_for_at_most_so_often(tmp_path: Path) -> None:
-    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=1000)
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=1000, patience=60)
     assert not plugin.is_active()
     write(tmp_path / "a", [make_record(0)])
 
@@ -930,7 +930,7 @@ def test_activity_is_looked_for_at_most_so_often(tmp_path: Path) -> None:
 
 
 def test_files_are_looked_at_at_most_so_often(tmp_path: Path) -> None:
-    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=1000)
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=1000, patience=60)
     client = Client(TensorBoardWSGI([plugin]))
     assert get_json(client, "runs")["runs"] == []
     write(tmp_path / "a", [make_record(0)])
@@ -1015,7 +1015,7 @@ def test_many_threads_get_whole_answers_while_training_writes(tmp_path: Path) ->
 
 def test_a_batch_that_is_gone_is_not_found(tmp_path: Path) -> None:
     path = write(tmp_path / "a", [make_record(step) for step in range(5)])
-    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=1000)
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=1000, patience=60)
     client = Client(TensorBoardWSGI([plugin]))
     get_json(client, "runs")
     os.truncate(path, 1000)
