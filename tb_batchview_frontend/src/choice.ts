@@ -10,10 +10,11 @@ export interface Chosen {
   output: Output | null;
 }
 
-/** Find the chosen run, phase and output; where the choice does not exist, the first that does. */
-export function choose(selection: Selection, runs: readonly Run[]): Chosen | null {
+/** Find the chosen run, phase and output; where the choice does not exist, `shown` or the first that does. */
+export function choose(selection: Selection, runs: readonly Run[], shown = ""): Chosen | null {
   const newest = [...runs].sort((a, b) => (b.updated ?? 0) - (a.updated ?? 0))[0];
-  const run = runs.find(({ name }) => name === selection.run) ?? newest;
+  const named = (wanted: string): Run | undefined => runs.find(({ name }) => name === wanted);
+  const run = named(selection.run) ?? named(shown) ?? newest;
   if (run === undefined) return null;
   const phase = run.phases.find(({ name }) => name === selection.phase) ?? run.phases[0] ?? null;
   const output = run.outputs.find(({ name }) => name === selection.output) ?? run.outputs[0] ?? null;

@@ -96,15 +96,28 @@ export function clock(wallTime: number): string {
   return Number.isFinite(wallTime) ? new Date(wallTime * 1000).toLocaleString("en-GB") : NOTHING;
 }
 
+const UNITS = ["B", "kB", "MB", "GB", "TB"];
+
 export function bytes(value: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB"];
   let size = value;
   let unit = 0;
-  while (size >= 1000 && unit < units.length - 1) {
+  while (size >= 1000 && unit < UNITS.length - 1) {
     size /= 1000;
     unit += 1;
   }
-  return `${unit === 0 ? count(size) : size.toFixed(1)} ${units[unit]}`;
+  return `${unit === 0 ? count(size) : size.toFixed(1)} ${UNITS[unit]}`;
+}
+
+/** A part of a size, both in the unit of the whole: `3.1 of 20.0 GB`. */
+export function bytesOf(part: number, whole: number): string {
+  const [size, unit] = bytes(whole).split(" ");
+  const scale = 1000 ** UNITS.indexOf(unit ?? "");
+  return `${unit === "B" ? count(part) : (part / scale).toFixed(1)} of ${size} ${unit}`;
+}
+
+/** How much is done, in whole percent: 100 only when it is all. */
+export function progress(part: number, whole: number): number {
+  return whole > 0 ? Math.min(part < whole ? 99 : 100, Math.floor((100 * part) / whole)) : 0;
 }
 
 const DIRECTION = /[\u202a-\u202e\u2066-\u2069]/;

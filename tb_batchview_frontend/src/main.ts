@@ -7,8 +7,9 @@ import { Store } from "./state.js";
 import { STYLE } from "./style.js";
 import { AppElement } from "./views/app.js";
 
-/** How often a live page looks for new batches. */
-const POLL_MS = 3000;
+/** A page looks with each tick while event files are still being read, and else for new batches after some. */
+const TICK_MS = 1000;
+const POLL_TICKS = 3;
 
 function adoptStyles(): void {
   document.adoptedStyleSheets = [host.fontRules(), uplotStyle, STYLE].map((text) => {
@@ -37,5 +38,9 @@ export function render(): void {
   );
   document.body.append(app);
   store.want();
-  setInterval(() => void store.poll(), POLL_MS);
+  let ticks = 0;
+  setInterval(() => {
+    ticks += 1;
+    if (store.impatient || ticks % POLL_TICKS === 0) void store.poll();
+  }, TICK_MS);
 }

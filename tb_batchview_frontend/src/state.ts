@@ -23,6 +23,7 @@ import type {
   ClassesAnswer,
   ClassRow,
   ConfusionHeader,
+  Indexing,
   LayerHeader,
   LayersAnswer,
   Output,
@@ -64,6 +65,8 @@ export class Store {
   readonly samples: Pages<SamplesAnswer, Sample>;
   readonly classes: Pages<ClassesAnswer, ClassRow>;
   private dirty = false;
+  /** The run shown by default while runs are still being read: which one is the newest changes meanwhile. */
+  private kept = "";
   /** Steps asked for with the keys whose batch waits for an earlier answer; before (negative) or after. */
   private owed = 0;
   /** Whether the table should go to the chosen batch: not when the reader has just sorted it to see its top. */
@@ -75,6 +78,7 @@ export class Store {
     private readonly write: (address: Record<string, string>) => void,
   ) {
     const changed = (): void => {
+      this.keepRun();
       this.want();
       this.render();
     };
@@ -100,7 +104,12 @@ export class Store {
   }
 
   get chosen(): Chosen | null {
-    return choose(this.selection, this.runs.value?.runs ?? []);
+    return choose(this.selection, this.runs.value?.runs ?? [], this.kept);
+  }
+
+  /** Whether event files are still being read, so that figures are of a part of them. */
+  get indexing(): Indexing | null {
+    return this.runs.value?.indexing ?? null;
   }
 
   get classNames(): readonly string[] | null {
@@ -234,17 +243,30 @@ export class Store {
     this.want(true);
   }
 
+  private keepRun(): void {
+    const { indexing, chosen } = this;
+    this.kept = indexing !== null && chosen !== null && chosen.run.updated !== null ? chosen.run.name : "";
+  }
+
+  /** Whether to look at the runs again soon: to see how far reading has come is no matter of following a training. */
+  get impatient(): boolean {
+    return this.indexing !== null;
+  }
+
   /** Look whether the runs have grown, and refresh if so. */
   async poll(): Promise<void> {
     if (!this.visible || this.runs.loading) return;
-    if (!this.live) {
+    if (!this.live && !this.impatient) {
       this.render(); // the time since the last batch goes on
       return;
     }
     const before = fingerprint(this.runs.value);
+    const partial = this.chosen?.run.indexing != null;
     const failed = this.runs.error !== null;
     await this.runs.load("", "runs", (signal) => api.fetchRuns({}, signal), true);
-    if (failed || before !== fingerprint(this.runs.value)) this.want(true);
+    // What is shown must not stay that of a part, even if nobody follows the training.
+    const whole = partial && this.chosen?.run.indexing == null;
+    if (failed || whole || (this.live && before !== fingerprint(this.runs.value))) this.want(true);
     this.render();
   }
 

@@ -61,6 +61,10 @@ input::placeholder { color: var(--quiet); opacity: 1; }
 .badge span { white-space: nowrap; }
 .badge.partial { background: var(--warn-soft); color: var(--warn-text); }
 .badge.paused { background: var(--ground); color: var(--quiet); border: 1px solid var(--rule); padding: 4px 9px; }
+progress { appearance: none; display: block; width: 100%; height: 6px; border: 0; border-radius: 3px; overflow: hidden; background: var(--line); }
+progress::-webkit-progress-bar { background: var(--line); }
+progress::-webkit-progress-value { background: var(--accent-strong); }
+progress::-moz-progress-bar { background: var(--accent-strong); }
 .matches { position: absolute; z-index: 5; left: 0; right: 0; top: 34px; max-height: 260px; overflow-y: auto; margin: 0; padding: 4px 0; list-style: none; background: var(--ground); border: 1px solid var(--rule); border-radius: 4px; box-shadow: 0 4px 12px rgb(0 0 0 / 20%); }
 .matches button { display: block; width: 100%; padding: 5px 10px; border: 0; background: none; text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .matches button:hover, .matches button:focus { background: var(--hover); outline-offset: -2px; }
@@ -186,5 +190,5 @@ kbd { display: inline-block; min-width: 22px; padding: 1px 6px; border: 1px soli
 @media (max-width: 860px) { batch-view { grid-template-columns: 204px minmax(0, 1fr); } .sidebar { padding: 12px; } .content, .sentence, .banner { padding-left: 14px; padding-right: 14px; } .tabs { padding: 0 14px; } }
 @media (max-width: 620px) { html, body { overflow: auto; height: auto; } batch-view { display: block; height: auto; } .sidebar { border-right: 0; border-bottom: 1px solid var(--line); } main { height: auto; } .tabs { flex-wrap: wrap; } .content { overflow: visible; } }
 @media (prefers-reduced-motion: no-preference) { .stale { transition: opacity .15s .15s; } }
-@media (forced-colors: active) { .dot, .bar i, .mixbar span, .track i { forced-color-adjust: none; } }
+@media (forced-colors: active) { .dot, .bar i, .mixbar span, .track i, progress { forced-color-adjust: none; } }
 `;

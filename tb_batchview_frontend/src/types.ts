@@ -42,9 +42,16 @@ export interface Health {
   warnings: HealthWarning[];
 }
 
+/** How far the event files are read, while they are; both are 0 until it is known which runs there are. */
+export interface Indexing {
+  read_bytes: number;
+  bytes: number;
+}
+
 export interface Run {
   name: string;
   updated: Figure;
+  indexing: Indexing | null;
   phases: PhaseSummary[];
   outputs: Output[];
   metrics: string[];
@@ -56,6 +63,7 @@ export interface RunsAnswer {
   format_version: number;
   plugin_version: string;
   logdir: string;
+  indexing: Indexing | null;
   runs: Run[];
 }
 

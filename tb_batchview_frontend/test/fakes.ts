@@ -27,10 +27,12 @@ export function runsAnswer(change: Partial<RunsAnswer["runs"][number]> = {}): Ru
     format_version: 1,
     plugin_version: "0.1.0",
     logdir: "/home/ada/logs",
+    indexing: null,
     runs: [
       {
         name: "digits",
         updated: 1000,
+        indexing: null,
         phases: [
           {
             name: "train",

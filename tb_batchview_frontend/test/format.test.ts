@@ -3,6 +3,7 @@ import { csvCell, csvText } from "../src/csv.js";
 import {
   ago,
   bytes,
+  bytesOf,
   className,
   count,
   exact,
@@ -10,6 +11,7 @@ import {
   many,
   percent,
   percentTick,
+  progress,
   score,
   tick,
 } from "../src/format.js";
@@ -133,4 +135,13 @@ test("a CSV cell keeps numbers, quotes text and runs no formula", () => {
     ["a,b", 'say "hi"', "=1+1", "-cmd", "+x", "@y", -0.5, null, undefined, "line\nbreak"].map(csvCell),
   ).toEqual(['"a,b"', '"say ""hi"""', "'=1+1", "'-cmd", "'+x", "'@y", "-0.5", "", "", '"line\nbreak"']);
   expect(csvText(["step", "loss"], [[1, 0.5]])).toBe("step,loss\r\n1,0.5\r\n");
+});
+
+test("progress is in the unit of the whole, and 100 % only when it is all", () => {
+  expect(bytesOf(3.1e9, 2e10)).toBe("3.1 of 20.0 GB");
+  expect(bytesOf(3e6, 2e10)).toBe("0.0 of 20.0 GB");
+  expect(bytesOf(512, 900)).toBe("512 of 900 B");
+  expect([progress(0, 10), progress(42, 100), progress(9999, 10000), progress(5, 5), progress(0, 0)]).toEqual(
+    [0, 42, 99, 100, 0],
+  );
 });

@@ -39,12 +39,19 @@ test("every answer has the keys of its type, and no other", () => {
   const runs = json<RunsAnswer>("runs.json");
   const [run] = runs.runs;
   expect(keys(runs)).toEqual(
-    keysOf<RunsAnswer>({ format_version: true, plugin_version: true, logdir: true, runs: true }),
+    keysOf<RunsAnswer>({
+      format_version: true,
+      plugin_version: true,
+      logdir: true,
+      indexing: true,
+      runs: true,
+    }),
   );
   expect(keys(run)).toEqual(
     keysOf<NonNullable<typeof run>>({
       name: true,
       updated: true,
+      indexing: true,
       phases: true,
       outputs: true,
       metrics: true,

@@ -197,3 +197,64 @@ test("an order that the table does not have falls back to the first one", async 
   store.select({ tab: "samples", batchSort: { column: "metrics.accuracy", descending: true } });
   expect([store.sampleSort.column, store.batchSort.column]).toEqual(["step", "metrics.accuracy"]);
 });
+
+const READING = { read_bytes: 3.1e9, bytes: 2e10 };
+
+test("while files are being read the page asks soon, and once more for everything when they are read", async () => {
+  let [indexing, batches]: [typeof READING | null, number] = [READING, 10];
+  const runs = () => {
+    const answer = { ...runsAnswer({ indexing }), indexing };
+    for (const phase of answer.runs[0]?.phases ?? []) phase.batches = batches;
+    return answer;
+  };
+  const { asked } = fakePlugin({ ...ROUTES, runs });
+  const { store } = makeStore();
+  store.want();
+  await settle();
+  expect(store.impatient).toBe(true);
+  store.setLive(false);
+  await settle();
+
+  asked.length = 0;
+  batches = 20;
+  await store.poll();
+  await settle();
+  expect(asked).toEqual(["./runs"]); // nobody follows: only how far it is
+
+  asked.length = 0;
+  indexing = null;
+  await store.poll();
+  await settle();
+  expect(asked.some((address) => address.startsWith("./batches"))).toBe(true);
+  expect(store.impatient).toBe(false);
+
+  asked.length = 0;
+  await store.poll();
+  expect(asked).toEqual([]);
+});
+
+test("the run shown by default stays while another becomes the newest for the moment", async () => {
+  const [first] = runsAnswer().runs;
+  let [indexing, updated]: [typeof READING | null, number | null] = [READING, null];
+  const runs = () => ({
+    ...runsAnswer(),
+    indexing,
+    runs: [
+      { ...first, name: "a", updated: 500 },
+      { ...first, name: "b", updated, indexing },
+    ],
+  });
+  fakePlugin({ ...ROUTES, runs });
+  const { store } = makeStore();
+  store.want();
+  await settle();
+  expect(store.chosen?.run.name).toBe("a");
+
+  updated = 900;
+  await store.poll();
+  expect(store.chosen?.run.name).toBe("a");
+
+  indexing = null;
+  await store.poll();
+  expect(store.chosen?.run.name).toBe("b");
+});

@@ -376,3 +376,42 @@ test("a value in a style is a number, whatever the answer held", async () => {
     styles.every((text) => !text.includes("url") && !text.includes("undefined") && !text.includes("NaN")),
   ).toBe(true);
 });
+
+const READING = { read_bytes: 8.4e9, bytes: 2e10 };
+
+test("a run that is still being read shows how far, and says what its figures are of", async () => {
+  const runs = () => ({ ...runsAnswer({ indexing: READING }), indexing: READING });
+  const { app } = await showPage({}, { ...ROUTES, runs });
+  const find = (name: string): Element | null => app.querySelector(`[data-testid="${name}"]`);
+
+  expect(find("badge")?.textContent).toContain("still indexing · 42\u00a0%");
+  const bar = find("progress") as HTMLProgressElement;
+  expect([bar.getAttribute("aria-label"), bar.value, bar.max]).toEqual(["Event files read", 42, 100]);
+  expect(find("so-far")?.textContent).toContain("what was read so far: 8.4 of 20.0 GB, 720 batches");
+  expect(find("sentence")?.textContent).toContain("720 batches read so far");
+  expect(find("sentence")?.textContent).not.toContain("all 720");
+});
+
+test("a run that is read shows no progress", async () => {
+  const { app } = await showPage({}, { ...ROUTES, runs: () => runsAnswer() });
+
+  expect(app.querySelector("progress")).toBeNull();
+  expect(app.querySelector('[data-testid="badge"]')?.textContent).toContain("720 of 732 batches");
+});
+
+test("before the first batches are read the page says so, and not that there is nothing", async () => {
+  const indexing = { read_bytes: 3.1e9, bytes: 2e10 };
+  const none = { phases: [], outputs: [], updated: null, indexing };
+  const { app } = await showPage({}, { ...ROUTES, runs: () => ({ ...runsAnswer(none), indexing }) });
+  expect(app.textContent).toContain("Still reading the event files: 3.1 of 20.0 GB.");
+  expect(app.textContent).not.toContain("No batch has been recorded yet");
+
+  document.body.replaceChildren();
+  const looking = { read_bytes: 0, bytes: 0 };
+  const empty = await showPage(
+    {},
+    { ...ROUTES, runs: () => ({ ...runsAnswer(), runs: [], indexing: looking }) },
+  );
+  expect(empty.app.textContent).toContain("Still looking for event files.");
+  expect(empty.app.textContent).not.toContain("No recorded batches");
+});

@@ -9,7 +9,7 @@ import type { Store } from "../state.js";
 import { batchesView } from "./batches.js";
 import { classesView } from "./classes.js";
 import { saveView } from "./download.js";
-import { emptyView } from "./empty.js";
+import { emptyView, readingWords } from "./empty.js";
 import { keysView, pressKey } from "./keys.js";
 import { layersView } from "./layers.js";
 import { waiting } from "./parts.js";
@@ -124,7 +124,10 @@ export class AppElement extends LitElement {
     </div>`;
   }
 
-  private renderContent(store: Store, { phase }: Chosen): TemplateResult {
+  private renderContent(store: Store, { run, phase }: Chosen): TemplateResult {
+    if (run.indexing !== null && (phase === null || phase.batches === 0)) {
+      return html`<p class="state" data-testid="reading">${readingWords(run.indexing)} The first batches appear here as soon as they are read.</p>`;
+    }
     if (phase === null || phase.batches === 0) {
       return html`<p class="state" data-testid="no-batches">No batch has been recorded yet. The first ones appear here as soon as they are written.</p>`;
     }

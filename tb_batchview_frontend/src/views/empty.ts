@@ -1,7 +1,15 @@
 // The page when there is nothing to show yet: what was looked at, and the lines that are missing.
 
 import { html, type TemplateResult } from "lit";
+import { bytesOf } from "../format.js";
 import type { Store } from "../state.js";
+import type { Indexing } from "../types.js";
+
+/** How far reading has come, as a sentence. */
+export const readingWords = ({ read_bytes, bytes }: Indexing): string =>
+  bytes === 0
+    ? "Still looking for event files."
+    : `Still reading the event files: ${bytesOf(read_bytes, bytes)}.`;
 
 const CODE = `from tb_batchview import BatchViewCallback
 
@@ -18,6 +26,10 @@ export function emptyView(store: Store): TemplateResult {
   }
   if (answer === null)
     return html`<main class="wide"><p class="state" data-testid="loading">Loading…</p></main>`;
+  if (answer.indexing !== null) {
+    return html`<main class="wide"><p class="state" data-testid="reading">${readingWords(answer.indexing)}
+      TensorBoard looks in <code>${answer.logdir || "(no log directory)"}</code> and below it.</p></main>`;
+  }
   return html`<main class="wide"><section class="empty" data-testid="empty">
     <h1>No recorded batches yet</h1>
     <p>TensorBoard looked in <code data-testid="logdir">${answer.logdir || "(no log directory)"}</code> and below it, and found no file of Batch View.</p>

@@ -40,7 +40,7 @@ const TAIL: Record<string, (store: Store) => string> = {
 export function sentenceView(store: Store, { phase, output, run }: Chosen): TemplateResult {
   const { summary } = store;
   if (phase === null)
-    return html`<p class="sentence" data-testid="sentence">${run.name} has no batches yet.</p>`;
+    return html`<p class="sentence" data-testid="sentence">${run.name} ${run.indexing === null ? "has no batches yet" : "is still being read"}.</p>`;
   if (summary === null)
     return html`<p class="sentence" data-testid="sentence">${phase.name} · ${count(phase.batches)} batches</p>`;
   if (summary.batches === 0 || summary.first_step === null || summary.last_step === null) {
@@ -57,7 +57,9 @@ export function sentenceView(store: Store, { phase, output, run }: Chosen): Temp
   return html`<p class="sentence" data-testid="sentence">${phase.name} · ${
     store.ranged
       ? html`batches <b>${count(summary.first_step)}–${count(summary.last_step)}</b> of ${count(phase.batches)}`
-      : html`all <b>${many(summary.batches, "batch", "batches")}</b>`
+      : run.indexing !== null
+        ? html`<b>${many(summary.batches, "batch", "batches")}</b> read so far`
+        : html`all <b>${many(summary.batches, "batch", "batches")}</b>`
   }${epochWords} · <b>${many(summary.samples, "sample")}</b>${
     summary.error_rate === null
       ? nothing

@@ -3,7 +3,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { live } from "lit/directives/live.js";
 import type { Chosen } from "../choice.js";
-import { ago, className, count } from "../format.js";
+import { ago, bytesOf, className, count, many, progress } from "../format.js";
 import type { Store } from "../state.js";
 import { OUTCOME_LABELS, type OutcomeKind, removable } from "./parts.js";
 
@@ -179,7 +179,9 @@ function outcomeGroup(store: Store): TemplateResult | typeof nothing {
 
 function liveGroup(store: Store, { run, phase }: Chosen): TemplateResult {
   const [kept, seen] = [phase?.batches ?? 0, phase?.seen ?? 0];
-  const kind = !store.live ? "paused" : kept < seen ? "partial" : "";
+  const { indexing } = run;
+  const kind = !store.live ? "paused" : kept < seen || indexing !== null ? "partial" : "";
+  const done = indexing === null ? 100 : progress(indexing.read_bytes, indexing.bytes);
   return html`<div class="group end">
     <button
       type="button"
@@ -188,7 +190,13 @@ function liveGroup(store: Store, { run, phase }: Chosen): TemplateResult {
       title=${store.live ? "Looks for new batches every few seconds. Click to stop." : "New batches are not looked for. Click to follow the training."}
       data-testid="badge"
       @click=${() => store.setLive(!store.live)}
-    >${count(kept)} of ${count(seen)} batches · ${store.live ? html`<span><i class="dot"></i>live</span>` : "not live"}</button>
+    >${indexing === null ? `${count(kept)} of ${count(seen)} batches` : `still indexing · ${done} %`} · ${store.live ? html`<span><i class="dot"></i>live</span>` : "not live"}</button>
+    ${
+      indexing === null
+        ? nothing
+        : html`<progress max="100" .value=${done} aria-label="Event files read" data-testid="progress"></progress>
+      <span class="quiet small" data-testid="so-far">Figures are of what was read so far: ${bytesOf(indexing.read_bytes, indexing.bytes)}, ${many(kept, "batch", "batches")}.</span>`
+    }
     <span class="quiet small">${
       run.health.workers > 1
         ? html`<span data-testid="workers">${count(run.health.workers)} workers</span> · `
