@@ -1,7 +1,7 @@
 """Read recorded runs from Python: `load(log_dir)`.
 
-Called by the user, `plugin`, `refresher` and `export`. Calls `store` for what is recorded
-and `analysis` for what is counted.
+Called by the user, `plugin`, `refresher` and `export`. Calls `store` for what
+is recorded and `analysis` for what is counted.
 """
 
 from __future__ import annotations
@@ -159,8 +159,7 @@ class Log(Mapping[str, "Run"]):
         if first is not None and first.pending and self._last != self._first:
             self._last = self._first
             # Behind the others, of which one is next.
-            self._queue.remove(self._first)
-            self._queue.append(self._first)
+            self._queue = deque([*(name for name in self._queue if name != self._first), self._first])
             return first
         while self._queue:
             self._last = self._queue.popleft()

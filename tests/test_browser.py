@@ -365,6 +365,32 @@ def test_page_grows_while_training_writes(watched: Watched, lab: Path, lab_tenso
         wait_until(reload, "the batches after a reload", every=0.5)
 
 
+def test_page_shows_how_far_a_run_is_read_and_then_all_of_it(watched: Watched, tmp_path: Path) -> None:
+    with BatchWriter(tmp_path / "large") as writer:
+        add_batches(writer, 200, 3)
+    held_up = (str(Path(__file__).parent / "browser" / "held_up.py"),)
+    with run_tensorboard(tmp_path, main=held_up) as address:
+        open_plugin(watched, address, tab="classes")
+        plugin = watched.plugin
+        badge, sentence = plugin.get_by_test_id("badge"), plugin.get_by_test_id("sentence")
+
+        expect(badge).to_contain_text(re.compile(r"still indexing · 4\d\s%"))
+        expect(plugin.get_by_role("progressbar", name="Event files read")).to_be_visible()
+        expect(plugin.get_by_test_id("so-far")).to_contain_text("Figures are of what was read so far")
+        # The file's version is a record too.
+        expect(sentence).to_contain_text("89 batches read so far · epoch 0 · 1,424 samples")
+        expect_drawn(plugin.get_by_test_id("confusion-matrix").locator("canvas"))
+        badge.click()  # whether or not anybody follows the training
+        expect(badge).to_contain_text("not live")
+
+        (tmp_path / "go").touch()
+
+        expect(badge).to_contain_text("200 of 200 batches")
+        expect(sentence).to_contain_text("all 200 batches · epoch 0 · 3,200 samples")
+        expect(plugin.get_by_role("progressbar")).to_have_count(0)
+        watched.page.goto("about:blank")
+
+
 def test_empty_logdir_shows_what_to_add(watched: Watched, start: Callable[..., str], tmp_path: Path) -> None:
     watched.page.goto(f"{start(tmp_path)}#batchview")
 

@@ -273,6 +273,22 @@ def test_the_run_asked_for_has_every_second_turn(tmp_path: Path) -> None:
     assert turns[1::2] == ["a", "c", "a", "c"]
 
 
+def test_a_look_that_was_cut_short_leaves_no_run_behind(tmp_path: Path) -> None:
+    for name in "ab":
+        write(tmp_path / name, [make_record(step) for step in range(3)])
+    log = load(tmp_path)
+    log.prefer("a")
+    for name in "ab":
+        append(event_file(tmp_path / name), frames([make_record(3)])[1])
+
+    with mock.patch.object(log["b"]._source, "look", side_effect=RuntimeError), pytest.raises(RuntimeError):
+        log.look()
+    assert log.next_pending() is not None
+    log.refresh()
+
+    assert [len(run.batches("train")) for run in log.values()] == [4, 4]
+
+
 def test_loading_tells_how_far_it_is(tmp_path: Path) -> None:
     for name in "ab":
         write(tmp_path / name, [make_record(step) for step in range(40)])

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from playwright.sync_api import Browser, BrowserContext, Frame, FrameLocator, Page, expect, sync_playwright
@@ -23,9 +23,9 @@ expect.set_options(timeout=PATIENCE)
 
 
 @contextlib.contextmanager
-def run_tensorboard(logdir: Path, *arguments: str) -> Iterator[str]:
-    """Run `tensorboard` on a free port; the value is its address."""
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", "0", *arguments]
+def run_tensorboard(logdir: Path, *arguments: str, main: Sequence[str] = ("-m", "tensorboard.main")) -> Iterator[str]:
+    """Run `tensorboard`, or another `main`, on a free port; the value is its address."""
+    command = [sys.executable, *main, "--logdir", str(logdir), "--port", "0", *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
     said: list[str] = []
     address: list[str] = []
