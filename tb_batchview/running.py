@@ -58,6 +58,8 @@ class RunningSums:
         with self._lock:
             # Another thread may add to this list later, and never changes what is in it.
             sums, size = self._extend(count, batches, samples)
+            # Those of a later snapshot are before batches that this one may not have.
+            sums = sums[: batches // size + 1]
         if len(sums) < 2 or borders[-1] - borders[0] <= size:
             ranges = itertools.pairwise(borders)
             counts = [count(first, last).astype(np.int64, copy=False) for first, last in ranges]

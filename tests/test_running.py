@@ -41,6 +41,17 @@ def count_pairs(view: SampleView, first: int, last: int, classes: int) -> list[l
     return table
 
 
+def test_an_older_snapshot_needs_no_batch_that_came_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "MOST_SUMS", 8)
+    whole = make_view([3] * 50)
+    whole.count_confusion(3, 0, 50)
+
+    for batches in range(50):
+        view = cut(whole, batches)
+        assert view.count_confusion(3, 0, batches).tolist() == count_pairs(view, 0, batches, 3)
+        assert view.count_confusion(3, batches // 2, batches).tolist() == count_pairs(view, batches // 2, batches, 3)
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 20), max_size=40), st.data())
 def test_any_range_of_any_snapshot_is_counted(sizes: list[int], data: st.DataObject) -> None:
