@@ -978,7 +978,7 @@ def test_runs_of_a_logdir_spec_carry_its_names(tmp_path: Path) -> None:
     write(tmp_path / "x", [make_record(0)])
     write(tmp_path / "y" / "sub", [make_record(0)])
     context = base_plugin.TBContext(logdir="", flags=Flags(f"a:{tmp_path / 'x'},b:{tmp_path / 'y'}"))
-    client = Client(TensorBoardWSGI([BatchViewPlugin(context)]))
+    client = Client(TensorBoardWSGI([BatchViewPlugin(context, patience=60)]))
 
     assert [run["name"] for run in get_json(client, "runs")["runs"]] == ["a", "b/sub"]
 

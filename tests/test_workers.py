@@ -635,7 +635,7 @@ def test_every_route_answers_as_for_a_run_of_one_process(tmp_path: Path) -> None
     for worker in (0, 1):
         write_worker(tmp_path / "both", shards[worker], worker)
     write(tmp_path / "one", join_records(*shards))
-    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=0)
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=0, patience=60)
     client = Client(TensorBoardWSGI([plugin]))
     requests = (
         "batches?points=3",
@@ -668,7 +668,7 @@ def test_answers_of_what_one_worker_lacks(tmp_path: Path) -> None:
     outputs = [OutputRecord(first.predictions, sample_ids=np.arange(4)), OutputRecord(targets=second.targets)]
     for worker, output in enumerate(outputs):
         write_worker(tmp_path / "run", [share(0, worker, samples=4, outputs={"scores": output})], worker)
-    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=0)
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)), refresh_seconds=0, patience=60)
     client = Client(TensorBoardWSGI([plugin]))
 
     for route in ("batches", "batch", "samples", "classes", "confusion", "sample"):
