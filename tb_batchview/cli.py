@@ -1,30 +1,33 @@
 """The command `tb-batchview`: what is recorded, and what is wrong with it.
 
 Called from the shell. Calls `log` for what is recorded and `export` to write
-it elsewhere; the versions come from the installed packages' metadata, so nothing heavy is imported. Answers go to
-stdout, messages to stderr. Exit 0; 1 for a finding or a failure; 2 for wrong
-usage.
+it elsewhere; the versions come from the installed packages' metadata, so that
+nothing heavy is imported. Answers go to stdout, messages to stderr. Exit 0; 1
+for a finding or a failure; 2 for wrong usage.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.export import FORMATS, TABLES, Export, Report
-from tb_batchview.export.selection import Progress, ignore
 from tb_batchview.log import Log, Run, load
+from tb_batchview.metadata import DIRECTORY
+from tb_batchview.progress import show_progress
 from tb_batchview.version import __version__
 
 _LOGDIR = click.argument("logdir", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -51,45 +54,103 @@ class Finding:
     remedy: str = ""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Ends in a sentence and status 1 where Python would end in a trace."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().main(*arguments, **options)
+        except (BatchViewError, OSError) as error:
+            _give_up_stdout()
+            _fail(printable(str(error)))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tb-batchview")
 def main() -> None:
-    """Look into what tb_batchview recorded."""
+    """Look into what tb_batchview recorded, and write it elsewhere.
+
+    LOGDIR is the directory given to BatchViewCallback or BatchWriter, or any
+    above it, as for `tensorboard --logdir`. It may be read while training
+    still writes.
+
+    \b
+    Begin with
+      tb-batchview inspect logs        which runs and phases are there?
+      tb-batchview doctor logs         why is something not there?
+      tb-batchview export --help       how do I get it into pandas or SQL?
+      tensorboard --logdir logs        the tab Batch View
+
+    \b
+    Exit status: 0; 1 for a finding or a failure; 2 for wrong usage. Answers
+    go to stdout, messages and progress to stderr.
+    """  # noqa: D301  (a backspace tells click to leave the lines as they are)
 
 
-@main.command()
+@main.command(short_help="Which runs and phases are there? How much of each?")
 @_LOGDIR
 @_JSON
 def inspect(logdir: Path, as_json: bool) -> None:
-    """List the runs below LOGDIR: phases, batches kept and seen, size, health."""
+    """List the runs below LOGDIR, a line for each of their phases.
+
+    \b
+    The columns:
+      batches kept, seen  in the files, and in the training; fewer are kept
+                          where some were dropped, lost or are damaged
+      samples, layers     recorded
+      outputs             of the model: name (task, number of classes)
+      file size           of the run
+      health              what is wrong; `tb-batchview doctor` has the remedy
+
+    \b
+    Examples:
+      tb-batchview inspect logs
+      tb-batchview inspect logs --json | python -m json.tool
+
+    Exit status: 0; 1 when nothing is recorded there; 2 for wrong usage.
+    """  # noqa: D301
     log = _load(logdir)
     if as_json:
-        click.echo(json.dumps([describe_run(run) for run in log.values()], indent=2))
+        _print(json.dumps([describe_run(run) for run in log.values()], indent=2))
     elif log:
-        click.echo(format_table(*list_phases(log)))
+        _print(format_table(*list_phases(log)))
     if not log:
-        _fail(f"Nothing is recorded below {printable(str(logdir))}. Ask `tb-batchview doctor` why.")
+        _fail_empty(logdir)
 
 
-@main.command()
+@main.command(short_help="What is wrong, and what to do about it?")
 @_LOGDIR
 @_JSON
 def doctor(logdir: Path, as_json: bool) -> None:
-    """Find what is wrong with the installation or LOGDIR, and the remedy."""
+    """Find what is wrong with the installation or LOGDIR, and the remedy.
+
+    Looks at the versions, at whether TensorBoard finds the plugin, and at
+    every file: damaged or torn records, newer formats, dropped batches, and
+    what the callback warned of. Each line begins with "ok" or, with the
+    remedy below it, with "!!".
+
+    \b
+    Examples:
+      tb-batchview doctor logs
+      tb-batchview doctor logs --json | python -m json.tool
+
+    Exit status: 0; 1 when there is something to look at; 2 for wrong usage.
+    """  # noqa: D301
     findings = [*check_installation(), *check_log(_load(logdir), logdir)]
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+        _print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:
         for finding in findings:
-            click.echo(f"{'!!' if finding.remedy else 'ok'} {finding.about}: {finding.state}")
+            _print(f"{'!!' if finding.remedy else 'ok'} {finding.about}: {finding.state}")
             if finding.remedy:
-                click.echo(f"   → {finding.remedy}")
+                _print(f"   → {finding.remedy}")
     problems = sum(bool(finding.remedy) for finding in findings)
     if problems:
         _fail(f"{problems} to look at." if problems > 1 else "1 thing to look at.")
 
 
-@main.command()
+@main.command(short_help="How do I get a run as CSV, NumPy, SQLite or Parquet?")
 @_LOGDIR
 @click.option("--run", help="name of the run, as inspect lists it; needed when there are several")
 @click.option("--phase", help="train, validation or predict; needed when there are several")
@@ -129,11 +190,17 @@ def export(
     \b
     Examples:
       tb-batchview export logs --run a --phase train --format csv --out - | head
+      tb-batchview export logs --run a --phase train --format csv --table batches --out a.csv
+      tb-batchview export logs --run a --phase train --format npz --no-scores --out a.npz
       tb-batchview export logs --run a --phase train --format sqlite --out a.db
-    """  # noqa: D301  (a backspace tells click to leave the lines as they are)
+      tb-batchview export logs --run a --phase train --format parquet --start 10 --stop 20 --out a
+
+    Exit status: 0; 1 when it failed or damaged batches were left out; 2 for
+    wrong usage, such as a run that is not there or a PATH that is.
+    """  # noqa: D301
     log = _load(logdir)
     if not log:
-        _fail(f"Nothing is recorded below {printable(str(logdir))}. Ask `tb-batchview doctor` why.")
+        _fail_empty(logdir)
     try:
         chosen = log[_only("run", run, list(log))]
         job = Export(
@@ -150,20 +217,25 @@ def export(
         )
     except (ArgumentError, NotFoundError) as error:
         raise click.UsageError(str(error)) from error
-    except BatchViewError as error:
-        _fail(str(error))
-        raise  # not reached
+    for left in job.leftovers:
+        click.echo(
+            f"Left by an export that was killed, unless another machine still writes it: {printable(str(left))}. "
+            "Delete it.",
+            err=True,
+        )
+    note = "" if job.partial is None else f"Until it is complete it is called {printable(str(job.partial))}."
+    # A bar among lines that come to the same screen would be in their way.
+    hidden = out == "-" and sys.stdout is not None and sys.stdout.isatty()
     try:
-        with _progress_bar(job, hidden=not sys.stderr.isatty() or (out == "-" and sys.stdout.isatty())) as progress:
+        with _ended_by_sigterm(), show_progress("Exporting", note=note, hidden=hidden) as progress:
             report = job.write(progress)
     except BrokenPipeError:
         # Whoever read it (head, say) has enough: no message. Python must not complain when it closes stdout either.
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         sys.exit(1)
     except (BatchViewError, OSError) as error:
+        _give_up_stdout()
         _fail(f"The export failed. {printable(str(error))}")
-        raise  # not reached
     _tell(report)
 
 
@@ -278,11 +350,14 @@ def check_installation() -> Iterator[Finding]:
 def check_log(log: Log, logdir: Path) -> Iterator[Finding]:
     """Look at all runs of a log directory."""
     if not log:
-        yield Finding(
-            "runs",
-            f"none below {printable(str(logdir.resolve()))}",
-            f'model.fit(…, callbacks=[BatchViewCallback("{printable(str(logdir))}/run-1")]), or give another directory',
+        place = logdir.resolve()
+        remedy = (
+            f'model.fit(…, callbacks=[BatchViewCallback("{printable(str(logdir))}/run-1")]), or give another directory'
         )
+        if place.name == DIRECTORY:
+            # Where the files are is not where the run is.
+            remedy = f"tb-batchview doctor {printable(str(place.parent))}"
+        yield Finding("runs", f"none below {printable(str(place))}", remedy)
     for run in log.values():
         yield from check_run(run)
 
@@ -336,22 +411,13 @@ def _only(thing: str, name: str | None, known: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def _progress_bar(job: Export, *, hidden: bool) -> Iterator[Progress]:
-    """Show on stderr how far an export is, if a person looks on."""
-    if hidden:
-        yield ignore
-        return
-    if job.partial is not None:
-        click.echo(f"Until it is complete it is called {printable(str(job.partial))}.", err=True)
-    with click.progressbar(length=1000, label="Exporting", file=sys.stderr) as bar:
-
-        def show(done: int, total: int) -> None:
-            # In thousandths: to draw it costs more than a batch.
-            steps = 1000 * done // max(total, 1) - bar.pos
-            if steps > 0:
-                bar.update(steps)
-
-        yield show
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let what asks a job to end do so as Ctrl-C does: nothing half stays."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _tell(report: Report) -> None:
@@ -367,14 +433,31 @@ def _tell(report: Report) -> None:
 
 
 def _load(logdir: Path) -> Log:
-    try:
-        return load(logdir)
-    except (BatchViewError, OSError) as error:
-        _fail(str(error))
-        raise  # not reached
+    return load(logdir)
 
 
-def _fail(message: str) -> None:
+def _print(text: str) -> None:
+    """Write to stdout, or say that it is not there."""
+    if sys.stdout is None:  # that is how Python shows one that is closed
+        raise OSError(errno.EBADF, "stdout is closed")
+    click.echo(text)
+
+
+def _give_up_stdout() -> None:
+    """Keep Python from complaining again of a stdout that takes no more."""
+    if sys.stdout is not None:
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail_empty(logdir: Path) -> NoReturn:
+    _fail(f"Nothing is recorded below {printable(str(logdir))}. Ask `tb-batchview doctor` why.")
+
+
+def _fail(message: str) -> NoReturn:
     click.echo(message, err=True)
     sys.exit(1)
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import functools
+import itertools
 import mmap
 import os
 import threading
@@ -811,7 +813,20 @@ def _single(values: dict[str, Any]) -> Any:
 
 def _unknown(thing: str, name: object, known: Mapping[str, Any], where: str = "") -> str:
     place = f" of {where}" if where else ""
-    return f"{thing} must be one of those recorded{place}. Received: {thing}={name!r}. There is {_names(known)}."
+    close = _closest(str(name), known)
+    hint = f" Did you mean {close!r}?" if close is not None and len(known) > 1 else ""
+    return f"{thing} must be one of those recorded{place}. Received: {thing}={name!r}. There is {_names(known)}.{hint}"
+
+
+def _closest(name: str, known: Mapping[str, Any]) -> str | None:
+    """Return the known name that is most like another, if one is."""
+    # To compare costs their lengths multiplied.
+    name, names = name[:200], list(itertools.islice(known, 1000))
+    for other in names:
+        # Cut short, or with the log directory in front.
+        if name and (other.startswith(name) or name.endswith(f"/{other}")):
+            return other
+    return next(iter(difflib.get_close_matches(name, names, 1)), None)
 
 
 def _names(known: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -191,3 +192,179 @@ def test_every_command_is_in_the_readme(root: Path) -> None:
     readme = (root / "README.md").read_text(encoding="utf-8")
 
     assert [name for name in cli.main.commands if f"tb-batchview {name}" not in readme] == []
+
+
+# -- wrong usage and bad places ----------------------------------------------------------------------------------------
+
+
+def run_shell(root: Path, arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run the command as a process of its own, through a shell."""
+    return subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m tb_batchview {arguments}"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["inspekt", "."], "No such command 'inspekt'."),
+        (["inspect"], "Missing argument 'LOGDIR'."),
+        (["inspect", ".", "more"], "Got unexpected extra argument (more)"),
+        (["doctor", "--jsn", "."], "No such option"),
+        (["export", ".", "--out", "a"], "Missing option '--format'."),
+        (["export", ".", "--format", "csv"], "Missing option '--out'."),
+        (["export", ".", "--format", "csv", "--out", "a", "--start", "x"], "'x' is not a valid integer range."),
+        (["inspect", __file__], "is a file."),
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_what(arguments: list[str], message: str) -> None:
+    result = run_cli(*arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "close"),
+    [
+        (["--run", "runn", "--phase", "train"], "'run'"),
+        (["--run", "logs/run", "--phase", "train"], "'run'"),
+        (["--run", "run", "--phase", "tain"], "'train'"),
+        (["--run", "run", "--phase", "val"], "'validation'"),
+        (["--run", "zzz", "--phase", "train"], None),
+    ],
+)
+def test_a_name_that_is_close_is_suggested(logdir: Path, arguments: list[str], close: str | None) -> None:
+    (logdir / "other").symlink_to(logdir / "run")
+
+    result = run_cli("export", str(logdir), "--format", "csv", "--out", str(logdir / "a.csv"), *arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert re.findall(r"Did you mean ('.*')\?", result.stderr) == ([close] if close else [])
+
+
+def test_a_file_that_cannot_be_read_is_told_and_the_others_are_read(logdir: Path) -> None:
+    lost = event_file(logdir).with_name("events.out.tfevents.1.host.1.0.batchview")
+    lost.symlink_to(lost)  # as a broken mount, and unlike permissions also for root
+
+    inspected, examined = run_cli("inspect", str(logdir)), run_cli("doctor", str(logdir))
+
+    assert (inspected.exit_code, examined.exit_code) == (0, 1)
+    assert len(inspected.stdout.splitlines()) == 3
+    assert f"{lost.name} cannot be read: " in inspected.stdout
+    assert f"!! run run: {lost.name} cannot be read: " in examined.stdout
+
+
+def test_the_directory_of_the_files_leads_to_the_run(logdir: Path) -> None:
+    result = run_cli("doctor", str(logdir / "run" / "batchview"))
+
+    assert result.exit_code == 1
+    assert f"→ tb-batchview doctor {logdir / 'run'}\n" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["inspect", "inspect --json", "doctor", "doctor --json"])
+@pytest.mark.parametrize(("redirect", "message"), [(">/dev/full", "No space left"), (">&-", "stdout is closed")])
+def test_a_stdout_that_takes_nothing_is_one_sentence(
+    logdir: Path, root: Path, command: str, redirect: str, message: str
+) -> None:
+    done = run_shell(root, f"{command} {logdir} {redirect}")
+
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (1, "", 1), done.stderr
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("command", ["inspect", "doctor", "--help"])
+def test_a_reader_that_stops_is_no_error(logdir: Path, root: Path, command: str) -> None:
+    where = "" if command == "--help" else str(logdir)
+
+    assert run_shell(root, f"{command} {where} | true").stderr == ""
+
+
+def test_nothing_is_said_where_stderr_is_closed(logdir: Path, root: Path) -> None:
+    done = run_shell(root, f"export {logdir} --phase train --format csv --out {logdir}/a.csv 2>&-")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert len((logdir / "a.csv").read_text().splitlines()) == 1 + 96
+
+
+@pytest.mark.parametrize("command", ["inspect", "doctor", "export --phase train --format csv --out -"])
+def test_pipes_get_no_colours_and_no_bars(logdir: Path, root: Path, command: str) -> None:
+    hostile = logdir / "evil\x1b[31m\r\u202ename"
+    (logdir / "run").rename(hostile)
+    done = run_shell(root, f"{command} {logdir}", env={**os.environ, "FORCE_COLOR": "1", "PYTHONUTF8": "1"})
+
+    for text in (done.stdout, done.stderr):
+        assert [letter for letter in text if not letter.isprintable() and letter != "\n"] == []
+        assert "%" not in text
+
+
+def test_a_name_that_is_no_text_is_shown(logdir: Path, root: Path) -> None:
+    os.rename(logdir / "run", os.fsencode(logdir / "run") + b"\xff")
+
+    done = run_shell(root, f"inspect {logdir}", env={**os.environ, "PYTHONUTF8": "1"})
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1].startswith("run\\udcff  train")
+
+
+# -- help --------------------------------------------------------------------------------------------------------------
+
+
+def test_help_says_where_to_begin_and_what_each_command_answers() -> None:
+    printed = run_cli("--help").stdout
+
+    begin = printed.index("Begin with")
+    assert printed.index("tb-batchview inspect logs", begin) < printed.index("Commands:")
+    assert [name for name in cli.main.commands if not re.search(rf"^  {name} +\w.*[?.]$", printed, re.M)] == []
+    assert "..." not in printed[printed.index("Commands:") :]
+
+
+@pytest.mark.parametrize("command", sorted(cli.main.commands))
+def test_help_of_a_command_has_examples_and_exit_status(command: str) -> None:
+    result = run_cli(command, "--help")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert f"tb-batchview {command} logs" in result.stdout
+    assert re.search(r"Exit status: 0; 1 .*; 2\s+for\s+wrong\s+usage", result.stdout, re.S)
+    assert [line for line in result.stdout.splitlines() if line.endswith("...")] == []
+
+
+def test_examples_of_the_help_run(logdir: Path, root: Path, tmp_path: Path) -> None:
+    (logdir / "logs").mkdir()
+    (logdir / "run").rename(logdir / "logs" / "a")
+    pages = [run_cli(command, "--help").stdout for command in sorted(cli.main.commands)]
+    examples = [line.strip() for page in pages for line in page.splitlines() if line.startswith("    tb-batchview ")]
+
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, arguments in (("tb-batchview", "-m tb_batchview "), ("python", "")):
+        (tools / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}"$@"\n')
+        (tools / name).chmod(0o755)
+
+    assert len(examples) >= 9
+    for example in examples:
+        done = subprocess.run(
+            ["bash", "-c", example],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": str(root), "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
+        )
+        # Doctor may find something wrong with the environment of the tests.
+        assert done.returncode == 0 or ("doctor" in example and "to look at" in done.stderr), (example, done.stderr)
+        assert "Traceback" not in done.stderr
+        assert done.stdout or " --out a" in example
+
+
+def test_without_a_command_the_help_comes() -> None:
+    result = run_cli()
+
+    assert result.exit_code == 2
+    assert "Begin with" in result.stderr

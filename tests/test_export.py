@@ -14,6 +14,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping
@@ -1095,12 +1096,11 @@ def test_damaged_batches_are_told_and_exit_with_1(tmp_path: Path, monkeypatch: p
     assert result.stderr.endswith("1 damaged batches were left out. Ask `tb-batchview doctor`.\n")
 
 
-def test_a_terminal_gets_a_progress_bar(tmp_path: Path, root: Path) -> None:
-    write(tmp_path / "logs", [make_record(step) for step in range(50)])
-    arguments = ["export", f"{tmp_path}/logs", "--format", "csv", "--out", f"{tmp_path}/a.csv"]
+def run_at_terminal(root: Path, arguments: list[str], delay: float) -> bytes:
+    """Run an export whose stderr is a terminal; return what that shows."""
+    code = f"import sys; from tb_batchview import cli, progress; progress.DELAY = {delay}; cli.main(sys.argv[1:])"
     screen, terminal = os.openpty()
-    command = [sys.executable, "-m", "tb_batchview", *arguments]
-    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=terminal) as done:
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=root, stdout=-1, stderr=terminal) as done:
         os.close(terminal)
         shown = b""
         with contextlib.suppress(OSError):  # which is how Linux says that nobody has the terminal any more
@@ -1109,10 +1109,21 @@ def test_a_terminal_gets_a_progress_bar(tmp_path: Path, root: Path) -> None:
         assert done.stdout is not None
         assert done.stdout.read() == b""
     os.close(screen)
-
     assert done.returncode == 0
-    assert b"Exporting  [" in shown
-    assert b"100%" in shown
+    return shown
+
+
+def test_a_terminal_gets_a_progress_bar_of_what_is_long(tmp_path: Path, root: Path) -> None:
+    write(tmp_path / "logs", [make_record(step) for step in range(50)])
+    arguments = ["export", f"{tmp_path}/logs", "--format", "csv", "--out"]
+
+    long = run_at_terminal(root, [*arguments, f"{tmp_path}/a.csv"], 0)
+    short = run_at_terminal(root, [*arguments, f"{tmp_path}/b.csv"], 60)
+
+    assert b"Until it is complete it is called" in long
+    assert b"Exporting  [" in long
+    assert b"100%" in long
+    assert short.decode() == f"Exported 50 batches, 400 samples: {tmp_path}/b.csv\r\n"
 
 
 def test_a_closed_pipe_is_quiet(tmp_path: Path, root: Path) -> None:
@@ -1149,43 +1160,123 @@ def test_csv_goes_where_the_shell_says(tmp_path: Path, root: Path) -> None:
         assert (done.stderr, len(done.stdout.splitlines())) == ("", 1 + sum(sizes()))
 
 
-def test_ctrl_c_leaves_nothing(tmp_path: Path, root: Path) -> None:
-    write(tmp_path / "logs", [make_record(step, samples=64) for step in range(300)])
-    # Interrupts itself in the middle: no race between two processes.
-    code = (
-        "import os, signal, sys; from tb_batchview import cli; from tb_batchview.export import selection\n"
-        "blocks = selection.Selection.blocks\n"
-        "def interrupted(self, kinds):\n"
-        "    for number, block in enumerate(blocks(self, kinds)):\n"
-        "        if number == 100: os.kill(os.getpid(), signal.SIGINT)\n"
-        "        yield block\n"
-        "selection.Selection.blocks = interrupted\n"
-        "cli.main(sys.argv[1:])"
-    )
-    arguments = ["export", f"{tmp_path}/logs", "--format", "csv", "--out", f"{tmp_path}/a.csv"]
+# Gets a signal from itself in the middle of writing: no race between two processes.
+STRUCK = """
+import os, signal, sys
+from pathlib import Path
+from tb_batchview import cli, export
+from tb_batchview.log import Run
+number, place = int(sys.argv.pop(1)), Path(sys.argv.pop(1))
+write, read, reads = export.Export.write, Run.read, 0
+def counting(self, *arguments):
+    global reads
+    reads += 1
+    if reads == 900:
+        assert [name for name in os.listdir(place) if name.endswith(".partial")], "it must be under way"
+        os.kill(os.getpid(), number)
+    return read(self, *arguments)
+Run.read = counting
+cli.main(sys.argv[1:])
+"""
 
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=root, capture_output=True, text=True, timeout=120
-    )
+
+def strike(root: Path, number: int, out: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run an export that a signal hits."""
+    command = [sys.executable, "-c", STRUCK, str(int(number)), str(out), *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(("form", "name"), PLACES)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_export_that_is_ended_leaves_nothing(
+    tmp_path: Path, root: Path, form: str, name: str, number: signal.Signals
+) -> None:
+    write(tmp_path / "logs", [make_record(step, samples=64) for step in range(300)])
+    (tmp_path / "out").mkdir()
+    out = tmp_path / "out" / name if form == "parquet" else tmp_path / "out"
+    arguments = ["export", f"{tmp_path}/logs", "--format", form, "--out", f"{tmp_path}/out/{name}"]
+
+    done = strike(root, number, out, arguments)
 
     assert (done.returncode, done.stdout, done.stderr.strip()) == (1, "", "Aborted!")
-    assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+    assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_kill_leaves_nothing_under_the_final_name(tmp_path: Path, root: Path) -> None:
+@pytest.mark.parametrize(("form", "name"), PLACES)
+def test_a_kill_leaves_nothing_under_the_final_name(tmp_path: Path, root: Path, form: str, name: str) -> None:
     write(tmp_path / "logs", [make_record(step, samples=64) for step in range(300)])
-    code = (
-        "import os, signal, sys; from tb_batchview import cli; from tb_batchview.export import selection\n"
-        "selection.Selection.batch_blocks = lambda self: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "cli.main(sys.argv[1:])"
-    )
-    arguments = ["export", f"{tmp_path}/logs", "--format", "sqlite", "--out", f"{tmp_path}/a.db"]
+    (tmp_path / "out").mkdir()
+    out = tmp_path / "out" / name if form == "parquet" else tmp_path / "out"
+    final = out / "phase=train" if form == "parquet" else out / name.rstrip("/")
+    arguments = ["export", f"{tmp_path}/logs", "--format", form, "--out", f"{tmp_path}/out/{name}"]
 
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=root, capture_output=True, timeout=120)
+    done = strike(root, signal.SIGKILL, out, arguments)
 
-    assert done.returncode == -signal.SIGKILL
-    assert not (tmp_path / "a.db").exists()
-    assert run_command(root, *arguments[1:]).returncode == 0
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, "", "")
+    left = sorted(final.parent.iterdir())
+    assert left
+    assert all(path.name.startswith(f".{final.name}.") for path in left)
+    again = run_command(root, *arguments[1:])
+    told = [line for line in again.stderr.decode().splitlines() if line.startswith("Left by an export that was killed")]
+    assert again.returncode == 0
+    assert len(told) == len(left)
+    assert all(f"{path}. Delete it." in line for path, line in zip(left, told, strict=True))
+    assert sorted({*final.parent.iterdir()} - {final}) == left
+
+
+def test_an_export_that_still_runs_is_not_told_as_left(tmp_path: Path) -> None:
+    multiclass(tmp_path / "logs")
+    run = load(tmp_path / "logs")["."]
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        (tmp_path / f".a.csv.{other.pid}.partial").touch()
+        (tmp_path / f".b.csv.{other.pid}.partial").touch()
+        job = Export(run, "train", tmp_path / "a.csv", form="csv")
+
+        assert job.leftovers == []
+        other.communicate(b"\n")
+    assert job.leftovers == [tmp_path / f".a.csv.{other.pid}.partial"]
+
+
+def test_a_directory_that_takes_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    # Root may write anywhere: then as nobody, in a place that nobody can reach.
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        multiclass(place / "logs")
+        (place / "out").mkdir(mode=0o555)
+        place.chmod(0o755)
+        code = (
+            "import os, sys, pyarrow.parquet; from tb_batchview import cli\n"
+            "if os.getuid() == 0: os.setresuid(65534, 65534, 65534)\n"
+            "cli.main(sys.argv[1:])"
+        )
+        arguments = ["export", str(place / "logs")]
+        for form, name in PLACES:
+            done = subprocess.run(
+                [sys.executable, "-c", code, *arguments, "--format", form, "--out", f"{place}/out/{name}"],
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+            )
+
+            assert (done.returncode, done.stdout) == (2, ""), done.stderr
+            told = " ".join(done.stderr.split())
+            assert "out must be in a directory that may be written to. Received: out=" in told
+            assert list((place / "out").iterdir()) == []
+
+
+def test_a_run_whose_name_is_no_text_is_exported(tmp_path: Path) -> None:
+    multilabel(tmp_path / "run")
+    os.mkdir(os.fsencode(tmp_path / "logs"))
+    os.rename(tmp_path / "run", os.fsencode(tmp_path / "logs" / "r") + b"\xff")
+    (run,) = load(tmp_path / "logs").values()
+
+    for form, name in PLACES:
+        make(run, f"{tmp_path}/{name}", form)
+
+    with contextlib.closing(sqlite3.connect(tmp_path / "a.db")) as database:
+        assert database.execute("SELECT value FROM info WHERE key = 'run'").fetchone() == ("r?",)
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, root: Path) -> None:
@@ -1205,6 +1296,26 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, root: Path) -> N
         assert (done.returncode, done.stdout) == (1, ""), done.stderr
         assert done.stderr.startswith("The export failed. "), done.stderr
         assert [path.name for path in tmp_path.iterdir()] == ["logs"]
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root may mount")
+def test_a_disk_that_is_full_is_said_and_left_empty(tmp_path: Path, root: Path) -> None:
+    write(tmp_path / "logs", [make_record(step, samples=64) for step in range(100)])
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "none", str(disk)], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip("may not mount")
+    try:
+        for form, name in PLACES:
+            done = run_command(root, f"{tmp_path}/logs", "--format", form, "--out", f"{disk}/{name}")
+
+            assert (done.returncode, done.stdout) == (1, b""), done.stderr
+            assert done.stderr.startswith(b"The export failed. ")
+            assert len(done.stderr.splitlines()) == 1
+            assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 # -- the documentation -------------------------------------------------------------------------------------------------

@@ -124,6 +124,11 @@ class Export:
         """Return what it is called until it is complete."""
         return None if self.path is None else target.partial(self.path)
 
+    @property
+    def leftovers(self) -> list[Path]:
+        """Return what exports to this place left that were killed."""
+        return [] if self.path is None else target.list_leftovers(self.path)
+
     def write(self, progress: Progress = ignore) -> Report:
         """Write it.
 
@@ -232,7 +237,9 @@ class Export:
     def _info(self) -> dict[str, str]:
         """Return what a file says about itself."""
         selection = self._selection
-        info = {"run": selection.run, "phase": selection.phase, "writer": f"tb_batchview {__version__}"}
+        # A directory may have a name that is no text.
+        run = selection.run.encode("utf-8", "replace").decode()
+        info = {"run": run, "phase": selection.phase, "writer": f"tb_batchview {__version__}"}
         if selection.output is not None and selection.spec is not None:
             info |= {
                 "output": selection.output,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -17,13 +18,16 @@ from tb_batchview.errors import ArgumentError
 
 
 def check(path: Path, *, overwrite: bool) -> None:
-    """Refuse a name that is taken, or in a directory that is not there.
+    """Refuse a name that is taken, or in a directory that takes none.
 
     Raises:
         ArgumentError: It is.
     """
     if not path.parent.is_dir():
         raise ArgumentError(f"out must be in a directory that exists. Received: out={str(path)!r}.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        # Also when a file is replaced: it is by one beside it.
+        raise ArgumentError(f"out must be in a directory that may be written to. Received: out={str(path)!r}.")
     if path.exists() and not overwrite:
         raise ArgumentError(
             f"out must not exist yet. Received: out={str(path)!r}. Give another name, or --overwrite to replace it."
@@ -68,6 +72,21 @@ def is_stream(path: Path) -> bool:
 def partial(path: Path) -> Path:
     """Return the temporary name of what is being written."""
     return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def list_leftovers(path: Path) -> list[Path]:
+    """Find what exports to this place left that were killed.
+
+    Of other machines the processes are not known: nothing is deleted.
+    """
+    ours = re.compile(re.escape(f".{path.name}.") + r"(\d{1,9})\.(partial|old)(-wal|-shm|-journal)?")
+    found = []
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            match = ours.fullmatch(entry.name)
+            if match and not _runs(int(match[1])):
+                found.append(path.with_name(entry.name))
+    return sorted(found)
 
 
 @contextlib.contextmanager
@@ -129,6 +148,19 @@ def _remove(file: Path) -> None:
     for suffix in ("", "-wal", "-shm", "-journal"):
         with contextlib.suppress(OSError):
             os.unlink(f"{file}{suffix}")
+
+
+def _runs(process: int) -> bool:
+    """Tell whether there is such a process on this machine."""
+    if os.name == "nt":
+        return True  # to ask would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _holds_only(path: Path, suffix: str) -> bool:
