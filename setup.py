@@ -234,6 +234,7 @@ setup(
         "test": [
             *TENSORFLOW_CPU,
             "build>=1.0",
+            "duckdb>=1.0",
             "hypothesis>=6.80",
             "pandas>=1.5",
             "playwright>=1.40",
