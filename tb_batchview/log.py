@@ -580,7 +580,11 @@ class Batches(Sequence["Batch"]):
         try:
             row = self._rows[number]
         except IndexError:
-            raise IndexError(f"batch must be below {len(self)}. Received: batch={number!r}.") from None
+            if not self._rows:
+                raise IndexError(f"There is no batch. Received: batch={number!r}.") from None
+            raise IndexError(
+                f"batch must be from {-len(self)} to {len(self) - 1}. Received: batch={number!r}."
+            ) from None
         return Batch(self._view, self._columns, row, self._reader)
 
     def at_step(self, step: int) -> Batch:

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,61 @@ def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     assert len(blocks) >= 2
     assert "log" in names, "README.md must show load()"
+
+
+def record_runs_of_the_docs() -> None:
+    """Record what docs/python.md reads: below logs, in the current directory."""
+    import keras
+    import numpy as np
+
+    from tb_batchview import BatchViewCallback, BatchWriter
+
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(90, 4)).astype("float32"), np.arange(90) % 3
+    options: dict[str, Any] = {"batch_size": 16, "verbose": 0, "shuffle": False}
+    layers = keras.layers
+    hidden = layers.Dense(8, activation="relu", name="hidden")
+    model = keras.Sequential([keras.Input((4,)), hidden, layers.Dense(3, activation="softmax", name="scores")])
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    callback = BatchViewCallback("logs/first", class_names=["cat", "dog", "fox"], histogram_freq=5)
+    model.fit(x, y, epochs=3, validation_data=(x[:24], y[:24]), callbacks=[callback], **options)
+
+    inputs = keras.Input((4,))
+    heads = {"kind": layers.Dense(3, activation="softmax", name="kind"), "size": layers.Dense(1, name="size")}
+    several = keras.Model(inputs, {name: layer(inputs) for name, layer in heads.items()})
+    several.compile("sgd", {"kind": "sparse_categorical_crossentropy", "size": "mse"})
+    callback = BatchViewCallback("logs/heads", class_names={"kind": ["cat", "dog", "fox"]})
+    several.fit(x, {"kind": y, "size": x[:, :1]}, callbacks=[callback], **options)
+
+    # Side by side, as processes are: one that begins later goes on with the steps.
+    with ExitStack() as stack:
+        writers = [stack.enter_context(BatchWriter("logs/workers", worker=number, workers=2)) for number in range(2)]
+        for worker, writer in enumerate(writers):
+            ids = [f"w{worker}_a", f"w{worker}_b"]
+            writer.add_batch(predictions=np.eye(3)[:2], targets=[0, 1], loss=0.5, sample_ids=ids)
+
+
+def test_python_of_the_reading_page_runs_and_prints_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All blocks, one after the other, on recorded runs."""
+    monkeypatch.chdir(tmp_path)
+    record_runs_of_the_docs()
+    names: dict[str, Any] = {}
+    wanted: list[str] = []
+    capsys.readouterr()
+
+    for block in read_blocks(ROOT / "docs" / "python.md", "python"):
+        exec(compile(block, "python.md", "exec"), names)
+        printed = capsys.readouterr().out.splitlines()
+        for text in re.findall(r"^ *print\(.*\)  # → (.*)$", block, re.MULTILINE):
+            assert text in printed, f"{text!r} must be printed. Received: {printed}"
+            del printed[: printed.index(text) + 1]
+            wanted.append(text)
+
+    assert len(wanted) >= 30
+    assert len(names["seen"]) == 4
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

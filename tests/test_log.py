@@ -132,7 +132,7 @@ def test_batches_are_a_sequence(tmp_path: Path) -> None:
     assert [batch.step for batch in batches] == list(range(20))
     assert [batch.step for batch in batches[5:15:4]] == [5, 9, 13]
     assert batches[-1].step == batches.at_step(19).step == 19
-    with pytest.raises(IndexError, match=r"batch must be below 20. Received: batch=20"):
+    with pytest.raises(IndexError, match=r"batch must be from -20 to 19. Received: batch=20"):
         batches[20]
 
 
@@ -478,3 +478,77 @@ def test_reading_loads_neither_tensorflow_nor_keras_nor_pandas(tmp_path: Path, r
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_places_and_slices_count_from_either_end(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    batches = load(tmp_path)["."].batches("train")
+
+    cases = [slice(-3, None), slice(None, None, -1), slice(-15, -2, 3), slice(50, 60), slice(None, 0), slice(12, 3, -4)]
+    for case in cases:
+        assert [batch.step for batch in batches[case]] == list(range(20))[case], case
+    assert [batch.step for batch in batches[4:16][::-2][-3:]] == list(range(20))[4:16][::-2][-3:]
+    assert [batch.step for batch in reversed(batches)] == list(range(19, -1, -1))
+    assert (batches[np.int64(7)].step, batches[-20].step) == (7, 0)
+    for number in (20, -21):
+        with pytest.raises(IndexError, match=rf"batch must be from -20 to 19. Received: batch={number}"):
+            batches[number]
+    with pytest.raises(IndexError, match=r"There is no batch. Received: batch=0"):
+        batches[:0][0]
+
+
+def test_a_slice_knows_only_its_own_steps(tmp_path: Path) -> None:
+    write(tmp_path, [make_record(step) for step in range(0, 40, 2)])
+    batches = load(tmp_path)["."].batches("train")
+
+    assert batches[5:10].at_step(12).step == batches[::-1].at_step(12).step == 12
+    for step in (8, 11, 20, -1):
+        with pytest.raises(NotFoundError, match=rf"step must be a batch that was kept. Received: step={step}"):
+            batches[5:10].at_step(step)
+
+
+def test_a_loop_over_batches_is_not_moved_by_a_refresh(tmp_path: Path) -> None:
+    pieces = frames([make_record(step) for step in range(10)])
+    path = event_file(tmp_path)
+    path.write_bytes(b"".join(pieces[:6]))
+    log = load(tmp_path)
+    seen = []
+
+    for number, batch in enumerate(log["."].batches("train")):
+        append(path, pieces[6 + number])
+        log.refresh()
+        seen.append((batch.step, batch.predictions[0, 0]))
+
+    assert seen == [(step, make_scores(step)[0][0, 0]) for step in range(5)]
+    assert len(log["."].batches("train")) == 10
+
+
+def test_reading_twice_gives_the_same_memory(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    batches = load(tmp_path)["."].batches("train")
+
+    once, again = batches[7].predictions, batches[5:9][2].predictions
+
+    assert np.shares_memory(once, again)
+    assert not np.shares_memory(once, batches[8].predictions)
+    assert (once.flags.owndata, once.flags.writeable) == (False, False)
+
+
+def test_a_close_name_is_suggested(tmp_path: Path) -> None:
+    write_run(tmp_path / "first", layers={"dense_1": make_summary(0), "dense_2": make_summary(0)})
+    write_run(tmp_path / "second")
+    log = load(tmp_path)
+    asked: list[tuple[object, str]] = [
+        (lambda: log["frist"], "first"),
+        (lambda: log["sec"], "second"),
+        (lambda: log["logs/second"], "second"),
+        (lambda: log["first"].layer("dense1"), "dense_1"),
+    ]
+
+    for ask, close in asked:
+        with pytest.raises(NotFoundError, match=rf"Did you mean '{close}'\?$"):
+            ask()  # type: ignore[operator]
+    for name in ("zzz", "", "x" * 100_000, 7):
+        with pytest.raises(NotFoundError) as caught:
+            log[name]  # type: ignore[index]
+        assert "Did you mean" not in str(caught.value)
