@@ -817,6 +817,49 @@ def test_sqlite_is_read_by_another_process_while_it_is_written(tmp_path: Path, m
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.db", "logs"]
 
 
+READING = """
+import glob, os, sqlite3, sys, time
+partial, final = sys.argv[1:]
+counts, end = [], time.monotonic() + 60
+while not os.path.exists(final) and time.monotonic() < end:
+    try:
+        with sqlite3.connect(f"file:{partial}?mode=ro", uri=True) as database:
+            query = "SELECT count(*), count(DISTINCT step), (SELECT count(*) FROM batches) FROM samples"
+            counts.append(database.execute(query).fetchone())
+        database.close()
+    except sqlite3.OperationalError as error:
+        # Before its tables are there, and once it has its final name.
+        if "unable to open" not in str(error) and "no such table" not in str(error):
+            raise
+        continue
+    if counts[-1] not in counts[:-1]:
+        print(counts[-1][0], flush=True)
+assert counts == sorted(counts), "it must only grow"
+assert all(samples == 16 * steps == 16 * batches for samples, steps, batches in counts), "batches must be whole"
+"""
+
+
+def test_sqlite_is_read_from_begin_to_end_of_its_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "logs", [make_record(step, samples=16) for step in range(400)])
+    monkeypatch.setattr(sqlite, "_ROWS_PER_COMMIT", 200)
+    job = Export(load(tmp_path / "logs")["."], "train", tmp_path / "a.db", form="sqlite")
+    command = [sys.executable, "-c", READING, str(job.partial), str(job.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
+        seen = []
+
+        def meet(done: int, total: int) -> None:
+            assert reader.stdout is not None
+            if done in (total * 5 // 8, total * 7 // 8):
+                # Waits until there is something new to see.
+                seen.append(int(reader.stdout.readline()))
+
+        assert job.write(meet).samples == 6400
+        _, errors = reader.communicate(timeout=60)
+
+    assert (reader.returncode, errors) == (0, "")
+    assert 0 <= seen[0] < seen[1] < 6400
+
+
 def test_a_reader_of_sqlite_does_not_stop_the_export(tmp_path: Path) -> None:
     write(tmp_path / "logs", [make_record(step) for step in range(10)])
     job = Export(load(tmp_path / "logs")["."], "train", tmp_path / "a.db", form="sqlite")
