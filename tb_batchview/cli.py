@@ -218,16 +218,12 @@ def export(
     except (ArgumentError, NotFoundError) as error:
         raise click.UsageError(str(error)) from error
     for left in job.leftovers:
-        click.echo(
-            f"Left by an export that was killed, unless another machine still writes it: {printable(str(left))}. "
-            "Delete it.",
-            err=True,
-        )
+        _warn_of(left)
     note = "" if job.partial is None else f"Until it is complete it is called {printable(str(job.partial))}."
     # A bar among lines that come to the same screen would be in their way.
     hidden = out == "-" and sys.stdout is not None and sys.stdout.isatty()
     try:
-        with _ended_by_sigterm(), show_progress("Exporting", note=note, hidden=hidden) as progress:
+        with _ended_as_by_ctrl_c(), show_progress("Exporting", note=note, hidden=hidden) as progress:
             report = job.write(progress)
     except BrokenPipeError:
         # Whoever read it (head, say) has enough: no message. Python must not complain when it closes stdout either.
@@ -410,14 +406,34 @@ def _only(thing: str, name: str | None, known: Sequence[str]) -> str:
     return name
 
 
+def _warn_of(left: Path) -> None:
+    """Say what an export that was killed had no time to take away."""
+    if left.suffix == ".old":
+        click.echo(f"An export was killed while it replaced {printable(str(left))}. Rename or delete that.", err=True)
+    else:
+        click.echo(
+            f"Left by an export that was killed, unless another machine still writes it: {printable(str(left))}. "
+            "Delete it.",
+            err=True,
+        )
+
+
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let what asks a job to end do so as Ctrl-C does: nothing half stays."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end an export as Ctrl-C does.
+
+    Then nothing half stays. What is ignored, as after nohup, still is.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    taken = [number for number, handler in before.items() if handler is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _tell(report: Report) -> None:

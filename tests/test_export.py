@@ -1207,10 +1207,13 @@ def test_csv_goes_where_the_shell_says(tmp_path: Path, root: Path) -> None:
 STRUCK = """
 import os, signal, sys
 from pathlib import Path
-from tb_batchview import cli, export
+from tb_batchview import cli
 from tb_batchview.log import Run
-number, place = int(sys.argv.pop(1)), Path(sys.argv.pop(1))
-write, read, reads = export.Export.write, Run.read, 0
+number, place, ignored = int(sys.argv.pop(1)), Path(sys.argv.pop(1)), sys.argv.pop(1) == "ignored"
+if number != signal.SIGKILL:
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    signal.signal(number, signal.SIG_IGN if ignored else usual)  # whatever the tests were started with
+read, reads = Run.read, 0
 def counting(self, *arguments):
     global reads
     reads += 1
@@ -1223,14 +1226,17 @@ cli.main(sys.argv[1:])
 """
 
 
-def strike(root: Path, number: int, out: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+def strike(
+    root: Path, number: int, out: Path, arguments: list[str], *, ignored: bool = False
+) -> subprocess.CompletedProcess[str]:
     """Run an export that a signal hits."""
-    command = [sys.executable, "-c", STRUCK, str(int(number)), str(out), *arguments]
+    how = "ignored" if ignored else "usual"
+    command = [sys.executable, "-c", STRUCK, str(int(number)), str(out), how, *arguments]
     return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize(("form", "name"), PLACES)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_export_that_is_ended_leaves_nothing(
     tmp_path: Path, root: Path, form: str, name: str, number: signal.Signals
 ) -> None:
@@ -1243,6 +1249,16 @@ def test_an_export_that_is_ended_leaves_nothing(
 
     assert (done.returncode, done.stdout, done.stderr.strip()) == (1, "", "Aborted!")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_signal_that_is_ignored_ends_no_export(tmp_path: Path, root: Path) -> None:
+    write(tmp_path / "logs", [make_record(step, samples=64) for step in range(300)])
+    arguments = ["export", f"{tmp_path}/logs", "--format", "csv", "--out", f"{tmp_path}/a.csv"]
+
+    done = strike(root, signal.SIGHUP, tmp_path, arguments, ignored=True)  # as after nohup
+
+    assert (done.returncode, done.stdout) == (0, "")
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + 300 * 64
 
 
 @pytest.mark.parametrize(("form", "name"), PLACES)
@@ -1278,6 +1294,24 @@ def test_an_export_that_still_runs_is_not_told_as_left(tmp_path: Path) -> None:
         assert job.leftovers == []
         other.communicate(b"\n")
     assert job.leftovers == [tmp_path / f".a.csv.{other.pid}.partial"]
+
+
+def test_what_a_killed_export_left_is_named_with_what_to_do(tmp_path: Path) -> None:
+    multiclass(tmp_path / "logs")
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    ours = [f".a.db.{ended.pid}.{end}" for end in ("old", "partial", "partial-shm", "partial-wal")]
+    for name in (*ours, f".b.db.{ended.pid}.partial", ".a.db.x.partial", f"a.db.{ended.pid}.partial", ".a.db.1.tmp"):
+        (tmp_path / name).touch()
+
+    result = invoke(tmp_path / "logs", "--format", "sqlite", "--out", tmp_path / "a.db")
+
+    lines = result.stderr.splitlines()
+    assert (result.exit_code, len(lines)) == (0, 5)
+    assert lines[0] == f"An export was killed while it replaced {tmp_path}/{ours[0]}. Rename or delete that."
+    for line, name in zip(lines[1:4], ours[1:], strict=True):
+        assert line.endswith(f" another machine still writes it: {tmp_path}/{name}. Delete it.")
+    assert all((tmp_path / name).exists() for name in ours)
 
 
 def test_a_directory_that_takes_no_file_is_refused_at_once(tmp_path: Path) -> None:
