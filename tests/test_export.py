@@ -29,6 +29,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from recorded import SPECS, make_record, make_scores, write
+from terminal import run_at_terminal
 
 from tb_batchview import cli, export
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
@@ -1139,34 +1140,19 @@ def test_damaged_batches_are_told_and_exit_with_1(tmp_path: Path, monkeypatch: p
     assert result.stderr.endswith("1 damaged batches were left out. Ask `tb-batchview doctor`.\n")
 
 
-def run_at_terminal(root: Path, arguments: list[str], delay: float) -> bytes:
-    """Run an export whose stderr is a terminal; return what that shows."""
-    code = f"import sys; from tb_batchview import cli, progress; progress.DELAY = {delay}; cli.main(sys.argv[1:])"
-    screen, terminal = os.openpty()
-    with subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=root, stdout=-1, stderr=terminal) as done:
-        os.close(terminal)
-        shown = b""
-        with contextlib.suppress(OSError):  # which is how Linux says that nobody has the terminal any more
-            while piece := os.read(screen, 1 << 16):
-                shown += piece
-        assert done.stdout is not None
-        assert done.stdout.read() == b""
-    os.close(screen)
-    assert done.returncode == 0
-    return shown
-
-
 def test_a_terminal_gets_a_progress_bar_of_what_is_long(tmp_path: Path, root: Path) -> None:
     write(tmp_path / "logs", [make_record(step) for step in range(50)])
-    arguments = ["export", f"{tmp_path}/logs", "--format", "csv", "--out"]
+    code = "import sys; from tb_batchview import cli, progress; progress.DELAY = float(sys.argv.pop(1)); cli.main()"
+    shown = {}
+    for delay in ("0", "60"):
+        arguments = ["export", f"{tmp_path}/logs", "--format", "csv", "--out", f"{tmp_path}/{delay}.csv"]
+        status, printed, shown[delay] = run_at_terminal([sys.executable, "-c", code, delay, *arguments], root)
+        assert (status, printed) == (0, b"")
 
-    long = run_at_terminal(root, [*arguments, f"{tmp_path}/a.csv"], 0)
-    short = run_at_terminal(root, [*arguments, f"{tmp_path}/b.csv"], 60)
-
-    assert b"Until it is complete it is called" in long
-    assert b"Exporting  [" in long
-    assert b"100%" in long
-    assert short.decode() == f"Exported 50 batches, 400 samples: {tmp_path}/b.csv\r\n"
+    assert b"Until it is complete it is called" in shown["0"]
+    assert b"Exporting  [" in shown["0"]
+    assert b"100%" in shown["0"]
+    assert shown["60"].decode() == f"Exported 50 batches, 400 samples: {tmp_path}/60.csv\r\n"
 
 
 def test_a_closed_pipe_is_quiet(tmp_path: Path, root: Path) -> None:
