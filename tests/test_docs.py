@@ -141,7 +141,9 @@ def test_python_of_the_reading_page_runs_and_prints_what_it_says(
     for block in read_blocks(ROOT / "docs" / "python.md", "python"):
         exec(compile(block, "python.md", "exec"), names)
         printed = capsys.readouterr().out.splitlines()
-        for text in re.findall(r"^ *print\(.*\)  # → (.*)$", block, re.MULTILINE):
+        said = re.findall(r"^ *print\(.*\)(?:  |\n *)# → (.*)$", block, re.MULTILINE)
+        assert len(said) == block.count("# →"), "each must belong to a print of one line"
+        for text in said:
             assert text in printed, f"{text!r} must be printed. Received: {printed}"
             del printed[: printed.index(text) + 1]
             wanted.append(text)

@@ -824,15 +824,12 @@ partial, final = sys.argv[1:]
 counts, end = [], time.monotonic() + 60
 while not os.path.exists(final) and time.monotonic() < end:
     try:
-        with sqlite3.connect(f"file:{partial}?mode=ro", uri=True) as database:
+        with sqlite3.connect(f"file:{partial}?mode=rw", uri=True) as database:
             query = "SELECT count(*), count(DISTINCT step), (SELECT count(*) FROM batches) FROM samples"
             counts.append(database.execute(query).fetchone())
         database.close()
-    except sqlite3.OperationalError as error:
-        # Before its tables are there, and once it has its final name.
-        if "unable to open" not in str(error) and "no such table" not in str(error):
-            raise
-        continue
+    except sqlite3.OperationalError:
+        continue  # before its tables are there, and in the moment in which it gets its final name
     if counts[-1] not in counts[:-1]:
         print(counts[-1][0], flush=True)
 assert counts == sorted(counts), "it must only grow"
