@@ -449,7 +449,8 @@ def _tell(report: Report) -> None:
 
 
 def _load(logdir: Path) -> Log:
-    return load(logdir)
+    with show_progress("Opening") as progress:
+        return load(logdir, progress)
 
 
 def _print(text: str) -> None:

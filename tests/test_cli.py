@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from terminal import run_at_terminal
 
 from tb_batchview import BatchWriter, cli
 from tb_batchview.version import __version__
@@ -311,6 +312,24 @@ def test_a_name_that_is_no_text_is_shown(logdir: Path, root: Path) -> None:
 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[1].startswith("run\\udcff  train")
+
+
+@pytest.mark.parametrize("command", ["inspect", "doctor", "export --phase train --format csv --out -"])
+def test_a_terminal_gets_a_bar_while_a_large_log_is_opened(logdir: Path, root: Path, command: str) -> None:
+    code = (
+        "import sys; from tb_batchview import cli, log, progress\n"
+        "progress.DELAY, log.SLICE_SECONDS = float(sys.argv.pop(1)), 0.0\n"  # as if the log were large
+        "cli.main()"
+    )
+    words = [*command.split(), str(logdir)]
+
+    shown = {delay: run_at_terminal([sys.executable, "-c", code, delay, *words], root) for delay in ("0", "60")}
+
+    assert b"Opening  [" in shown["0"][2]
+    assert b"100%" in shown["0"][2]
+    assert b"Opening" not in shown["60"][2]
+    assert shown["0"][:2] == shown["60"][:2]
+    assert b"Opening" not in shown["0"][1]
 
 
 # -- help --------------------------------------------------------------------------------------------------------------
