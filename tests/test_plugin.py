@@ -362,6 +362,20 @@ def test_worst_confusion_is_the_most_frequent_of_the_batch(client: Client) -> No
         assert row["worst"] == {"target": first, "predicted": second, "count": confusion.max()}
 
 
+def test_an_output_without_samples_in_a_phase_has_empty_answers(tmp_path: Path) -> None:
+    spec = OutputSpec("multiclass", 4)
+    write(tmp_path / "one", [make_record(step, outputs={}) for step in range(3)], specs={"scores": spec})
+    client = open_client(tmp_path)
+
+    header, arrays = get_arrays(client, "confusion?run=one&phase=train")
+
+    assert (header["batches"], header["samples"]) == (3, 0)
+    assert arrays["counts"].shape == (4, 4)
+    assert not arrays["counts"].any()
+    assert [row["support"] for row in get_json(client, "classes?run=one&phase=train")["classes"]] == [0] * 4
+    assert get_json(client, "samples?run=one&phase=train")["total"] == 0
+
+
 def test_batch_shows_its_samples(client: Client) -> None:
     predictions, targets = scores_of(13, 16, 4)
 
