@@ -181,7 +181,8 @@ class EventFile:
     def _read_frame(self, fd: int, frame: tfrecord.Frame) -> Entry | StatusEntry | None:
         if frame.status != "ok":
             # A lost stretch may be reported in pieces as the file grows.
-            self.corrupt += frame.position != self._lost_until
+            goes_on = frame.status == "lost" and frame.position == self._lost_until
+            self.corrupt += not goes_on
             self._lost_until = frame.end if frame.status == "lost" else -1
             return None
         known = self._known.get(frame.length, ())

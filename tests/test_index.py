@@ -149,6 +149,17 @@ def test_one_changed_byte_never_yields_a_wrong_batch(tmp_path: Path, place: int,
         assert np.array_equal(stored, records[entry.step].outputs["scores"].predictions)
 
 
+def test_a_corrupt_record_after_a_lost_stretch_is_counted_too(tmp_path: Path) -> None:
+    pieces = frames([make_record(step) for step in range(4)])
+    broken = bytearray(pieces[3])
+    broken[40] ^= 0xFF
+    event_file(tmp_path).write_bytes(b"".join([*pieces[:3], b"\xaa" * 20, bytes(broken), *pieces[4:]]))
+    run = follow(tmp_path)
+
+    assert steps(refresh(run)) == [0, 1, 3]
+    assert count_corrupt(run) == 2
+
+
 def same_values(found: Entry | StatusEntry, content: bytes) -> bool:
     """Compare an entry with a walk of its record from nothing."""
     assert isinstance(found, Entry)
