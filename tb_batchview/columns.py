@@ -27,6 +27,8 @@ Array = npt.NDArray[Any]
 _MOST = 2**62
 
 _FIGURES = len(metadata.LAYER_FIGURES)
+# The pieces of a longer record are copied: they would keep all of it in memory.
+_PIECE_BYTES = 1 << 16
 
 
 class _OutputColumns:
@@ -155,6 +157,8 @@ class PhaseColumns:
         for output, samples, slots in plan.outputs:
             front = entry.front
             arrays = {kind: np.frombuffer(front, dtype, samples, offset) for kind, dtype, offset in slots}
+            if len(front) > _PIECE_BYTES:
+                arrays = {kind: array.copy() for kind, array in arrays.items()}
             self.outputs[output].add(row, samples, arrays)
         for layer, raw in entry.summaries.items():
             rows, figures = self._layer(layer)

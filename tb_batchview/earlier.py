@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 
 from tb_batchview import encode, metadata, tfrecord
@@ -21,6 +22,7 @@ ARCHITECTURE = "architecture"
 _FRONT_BYTES = 4096
 # Of other models side by side; nobody has so many.
 _MAX_SIBLINGS = 10_000
+_MOST_STEPS = 2**62
 _HEADER_TAGS = {metadata.header_tag(phase): phase for phase in PHASES}
 
 
@@ -91,7 +93,9 @@ def last_steps(path: str) -> dict[str, int]:
     steps: dict[str, int] = {}
     with contextlib.suppress(OSError):
         for phase, step, _ in _batches(path):
-            steps[phase] = max(step, steps.get(phase, -1))
+            # Nobody trained so long, and no step would come after the greatest.
+            if step < _MOST_STEPS:
+                steps[phase] = max(step, steps.get(phase, -1))
     return steps
 
 
@@ -115,8 +119,11 @@ def _read_architecture(path: str) -> str:
     with contextlib.suppress(OSError, BatchViewError):
         # The first batch of a file says it; no other need.
         for _, _, frame in _batches(path):
-            with open(path, "rb") as file:
-                event = encode.decode_event(os.pread(file.fileno(), frame.length, frame.payload_position))
+            fd = tfrecord.open_file(path)
+            try:
+                event = encode.decode_event(tfrecord.read_payload(fd, frame))
+            finally:
+                os.close(fd)
             contents = [metadata.parse_content(slot.content) for slot in event.slots if slot.content]
             return next((content.run.get(ARCHITECTURE, "") for content in contents if content.kind == "header"), "")
     return ""
@@ -124,8 +131,10 @@ def _read_architecture(path: str) -> str:
 
 def _batches(path: str) -> Iterator[tuple[str, int, tfrecord.Frame]]:
     """Yield phase and step of each batch in a file, and where it is."""
-    fd = os.open(path, os.O_RDONLY)
+    fd = tfrecord.open_file(path)
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return
         for frame in tfrecord.scan(fd, 0, os.fstat(fd).st_size):
             if frame.status == "ok":
                 with contextlib.suppress(BatchViewError):

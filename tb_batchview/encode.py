@@ -13,7 +13,7 @@ import dataclasses
 import math
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,8 @@ _DTYPE_NUMBERS = {dtype: number for number, dtype in _DTYPES.items()}
 # Untrusted bytes: more than this is no event of ours.
 MAX_VALUES = 1 << 16
 MAX_RANK = 32
+# Of the strings of one array, which are copied to be read.
+MAX_STRINGS_BYTES = 1 << 26
 _MAX_TEXT_BYTES = 1 << 16
 
 _DOUBLE = struct.Struct("<d")
@@ -378,6 +380,18 @@ def _varint(number: int) -> bytes:
 # --- reading ---------------------------------------------------------------
 
 
+class Walkable(Protocol):
+    """A payload, or what reads one in parts: `tfrecord.LongPayload`."""
+
+    def __len__(self) -> int: ...
+
+    @overload
+    def __getitem__(self, key: int, /) -> int: ...
+
+    @overload
+    def __getitem__(self, key: slice, /) -> bytes | memoryview: ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slot:
     """Where one value stands inside an event's payload.
@@ -411,7 +425,7 @@ class DecodedEvent:
     slots: tuple[Slot, ...]
 
 
-def decode_event(payload: Payload) -> DecodedEvent:
+def decode_event(payload: Walkable) -> DecodedEvent:
     """Find the values of an event without touching the bulk.
 
     Takes what any protobuf writer produces, in any order. Values that are no
@@ -428,7 +442,7 @@ def decode_event(payload: Payload) -> DecodedEvent:
     for field, kind, start, stop in _fields(payload, 0, len(payload)):
         if field == 1:
             _expect(kind, _FIXED64, "wall_time")
-            (wall_time,) = _DOUBLE.unpack_from(payload, start)
+            (wall_time,) = _DOUBLE.unpack(payload[start:stop])
         elif field == 2:
             _expect(kind, _VARINT, "step")
             step = _signed(start)
@@ -440,7 +454,7 @@ def decode_event(payload: Payload) -> DecodedEvent:
     return DecodedEvent(step, wall_time, tuple(slots))
 
 
-def peek_event(front: Payload) -> tuple[int, str]:
+def peek_event(front: Walkable) -> tuple[int, str]:
     """Return step and first tag from the first kilobytes of an event.
 
     Raises:
@@ -489,6 +503,8 @@ def slot_array(payload: Payload, slot: Slot) -> Array:
 
 def _strings(payload: Payload, slot: Slot) -> Array:
     count = math.prod(slot.shape)
+    if slot.nbytes > MAX_STRINGS_BYTES:
+        raise FormatError(f"Strings of a batch must have at most {MAX_STRINGS_BYTES} bytes. Received: {slot.nbytes}.")
     texts: list[str] = []
     for field, kind, start, stop in _fields(payload, slot.offset, slot.offset + slot.nbytes):
         if field != 8:
@@ -506,7 +522,8 @@ def _strings(payload: Payload, slot: Slot) -> Array:
     return array
 
 
-def _decode_summary(payload: Payload, start: int, stop: int, slots: list[Slot]) -> None:
+def _decode_summary(payload: Walkable, start: int, stop: int, slots: list[Slot]) -> None:
+    said = 0
     for field, kind, first, last in _fields(payload, start, stop):
         if field != 1:
             continue
@@ -515,10 +532,13 @@ def _decode_summary(payload: Payload, start: int, stop: int, slots: list[Slot]) 
         if slot is not None:
             if len(slots) == MAX_VALUES:
                 raise FormatError(f"An event must have at most {MAX_VALUES} values.")
+            said += len(slot.tag) + len(slot.content or b"")
+            if said > metadata.MAX_CONTENT_BYTES:
+                raise FormatError(f"Names and metadata must have at most {metadata.MAX_CONTENT_BYTES} bytes in all.")
             slots.append(slot)
 
 
-def _decode_value(payload: Payload, start: int, stop: int) -> Slot | None:
+def _decode_value(payload: Walkable, start: int, stop: int) -> Slot | None:
     """Return the slot of a value, None when it is no tensor."""
     tag = ""
     tensor: tuple[int, int] | None = None
@@ -546,7 +566,7 @@ def _decode_value(payload: Payload, start: int, stop: int) -> Slot | None:
     return Slot(tag, dtype, shape, offset, nbytes, content if ours else None, plugin_name)
 
 
-def _decode_metadata(payload: Payload, start: int, stop: int) -> tuple[str, bytes]:
+def _decode_metadata(payload: Walkable, start: int, stop: int) -> tuple[str, bytes]:
     name, content = "", b""
     seen = False
     for field, kind, first, last in _fields(payload, start, stop):
@@ -562,11 +582,15 @@ def _decode_metadata(payload: Payload, start: int, stop: int) -> tuple[str, byte
                 name = _text(payload, begin, end)
             elif inner == 2:
                 _expect(inner_kind, _LEN, "content")
+                if end - begin > metadata.MAX_CONTENT_BYTES:
+                    raise FormatError(
+                        f"Metadata must have at most {metadata.MAX_CONTENT_BYTES} bytes. Received: {end - begin} bytes."
+                    )
                 content = bytes(payload[begin:end])
     return name, content
 
 
-def _decode_tensor(payload: Payload, start: int, stop: int) -> tuple[np.dtype[Any] | None, tuple[int, ...], int, int]:
+def _decode_tensor(payload: Walkable, start: int, stop: int) -> tuple[np.dtype[Any] | None, tuple[int, ...], int, int]:
     """Return dtype, shape, offset and bytes of a tensor, all consistent."""
     number = 0
     shape: tuple[int, ...] | None = None
@@ -610,7 +634,7 @@ def _decode_tensor(payload: Payload, start: int, stop: int) -> tuple[np.dtype[An
     return dtype, shape, content[0], nbytes
 
 
-def _decode_shape(payload: Payload, start: int, stop: int) -> tuple[int, ...]:
+def _decode_shape(payload: Walkable, start: int, stop: int) -> tuple[int, ...]:
     shape: list[int] = []
     for field, kind, first, last in _fields(payload, start, stop):
         if field == 2:
@@ -633,7 +657,7 @@ def _decode_shape(payload: Payload, start: int, stop: int) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _fields(payload: Payload, position: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
+def _fields(payload: Walkable, position: int, stop: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield field number, wire type and range of each field of a message.
 
     For a varint the third is its value.
@@ -662,7 +686,7 @@ def _fields(payload: Payload, position: int, stop: int) -> Iterator[tuple[int, i
         position = end
 
 
-def _read_varint(payload: Payload, position: int, stop: int) -> tuple[int, int]:
+def _read_varint(payload: Walkable, position: int, stop: int) -> tuple[int, int]:
     """Return a number and where it ends."""
     number = 0
     for shift in range(0, 70, 7):
@@ -688,7 +712,7 @@ def _expect(kind: int, expected: int, name: str) -> None:
         raise FormatError(f"{name} must be of wire type {expected}. Received: wire type {kind}.")
 
 
-def _text(payload: Payload, start: int, stop: int) -> str:
+def _text(payload: Walkable, start: int, stop: int) -> str:
     if stop - start > _MAX_TEXT_BYTES:
         raise FormatError(f"A name must have at most {_MAX_TEXT_BYTES} bytes. Received: {stop - start}.")
     try:

@@ -8,13 +8,12 @@ the bulk of a record is passed by for its checksum, and not kept.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from tb_batchview import blocks, encode, metadata, tfrecord
 from tb_batchview.blocks import Block
@@ -26,6 +25,12 @@ from tb_batchview.metadata import Content, Status
 # are strings make every record another length: there nothing is remembered.
 _KNOWN_LENGTHS = 256
 _KNOWN_PER_LENGTH = 8
+# Of all that is remembered between values.
+_KNOWN_BYTES = 1 << 25
+# Of different metadata in one file: a thousand classes with long names, said anew six hundred times.
+MAX_METADATA_BYTES = 1 << 26
+# A status is a sentence.
+MAX_STATUS_BYTES = 1 << 16
 # Records to try to take in at once, or to take in one by one, after a record of a layout that is new.
 _TRIED = 64
 # A file whose first bytes changed was written anew, even if it has not shrunk.
@@ -69,8 +74,11 @@ class EventFile:
         self._head = b""
         self._looked_at = (-1, -1)
         self._lost_until = -1
-        # What was said last for each tag holds from that record on: (position, contents).
-        self._contents: list[tuple[int, dict[str, Content]]] = [(0, {})]
+        # What was said last for each tag, and what before: from which position on.
+        self._contents: dict[str, Content] = {}
+        self._history: dict[str, list[tuple[int, Content]]] = {}
+        self._parsed: dict[bytes, Content] = {}
+        self._parsed_bytes = self._known_bytes = 0
         self._known: dict[int, list[KnownLayout]] = {}
 
     @property
@@ -140,7 +148,11 @@ class EventFile:
 
     def contents_at(self, position: int) -> Mapping[str, Content]:
         """Return what holds for each tag at a position of the file."""
-        return next(contents for start, contents in reversed(self._contents) if start <= position)
+        found = {
+            tag: next((content for start, content in reversed(said) if start <= position), None)
+            for tag, said in self._history.items()
+        }
+        return {tag: content for tag, content in found.items() if content is not None}
 
     def _read_piece(self, fd: int, piece: tfrecord.Stretch | tfrecord.Frame) -> Iterator[Block | Entry | StatusEntry]:
         return self._read_stretch(fd, piece) if isinstance(piece, tfrecord.Stretch) else self._read_one(fd, piece)
@@ -192,9 +204,9 @@ class EventFile:
             for item in known:
                 if (entry := item.match(fd, frame, front, self.number)) is not None:
                     return entry
-        return self._walk(os.pread(fd, frame.length, frame.payload_position), frame)
+        return self._walk(tfrecord.read_payload(fd, frame), frame)
 
-    def _walk(self, payload: bytes, frame: tfrecord.Frame) -> Entry | StatusEntry | None:
+    def _walk(self, payload: encode.Walkable, frame: tfrecord.Frame) -> Entry | StatusEntry | None:
         event = encode.decode_event(payload)
         contents = self._learn(event, frame.payload_position)
         status = next((slot for slot in event.slots if _kind(contents, slot) == "status"), None)
@@ -207,9 +219,7 @@ class EventFile:
             raise FormatError(f"Step of a batch must not be negative. Received: step={event.step}.")
         known = KnownLayout.of(layout, event, payload)
         if known is not None and (len(self._known) < _KNOWN_LENGTHS or frame.length in self._known):
-            same_length = self._known.setdefault(frame.length, [])
-            same_length.insert(0, known)
-            del same_length[_KNOWN_PER_LENGTH:]
+            self._remember(known, frame.length)
         return Entry(
             layout=layout,
             file=self.number,
@@ -217,31 +227,54 @@ class EventFile:
             length=frame.length,
             step=event.step,
             wall_time=event.wall_time,
-            front=payload,
+            front=payload if isinstance(payload, bytes) else bytes(payload[: layout.front_stop]),
             summaries={
-                layer: payload[slot.offset : slot.offset + slot.nbytes]
+                layer: bytes(payload[slot.offset : slot.offset + slot.nbytes])
                 for (layer, kind), slot in layout.layers.items()
                 if kind == "layer_summary"
             },
         )
 
-    def _learn(self, event: encode.DecodedEvent, position: int) -> dict[str, Content]:
+    def _remember(self, known: KnownLayout, length: int) -> None:
+        """Remember a layout by the length of its records; forget others."""
+        size = sum(len(constant) for _, _, constant in (*known.near, *known.far))
+        self._known_bytes += size
+        if self._known_bytes > _KNOWN_BYTES:
+            self._known.clear()
+            self._known_bytes = size
+        same_length = self._known.setdefault(length, [])
+        same_length.insert(0, known)
+        del same_length[_KNOWN_PER_LENGTH:]
+
+    def _parse(self, content: bytes) -> Content:
+        """Read the content of metadata; the same bytes are the same object."""
+        parsed = self._parsed.get(content)
+        if parsed is None:
+            parsed = metadata.parse_content(content)
+            self._parsed_bytes += len(content)
+            if self._parsed_bytes > MAX_METADATA_BYTES:
+                raise FormatError(f"Metadata of a file must have at most {MAX_METADATA_BYTES} bytes.")
+            self._parsed[content] = parsed
+        return parsed
+
+    def _learn(self, event: encode.DecodedEvent, position: int) -> Mapping[str, Content]:
         """Take in the metadata that this event carries."""
-        contents = self._contents[-1][1]
-        said = {}
+        said: dict[str, Content] = {}
         for slot in event.slots:
             if slot.content and slot.plugin_name == metadata.PLUGIN_NAME:
-                content = metadata.parse_content(slot.content)
+                content = self._parse(slot.content)
                 # The first word counts: what was read before must not become another's.
                 if self.worker is None and content.kind in ("header", "status"):
                     self.worker, self.workers = content.worker, content.workers
-                if contents.get(slot.tag) != content:
-                    said[slot.tag] = content
-        if said:
-            contents = {**contents, **said}
-            self._contents.append((position, contents))
+                said[slot.tag] = content
+        news = {tag: content for tag, content in said.items() if self._contents.get(tag) != content}
+        if news:
+            self._contents.update(news)
+            for tag, content in news.items():
+                self._history.setdefault(tag, []).append((position, content))
             self._known.clear()
-        return contents
+            self._known_bytes = 0
+        return self._contents
 
 
 class RunIndex:
@@ -349,11 +382,11 @@ def _kind(contents: Mapping[str, Content], slot: encode.Slot) -> str:
     return content.kind if content is not None else ""
 
 
-def _read_status(payload: bytes, slot: encode.Slot) -> Status:
-    texts = np.atleast_1d(encode.slot_array(payload, slot))
-    if not len(texts):
-        raise FormatError("A status must hold one text.")
-    return metadata.parse_status(texts[0])
+def _read_status(payload: encode.Walkable, slot: encode.Slot) -> Status:
+    if slot.dtype is not None or slot.shape not in ((), (1,)) or slot.nbytes > MAX_STATUS_BYTES:
+        raise FormatError(f"A status must hold one text of at most {MAX_STATUS_BYTES} bytes.")
+    text = payload[slot.offset : slot.offset + slot.nbytes]
+    return metadata.parse_status(encode.slot_array(text, dataclasses.replace(slot, offset=0)).item())
 
 
 class _opened:
@@ -363,7 +396,7 @@ class _opened:
         self._path = path
 
     def __enter__(self) -> int:
-        self._fd = os.open(self._path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+        self._fd = tfrecord.open_file(self._path)
         return self._fd
 
     def __exit__(self, *_: object) -> None:

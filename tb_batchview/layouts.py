@@ -22,6 +22,10 @@ from tb_batchview.metadata import Content
 MAX_LAYOUTS = 1024
 # Records up to this length are read whole: one read costs less than several.
 _WHOLE_BYTES = 1 << 16
+# What stands before the bulk of a batch is read at once: a million samples take 28 MB.
+MAX_FRONT_BYTES = 1 << 27
+# Between the values of one record stand names and metadata; what has more is not remembered.
+MAX_CONSTANT_BYTES = 1 << 20
 
 # Where the step of an event begins, as a varint: after the wall time and its own tag.
 STEP_START = 10
@@ -48,6 +52,12 @@ class Layout:
     arrays: Mapping[tuple[str, str], encode.Slot]
     layers: Mapping[tuple[str, str], encode.Slot]
     samples: Mapping[str, int]
+
+    @property
+    def front_stop(self) -> int:
+        """Return where what is not bulk ends."""
+        front = [slot for (_, kind), slot in self.arrays.items() if kind in metadata.FRONT_KINDS]
+        return max(slot.offset + slot.nbytes for slot in [self.header, *front])
 
 
 class Entry(NamedTuple):
@@ -93,8 +103,11 @@ class KnownLayout:
     summaries: tuple[tuple[str, int, int], ...]
 
     @classmethod
-    def of(cls, layout: Layout, event: encode.DecodedEvent, payload: bytes) -> KnownLayout | None:
-        """Remember a record; None if its step is not in its usual place."""
+    def of(cls, layout: Layout, event: encode.DecodedEvent, payload: encode.Walkable) -> KnownLayout | None:
+        """Remember a record; None if its step is not in its usual place.
+
+        None, too, if much stands between its values.
+        """
         # Event.wall_time (field 1, double) then Event.step (field 2, varint).
         if len(payload) < 11 or payload[0] != 0x09 or payload[9] != 0x10:
             return None
@@ -107,10 +120,10 @@ class KnownLayout:
             spans.append((begin, slot.offset))
             begin = slot.offset + slot.nbytes
         spans.append((begin, len(payload)))
-        constants = [(start, stop, payload[start:stop]) for start, stop in spans if stop > start]
-        front = [slot for (_, kind), slot in layout.arrays.items() if kind in metadata.FRONT_KINDS]
-        front_stop = max(slot.offset + slot.nbytes for slot in [layout.header, *front])
-        read_ahead = len(payload) if len(payload) <= _WHOLE_BYTES else front_stop
+        if sum(stop - start for start, stop in spans if stop > start) > MAX_CONSTANT_BYTES:
+            return None
+        constants = [(start, stop, bytes(payload[start:stop])) for start, stop in spans if stop > start]
+        read_ahead = len(payload) if len(payload) <= _WHOLE_BYTES else layout.front_stop
         return cls(
             layout=layout,
             step_stop=step_stop,
@@ -194,7 +207,13 @@ def make_layout(event: encode.DecodedEvent, contents: Mapping[str, Content]) -> 
     summaries = [slot for (_, kind), slot in layers.items() if kind == "layer_summary"]
     if any(slot.shape != (len(metadata.LAYER_FIGURES),) or slot.dtype != np.float32 for slot in summaries):
         raise FormatError(f"A layer summary must be {len(metadata.LAYER_FIGURES)} float32.")
-    return Layout(content.phase, content, header, arrays, layers, samples)
+    layout = Layout(content.phase, content, header, arrays, layers, samples)
+    if layout.front_stop > MAX_FRONT_BYTES:
+        raise FormatError(
+            f"What stands before the bulk of a batch must end within {MAX_FRONT_BYTES} bytes. "
+            f"Received: {layout.front_stop} bytes."
+        )
+    return layout
 
 
 def _check(slot: encode.Slot, rank: int | None, thing: str) -> None:

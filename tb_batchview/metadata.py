@@ -49,6 +49,9 @@ OUTPUT_FIGURES = ("error_rate", "confidence")
 
 # A thousand classes with long names are 100 kB; more than this is no metadata.
 MAX_CONTENT_BYTES = 16 << 20
+# Each field of a header is a column; no model has so many metrics or outputs.
+MAX_FIELDS = 1 << 14
+MAX_OUTPUTS = 1 << 10
 # More processes than this train nothing together.
 MAX_WORKERS = 1 << 20
 
@@ -233,6 +236,12 @@ def parse_content(content: bytes) -> Content:
     kind = _get(parsed, "kind", str)
     if phase and phase not in PHASES:
         raise FormatError(f"Phase in metadata must be one of {', '.join(PHASES)}. Received: phase={_short(phase)}.")
+    fields, outputs = _get(parsed, "fields", list, []), _get(parsed, "outputs", dict, {})
+    if len(fields) > MAX_FIELDS or len(outputs) > MAX_OUTPUTS:
+        raise FormatError(
+            f"A header must have at most {MAX_FIELDS} fields and {MAX_OUTPUTS} outputs. "
+            f"Received: {len(fields)} fields and {len(outputs)} outputs."
+        )
     worker, workers = _get(parsed, "worker", int, 0), _get(parsed, "workers", int, 1)
     if not 0 <= worker < workers <= MAX_WORKERS:
         raise FormatError(
@@ -245,8 +254,8 @@ def parse_content(content: bytes) -> Content:
         phase=phase,
         output=_get(parsed, "output", str, ""),
         layer=_get(parsed, "layer", str, ""),
-        fields=_strings(_get(parsed, "fields", list, []), "fields"),
-        outputs={name: _parse_spec(name, spec) for name, spec in _get(parsed, "outputs", dict, {}).items()},
+        fields=_strings(fields, "fields"),
+        outputs={name: _parse_spec(name, spec) for name, spec in outputs.items()},
         run={name: value for name, value in _get(parsed, "run", dict, {}).items() if isinstance(value, str)},
         worker=worker,
         workers=workers,

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import encode, index
+from tb_batchview import encode, index, tfrecord
 from tb_batchview.errors import FormatError, NotFoundError
 from tb_batchview.layouts import Layout, make_layout
 
@@ -178,13 +178,13 @@ def read_array(place: Place, slot: encode.Slot) -> Array:
     """
     if isinstance(slot, JoinedSlot):
         return read_joined(place, slot, read_array)
-    # Strings are walked through, and positions in a slot count from the payload.
-    begin, count = (0, place.length) if slot.dtype is None else (slot.offset, slot.nbytes)
+    if slot.dtype is None and slot.nbytes > encode.MAX_STRINGS_BYTES:
+        return encode.slot_array(b"", slot)  # which says so
     with open_place(place) as fd:
-        content = os.pread(fd, count, place.position + begin)
-    if len(content) < count:
+        content = os.pread(fd, slot.nbytes, place.position + slot.offset)
+    if len(content) < slot.nbytes:
         raise gone(place)
-    return encode.slot_array(content, dataclasses.replace(slot, offset=slot.offset - begin))
+    return encode.slot_array(content, dataclasses.replace(slot, offset=0))
 
 
 class open_place:
@@ -195,7 +195,7 @@ class open_place:
 
     def __enter__(self) -> int:
         try:
-            self._fd = os.open(self._place.path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+            self._fd = tfrecord.open_file(self._place.path)
         except OSError as error:
             raise gone(self._place) from error
         found = os.fstat(self._fd)
@@ -222,10 +222,8 @@ def walk_again(file: index.EventFile, position: int, length: int) -> Layout:
     unknown: Any = None
     place = Place(file.path, file.identity, position, length, unknown)
     with open_place(place) as fd:
-        payload = os.pread(fd, length, position)
-    if len(payload) < length:
-        raise gone(place)
-    layout = make_layout(encode.decode_event(payload), file.contents_at(position))
+        payload = tfrecord.read_payload(fd, tfrecord.Frame(position - tfrecord.HEADER_BYTES, position, length, "ok"))
+        layout = make_layout(encode.decode_event(payload), file.contents_at(position))
     if layout is None:
         raise FormatError(f"{file.path.name} no longer has a batch at byte {position}.")
     return layout

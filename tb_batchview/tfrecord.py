@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, overload
 
 import crc32c
 import numpy as np
 import numpy.typing as npt
+
+from tb_batchview.errors import FormatError
 
 HEADER_BYTES = 12
 FOOTER_BYTES = 4
@@ -24,6 +27,13 @@ MAX_PAYLOAD_BYTES = 2**31 - 1
 CHUNK_BYTES = 1 << 21
 # Searched at a time for a header, which takes some forty times as much memory.
 _SEARCHED_BYTES = 1 << 18
+# A longer payload is not read whole to look at what is in it.
+LONG_BYTES = 1 << 20
+# Read at a time of a long payload, and how often: a walk passes by the bulk of each
+# of its values with one read. More is a record made to keep a reader busy.
+_LONG_READ_BYTES = 1 << 16
+_LONG_READS = 1 << 17
+_LONG_LOOKS = 1 << 22
 _LEAST_BYTES = HEADER_BYTES + FOOTER_BYTES
 
 _LENGTH = struct.Struct("<Q")
@@ -73,6 +83,67 @@ class Stretch(NamedTuple):
         """Return one of the records."""
         start = self.position + int(self.starts[number])
         return Frame(start - HEADER_BYTES, start, int(self.lengths[number]), "ok")
+
+
+class LongPayload:
+    """A payload in its file, of which parts are read as they are asked for.
+
+    What walks through an event looks at a few bytes around each value; the
+    bulk of a long one need not be in memory for that.
+    """
+
+    def __init__(self, fd: int, frame: Frame) -> None:
+        self._fd = fd
+        self._position = frame.payload_position
+        self._length = frame.length
+        self._start = 0
+        self._bytes = b""
+        self._reads, self._looks = _LONG_READS, _LONG_LOOKS
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> bytes: ...
+
+    def __getitem__(self, key: int | slice) -> int | bytes:
+        """Return a byte, or a copy of a part.
+
+        Raises:
+            FormatError: There is no end to it, or the file has shrunk.
+        """
+        self._looks -= 1
+        start, stop, _ = key.indices(self._length) if isinstance(key, slice) else (key, key + 1, 1)
+        if start < self._start or stop > self._start + len(self._bytes):
+            self._reads -= 1
+            count = max(stop - start, min(_LONG_READ_BYTES, self._length - start))
+            self._start, self._bytes = start, os.pread(self._fd, count, self._position + start)
+            if len(self._bytes) < count:
+                raise FormatError("A record must still be in its file while it is read.")
+        if self._reads < 0 or self._looks < 0:
+            raise FormatError(f"A record of {self._length} bytes must be read in at most {_LONG_READS} parts.")
+        part = self._bytes[start - self._start : stop - self._start]
+        return part if isinstance(key, slice) else part[0]
+
+
+def read_payload(fd: int, frame: Frame) -> bytes | LongPayload:
+    """Return a record's payload, to be walked through."""
+    if frame.length > LONG_BYTES:
+        return LongPayload(fd, frame)
+    return os.pread(fd, frame.length, frame.payload_position)
+
+
+def open_file(path: str | Path) -> int:
+    """Open a file for reading; it must be closed.
+
+    Without waiting: opening a pipe that has taken the place of a file would
+    take for ever. Reading from one fails at once.
+    """
+    flags = ("O_CLOEXEC", "O_BINARY", "O_NONBLOCK")
+    return os.open(path, os.O_RDONLY | sum(getattr(os, flag, 0) for flag in flags))
 
 
 def mask(crc: int) -> int:

@@ -32,25 +32,18 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 from urllib.parse import urlencode
 
-HERE = Path(__file__).parent
-FOUND = HERE / "golden" / "fuzz"
+if __name__ == "__main__" and "--child" in sys.argv:
+    import atheris
 
-if __name__ == "__main__":
-    sys.path[:0] = [str(HERE.parent), str(HERE)]
-    if "--child" in sys.argv:
-        import atheris
-
-        with atheris.instrument_imports(include=["tb_batchview"]):
-            import tb_batchview.cli
-            import tb_batchview.earlier
-            import tb_batchview.export
-            import tb_batchview.plugin
+    # Before all the rest imports them.
+    with atheris.instrument_imports(include=["tb_batchview"]):
+        import tb_batchview.earlier
+        import tb_batchview.plugin
 
 import numpy as np
-from recorded import TIME, frames, make_record, make_summary
+from recorded import frames, make_record, make_summary
 from tensorboard import errors as public
 from tensorboard.compat.proto import event_pb2
 from tensorboard.plugins import base_plugin
@@ -65,9 +58,11 @@ from tb_batchview.http import unpack_arrays
 from tb_batchview.plugin import BatchViewPlugin
 from tb_batchview.store import RunStore
 
+HERE = Path(__file__).parent
+FOUND = HERE / "golden" / "fuzz"
 GOLDEN = HERE / "golden" / "v1.batchview-events"
 # Of an input: a file that is longer teaches no more, and takes its time.
-MOST_BYTES = 1 << 16
+MOST_BYTES = 1 << 14
 # libFuzzer ends an input that takes longer, or more memory.
 SECONDS, MEGABYTES = 20, 1500
 _LENGTH = struct.Struct("<H")
@@ -105,6 +100,10 @@ def seeds(target: str) -> list[bytes]:
     """Return inputs to begin with: what tests and golden files hold."""
     files = [GOLDEN.read_bytes()]
     files.append(b"".join(frames([make_record(step, samples=3) for step in range(12)])))
+    # Small ones are quick.
+    for kind in ("plain", "texts", "layer", "foreign"):
+        encoder = encode.EventEncoder({})
+        files.append(b"".join(tfrecord.frame(encode_kind(encoder, kind, step, step)) for step in range(2)))
     layers = [make_record(step, samples=2, layers={"dense": make_summary(step)}) for step in range(4)]
     files.append(b"".join(frames(layers, top_k=2, statuses=[metadata.Status("dropped", "Slow.", 3, {"train": 7})])))
     for worker in (0, 1):
@@ -218,7 +217,7 @@ def requests_of(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def check_routes(path: Path) -> None:
     """Ask every route, as a browser would."""
-    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(path.parent.parent.parent)), refresh_seconds=0)
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(path.parent.parent.parent)), refresh_seconds=3600)
     apps = plugin.get_plugin_apps()
 
     def ask(route: str, parameters: dict[str, Any]) -> Any:
@@ -320,7 +319,7 @@ def mutate_event(payload: bytes, chance: random.Random, mutate: Callable[[bytes,
         value = chance.choice(values) if values else values.add(tag="train/header")
         what = chance.randrange(12)
         if what == 0:
-            event.step = chance.choice([0, 1, 5, -1, 2**31, 2**63 - 1, -(2**63), event.step + 1])
+            event.step = chance.choice([0, 1, 5, -1, 2**31, 2**63 - 1, -(2**63), min(event.step, 2**62) + 1])
         elif what == 1:
             event.wall_time = chance.choice(_NUMBERS)
         elif what == 2:
@@ -373,7 +372,7 @@ def mutate_json(content: bytes, chance: random.Random, mutate: Callable[[bytes, 
         return mutate(content, len(content) + 64)
     odd = [None, True, 0, -1, 1, 2, 2**31 - 1, 2**40, 2**63, 1e999, "", "x" * 2000, "train", "\ud800", "\u202e", [], {}]
     odd += [{"scores": {"task": "binary", "classes": 2}}, ["epoch", "index", "size", "loss"], ["epoch"] * 4]
-    odd += list(metadata.FRONT_KINDS + metadata.BULK_KINDS + metadata.LAYER_KINDS) + ["header", "status"]
+    odd += [*metadata.FRONT_KINDS, *metadata.BULK_KINDS, *metadata.LAYER_KINDS, "header", "status"]
     inner = parsed[name]
     if isinstance(inner, dict) and inner and chance.random() < 0.7:
         key = chance.choice(list(inner))
@@ -441,7 +440,11 @@ def main() -> None:
         arguments = [f"-max_total_time={seconds}", f"-timeout={SECONDS}", f"-rss_limit_mb={MEGABYTES}"]
         arguments += [f"-max_len={MOST_BYTES}", "-print_final_stats=1", f"-artifact_prefix={target}-", str(corpus)]
         command = [sys.executable, __file__, "--child", target, *arguments]
-        failed += [target] * bool(subprocess.run(command, check=False).returncode)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]),
+        }
+        failed += [target] * bool(subprocess.run(command, check=False, env=environment).returncode)
     if not options.corpus:
         shutil.rmtree(kept)
     if failed:

@@ -42,7 +42,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "layouts": (FACTS | {"encode", "tfrecord"}, set()),
     "blocks": (FACTS | {"layouts", "tfrecord"}, set()),
     "index": (FACTS | {"blocks", "encode", "layouts", "tfrecord"}, set()),
-    "places": (FACTS | {"encode", "index", "layouts"}, set()),
+    "places": (FACTS | {"encode", "index", "layouts", "tfrecord"}, set()),
     "growing": (set(), set()),
     "calibration": (FACTS | {"analysis"}, set()),
     "running": (FACTS | {"analysis"}, set()),
