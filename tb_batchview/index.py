@@ -8,6 +8,7 @@ the bulk of a record is passed by for its checksum, and not kept.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
 import stat
@@ -208,11 +209,20 @@ class EventFile:
 
     def _walk(self, payload: encode.Walkable, frame: tfrecord.Frame) -> Entry | StatusEntry | None:
         event = encode.decode_event(payload)
-        contents = self._learn(event, frame.payload_position)
-        status = next((slot for slot in event.slots if _kind(contents, slot) == "status"), None)
-        if status is not None:
-            return StatusEntry(self.number, _read_status(payload, status))
-        layout = make_layout(event, contents)
+        news = self._parse_news(event)
+        contents = collections.ChainMap(news, self._contents)
+        try:
+            status = next((slot for slot in event.slots if _kind(contents, slot) == "status"), None)
+            found = make_layout(event, contents) if status is None else _read_status(payload, status)
+        except FormatError:
+            # What is said once in a file counts, but a record that is refused takes nothing back.
+            news = {tag: content for tag, content in news.items() if tag not in self._contents}
+            raise
+        finally:
+            self._learn(news, frame.payload_position)
+        if isinstance(found, Status):
+            return StatusEntry(self.number, found)
+        layout = found
         if layout is None:
             return None
         if event.step < 0:
@@ -257,8 +267,8 @@ class EventFile:
             self._parsed[content] = parsed
         return parsed
 
-    def _learn(self, event: encode.DecodedEvent, position: int) -> Mapping[str, Content]:
-        """Take in the metadata that this event carries."""
+    def _parse_news(self, event: encode.DecodedEvent) -> dict[str, Content]:
+        """Return the metadata of this event that were not said before."""
         said: dict[str, Content] = {}
         for slot in event.slots:
             if slot.content and slot.plugin_name == metadata.PLUGIN_NAME:
@@ -267,14 +277,16 @@ class EventFile:
                 if self.worker is None and content.kind in ("header", "status"):
                     self.worker, self.workers = content.worker, content.workers
                 said[slot.tag] = content
-        news = {tag: content for tag, content in said.items() if self._contents.get(tag) != content}
+        return {tag: content for tag, content in said.items() if self._contents.get(tag) != content}
+
+    def _learn(self, news: Mapping[str, Content], position: int) -> None:
+        """Let metadata hold from a position on."""
         if news:
             self._contents.update(news)
             for tag, content in news.items():
                 self._history.setdefault(tag, []).append((position, content))
             self._known.clear()
             self._known_bytes = 0
-        return self._contents
 
 
 class RunIndex:

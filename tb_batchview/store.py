@@ -33,6 +33,9 @@ from tb_batchview.views import Health, PhaseView, RunView, Token
 # While a run is being read, snapshots of the part may take one part in so many of the time.
 _SNAPSHOT_SHARE = 5
 
+# Different messages of writers that are kept.
+_MAX_STATUSES = 1000
+
 
 class RunStore:
     """The columns of one run, fed by its index.
@@ -148,6 +151,7 @@ class RunStore:
         self._token = Token()
         self._content: metadata.Content | None = None
         self._statuses: dict[tuple[int, str, str], int] = {}
+        self._further = 0
         self._seen: dict[str, int] = {}
         self._bases: dict[tuple[int, str], int] = {}
         self._invalid = 0
@@ -205,7 +209,12 @@ class RunStore:
             begin = self._bases.setdefault((entry.file, phase), columns.last_step + 1 if columns else 0)
             self._seen[phase] = max(begin + seen, self._seen.get(phase, 0))
         if status.kind != "closed":
-            self._statuses[entry.file, status.kind, status.message] = status.count
+            key = entry.file, status.kind, status.message
+            if key not in self._statuses and len(self._statuses) >= _MAX_STATUSES:
+                # A writer tells twenty at most. The rest is counted.
+                self._further += status.count
+            else:
+                self._statuses[key] = status.count
 
     def _worker(self, file: int) -> int:
         return self._index.files[file].worker or 0
@@ -242,6 +251,8 @@ class RunStore:
         warnings: dict[tuple[str, str], int] = {}
         for (_, kind, message), count in self._statuses.items():
             warnings[kind, message] = warnings.get((kind, message), 0) + count
+        if self._further:
+            warnings["read", "There were further problems."] = self._further
         for file in files:
             if file.refused:
                 warnings["refused", f"{file.path.name}: {file.refused}"] = 1
