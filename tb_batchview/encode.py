@@ -77,12 +77,23 @@ class EventEncoder:
         self._worker, self._workers = worker, workers
         self._specs: dict[str, OutputSpec] = {}
         self._prefixes: dict[tuple[str, np.dtype[Any], tuple[int, ...]], _Prefix] = {}
+        # What stands before the arrays of values whose metadata was said: as nearly all are.
+        self._plain: dict[tuple[str, bytes, np.dtype[Any], tuple[int, ...]], bytes] = {}
         self._said: dict[str, bytes] = {}
         self._names: dict[tuple[str, str, str], _Name] = {}
         self._headers: dict[tuple[str, ...], _Name] = {}
 
     def encode(self, record: BatchRecord, specs: Mapping[str, OutputSpec], top_k: int | None = None) -> bytes:
-        """Return the event of a batch.
+        """Return the event of a batch in one piece: see `encode_pieces`."""
+        return b"".join(self.encode_pieces(record, specs, top_k))
+
+    def encode_pieces(
+        self, record: BatchRecord, specs: Mapping[str, OutputSpec], top_k: int | None = None
+    ) -> list[Payload]:
+        """Return the event of a batch, in pieces to be written one by one.
+
+        Large arrays are pieces of their own, views and no copies: what they
+        are of must not change before they are written.
 
         Args:
             record: The batch; its step must be known.
@@ -111,7 +122,9 @@ class EventEncoder:
             for kind, array in _layer_arrays(summary):
                 self._add(event, self._layer_name(phase, layer, kind), array, said)
         # Only now: an event that could not be encoded has said nothing.
-        self._said.update(said)
+        if said:
+            self._said.update(said)
+            self._plain.clear()
         return event.join(record.wall_time, record.step)
 
     def encode_status(self, status: metadata.Status, *, step: int, wall_time: float) -> bytes:
@@ -120,7 +133,7 @@ class EventEncoder:
         text = np.array([metadata.status_text(status)], object)
         content = metadata.status_content(self._worker, self._workers)
         self._add(event, (metadata.STATUS_TAG, content), text, self._said)
-        return event.join(wall_time, step)
+        return b"".join(event.join(wall_time, step))
 
     def _use(self, specs: Mapping[str, OutputSpec]) -> None:
         """Forget the header's metadata when it was made from other specs."""
@@ -171,6 +184,10 @@ class EventEncoder:
     def _add(self, event: _Pieces, name: _Name, array: Array, said: dict[str, bytes]) -> None:
         """Add a value to an event; with metadata if that is news."""
         tag, content = name
+        plain = self._plain.get((tag, content, array.dtype, array.shape))
+        if plain is not None and array.flags.c_contiguous:
+            event.add_plain(plain, array)
+            return
         suffix = b""
         if self._said.get(tag) != content and said.get(tag) != content:
             said[tag] = content
@@ -188,8 +205,12 @@ class EventEncoder:
             prefix = self._prefixes[key] = _Prefix(bare, b"\x0a" + _varint(len(bare) + array.nbytes) + bare)
         if suffix:
             event.add(prefix.bare, array, suffix)
-        else:
-            event.add_plain(prefix.framed, array)
+            return
+        event.add_plain(prefix.framed, array)
+        if self._said.get(tag) == content:
+            if len(self._plain) > _MAX_PREFIXES:
+                self._plain.clear()
+            self._plain[tag, content, array.dtype, array.shape] = prefix.framed
 
 
 class _Prefix(NamedTuple):
@@ -206,11 +227,13 @@ class _Prefix(NamedTuple):
 
 
 class _Pieces:
-    """The pieces of an event's values, to be joined in one copy."""
+    """The pieces of an event's values, the small ones to be joined."""
 
     def __init__(self) -> None:
         self._pieces: list[Any] = []
         self._size = 0
+        # Where the large arrays are among them.
+        self._large: list[int] = []
 
     def add(self, prefix: bytes, array: Array | None, suffix: bytes) -> None:
         """Add a value: what stands before its raw bytes, and after them."""
@@ -220,23 +243,40 @@ class _Pieces:
         length = _varint(size)
         # An array of no bytes has no buffer that join() takes.
         bulk: Any = b"" if array is None or not array.nbytes else array
+        if array is not None and array.nbytes >= LARGE_BYTES:
+            self._large.append(len(self._pieces) + 3)
         self._pieces += (b"\x0a", length, prefix, bulk, suffix)
         self._size += 1 + len(length) + size
 
     def add_plain(self, framed: bytes, array: Array) -> None:
         """Add a value that the array's bytes end."""
         nbytes = array.nbytes
+        if nbytes >= LARGE_BYTES:
+            self._large.append(len(self._pieces) + 1)
         self._pieces += (framed, array if nbytes else b"")
         self._size += len(framed) + nbytes
 
-    def join(self, wall_time: float, step: int) -> bytes:
-        """Return the event."""
+    def join(self, wall_time: float, step: int) -> list[Payload]:
+        """Return the event, large arrays by themselves."""
         time = _DOUBLE.pack(wall_time)
         # As protobuf does: zero is left out.
         head = (b"\x09" + time if any(time) else b"") + (b"\x10" + _varint(step) if step else b"")
-        return b"".join([head, b"\x2a", _varint(self._size), *self._pieces])
+        head += b"\x2a" + _varint(self._size)
+        if not self._large:
+            return [b"".join([head, *self._pieces])]
+        joined: list[Payload] = []
+        begin = 0
+        for place in self._large:
+            joined.append(b"".join([head, *self._pieces[begin:place]]))
+            # Flat: the length of a view is that of its first dimension.
+            joined.append(memoryview(self._pieces[place].reshape(-1)).cast("B"))
+            head, begin = b"", place + 1
+        joined.append(b"".join(self._pieces[begin:]))
+        return joined
 
 
+# An array of so many bytes is not copied to stand in one piece with the rest.
+LARGE_BYTES = 1 << 16
 # Shapes differ from batch to batch in ragged data: the cache must end somewhere.
 _MAX_PREFIXES = 4096
 

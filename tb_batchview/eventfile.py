@@ -11,6 +11,7 @@ import itertools
 import os
 import socket
 import time
+from collections.abc import Sequence
 
 from tb_batchview import encode, metadata, tfrecord
 
@@ -42,7 +43,7 @@ class EventFile:
         # Of the file, once it is open.
         self.name = ""
         self._written = 0
-        self._pieces: list[bytes] = []
+        self._pieces: list[bytes | memoryview] = []
         self._pending = 0
 
     @property
@@ -50,22 +51,25 @@ class EventFile:
         """Tell whether the file exists."""
         return self._fd is not None
 
-    def append(self, payload: bytes) -> None:
-        """Add a record.
+    def append(self, payload: Sequence[bytes | memoryview]) -> None:
+        """Add a record, its payload in pieces.
+
+        What is not copied yet is written at once.
 
         Raises:
             OSError: The file cannot be opened or written; records that were
                 waiting are lost, and the file still ends with a whole one.
         """
         if not self._written and not self._pieces:
-            self._gather(encode.encode_file_version(time.time()))
+            self._gather([encode.encode_file_version(time.time())])
         self._gather(payload)
-        if self._pending >= _BUFFER_BYTES:
+        if len(payload) > 1 or self._pending >= _BUFFER_BYTES:
             self.flush()
 
-    def _gather(self, payload: bytes) -> None:
-        self._pieces += tfrecord.frame_pieces(payload)
-        self._pending += len(payload) + tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES
+    def _gather(self, payload: Sequence[bytes | memoryview]) -> None:
+        pieces = tfrecord.frame_pieces(payload)
+        self._pieces += pieces
+        self._pending += sum(map(len, pieces))
 
     def flush(self) -> None:
         """Hand everything to the operating system.
@@ -103,7 +107,7 @@ class EventFile:
                 os.close(self._fd)
 
 
-def _write(fd: int, pieces: list[bytes]) -> int:
+def _write(fd: int, pieces: list[bytes | memoryview]) -> int:
     """Write all pieces, however many calls that takes."""
     total = sum(map(len, pieces))
     done = os.writev(fd, pieces)

@@ -72,9 +72,20 @@ class OutputRecord:
     sample_weight: Array | None = None
     sample_ids: Array | None = None
 
+    def arrays(self) -> dict[str, Array]:
+        """Return those that there are, by name."""
+        # By hand: this is asked several times a batch, and fields() is slow.
+        arrays = {
+            "predictions": self.predictions,
+            "targets": self.targets,
+            "sample_loss": self.sample_loss,
+            "sample_weight": self.sample_weight,
+            "sample_ids": self.sample_ids,
+        }
+        return {name: array for name, array in arrays.items() if array is not None}
+
     def __post_init__(self) -> None:
-        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        arrays = {name: array for name, array in arrays.items() if array is not None}
+        arrays = self.arrays()
         for name, array in arrays.items():
             if np.ndim(array) == 0:
                 raise ArgumentError(f"{name} must have one entry per sample. Received: a single value, {array!r}.")

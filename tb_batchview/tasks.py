@@ -108,8 +108,9 @@ def scores(spec: OutputSpec, predictions: Array) -> Floats:
         values = _softmax(values)
     elif spec.activation == "sigmoid":
         values = _sigmoid(values)
-    with np.errstate(over="ignore"):
-        values = values.astype(np.float32, copy=False)
+    if values.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32)
     if spec.task == "binary":
         return np.concatenate([1 - values, values], axis=-1)
     return values

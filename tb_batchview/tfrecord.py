@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, overload
 
@@ -151,15 +151,22 @@ def mask(crc: int) -> int:
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def frame_pieces(payload: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return what stands before the payload, the payload, what follows."""
-    length = _LENGTH.pack(len(payload))
-    return length + _CRC.pack(mask(crc32c.crc32c(length))), payload, _CRC.pack(mask(crc32c.crc32c(payload)))
+def frame_pieces(pieces: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
+    """Return the record of a payload that is in pieces: them in a frame.
+
+    Args:
+        pieces: Views must be of bytes.
+    """
+    length = _LENGTH.pack(sum(map(len, pieces)))
+    crc = 0
+    for piece in pieces:
+        crc = crc32c.crc32c(piece, crc)
+    return [length + _CRC.pack(mask(crc32c.crc32c(length))), *pieces, _CRC.pack(mask(crc))]
 
 
 def frame(payload: bytes) -> bytes:
     """Return the record of a payload: length, payload and checksums."""
-    return b"".join(frame_pieces(payload))
+    return b"".join(frame_pieces([payload]))
 
 
 def scan(fd: int, position: int, size: int) -> Iterator[Frame]:

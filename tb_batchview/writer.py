@@ -402,7 +402,19 @@ class BatchWriter:
         counted = following if epoch == record.epoch else 0
         index = counted if record.index < 0 else record.index
         self._following[record.phase] = (record.epoch, index + 1)
-        return dataclasses.replace(record, step=step, index=index)
+        # Not replace(): for every batch that is slow.
+        return BatchRecord(
+            record.phase,
+            step,
+            record.epoch,
+            index,
+            record.size,
+            record.wall_time,
+            record.loss,
+            record.metrics,
+            record.outputs,
+            record.layers,
+        )
 
     def _put(self, job: _Job, nbytes: int) -> bool:
         """Hand a job over, or count its batches as dropped."""
@@ -487,9 +499,10 @@ class BatchWriter:
         try:
             if number % self._update_freq:
                 record = dataclasses.replace(record, outputs={})
-            event = self._encoder.encode(record, specs, self._top_k)
-            if len(event) > tfrecord.MAX_PAYLOAD_BYTES:
-                raise BatchViewError(f"A batch must have fewer than 2 GiB. Received: {len(event)} bytes.")
+            event = self._encoder.encode_pieces(record, specs, self._top_k)
+            size = sum(map(len, event))
+            if size > tfrecord.MAX_PAYLOAD_BYTES:
+                raise BatchViewError(f"A batch must have fewer than 2 GiB. Received: {size} bytes.")
             self._append(event)
         except OSError as error:
             self._fail(error)
@@ -500,7 +513,7 @@ class BatchWriter:
             return True
         return False
 
-    def _append(self, event: bytes) -> None:
+    def _append(self, event: Sequence[encode.Payload]) -> None:
         if self._file is None:
             with self._lock:
                 self._settle()
@@ -539,7 +552,7 @@ class BatchWriter:
             self._write_status(status)
 
     def _write_status(self, status: metadata.Status) -> None:
-        self._append(self._encoder.encode_status(status, step=self._statuses, wall_time=time.time()))
+        self._append([self._encoder.encode_status(status, step=self._statuses, wall_time=time.time())])
         self._statuses += 1
 
     def _seen_here(self) -> dict[str, int]:
@@ -627,8 +640,7 @@ def _describe(error: BaseException) -> str:
 
 
 def _arrays(output: OutputRecord) -> list[Array]:
-    arrays = [getattr(output, field.name) for field in dataclasses.fields(output)]
-    return [array for array in arrays if array is not None]
+    return list(output.arrays().values())
 
 
 def _summarised(record: BatchRecord, layers: Mapping[str, Array | LayerSummary]) -> BatchRecord:

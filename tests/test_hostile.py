@@ -387,7 +387,6 @@ def write_long(path: Path, nbytes: int) -> None:
     while left:
         crc = crc32c.crc32c(bytes(min(left, 1 << 24)), crc)
         left -= min(left, 1 << 24)
-    header, _, _ = tfrecord.frame_pieces(b"")
     length = (len(front) + nbytes).to_bytes(8, "little")
     header = length + tfrecord.mask(crc32c.crc32c(length)).to_bytes(4, "little")
     with path.open("ab") as file:
