@@ -6,6 +6,7 @@ VENV ?= .venv
 LOGS ?= logs
 PYTEST_ARGS ?= -q
 BACKENDS ?= jax torch
+FUZZ_SECONDS ?= 60
 # Older versions of Keras to test with, besides the newest, and what of the tests;
 # of the oldest only what is left to see. XLA is that of the one TensorFlow: little of it.
 KERAS ?= 3.8.0 3.10.0 3.12.4
@@ -20,7 +21,7 @@ MODULES := $(FRONTEND)/node_modules/.package-lock.json
 export PATH := $(PATH):$(BIN)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-keras test-backends test-frontend lint frontend bench screens clean node chromium
+.PHONY: help demo test test-python test-keras test-backends test-frontend lint fuzz frontend bench screens clean node chromium
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +57,9 @@ lint: $(VENV)/.test $(MODULES) ## ruff, mypy and the frontend's linter
 	$(BIN)/mypy
 	cd $(FRONTEND) && npm run --silent lint
 
+fuzz: $(VENV)/.fuzz ## feed the reading arm with hostile files, guided by coverage (FUZZ_SECONDS=600)
+	$(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS)
+
 frontend: $(VENV)/.base node ## bundle the frontend into tb_batchview/static
 	@$(BIN)/python setup.py -q frontend
 
@@ -86,6 +90,10 @@ $(VENV)/.test: $(VENV)/.base setup.py pyproject.toml tb_batchview/version.py | n
 $(VENV)/.backends: $(VENV)/.test setup.py
 	@echo "Installing JAX and PyTorch for CPUs, about 300 MB …"
 	$(BIN)/python -m pip install --quiet -e ".[test-backends]"
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.test setup.py
+	$(BIN)/python -m pip install --quiet -e ".[fuzz]"
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.base setup.py pyproject.toml tb_batchview/version.py | node

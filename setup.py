@@ -244,6 +244,8 @@ setup(
             "setuptools>=64",
             "wheel>=0.41",
         ],
+        # libFuzzer for Python; it has no files for every version and system.
+        "fuzz": ["atheris>=2.3"],
         # This PyTorch has a file without CUDA where the tests run.
         "test-backends": ["jax>=0.5", "torch==2.13.0"],
         "lint": ["mypy>=1.10", "ruff>=0.6"],

@@ -51,6 +51,8 @@ MAX_STRINGS_BYTES = 1 << 26
 _MAX_TEXT_BYTES = 1 << 16
 
 _DOUBLE = struct.Struct("<d")
+_FLOAT64 = np.dtype("<f8")
+_NO_FIGURES = (math.nan, math.nan)
 # Wire types.
 _VARINT, _FIXED64, _LEN, _FIXED32 = 0, 1, 2, 5
 
@@ -111,7 +113,7 @@ class EventEncoder:
         derived = {name: tasks.derive(specs[name], output) for name, output in record.outputs.items()}
         event = _Pieces()
         said: dict[str, bytes] = {}
-        self._add(event, self._header_name(record), self._header(record, derived), said)
+        self._add_header(event, self._header_name(record), self._header(record, derived), said)
         for name, output in record.outputs.items():
             for kind, array in _front(output, derived[name]):
                 self._add(event, self._output_name(phase, name, kind), array, said)
@@ -173,13 +175,22 @@ class EventEncoder:
             self._names[phase, layer, kind] = name
         return name
 
-    def _header(self, record: BatchRecord, derived: Mapping[str, dict[str, Array]]) -> Array:
+    def _header(self, record: BatchRecord, derived: Mapping[str, dict[str, Array]]) -> list[float]:
         """Return the numbers of the batch."""
         numbers = [record.epoch, record.index, record.size, record.loss, *record.metrics.values()]
         for name in self._specs:
-            figures = derived.get(name, {})
-            numbers += [tasks.error_rate(figures), tasks.mean_confidence(figures)]
-        return np.array(numbers, np.float64)
+            figures = derived.get(name)
+            numbers += (tasks.error_rate(figures), tasks.mean_confidence(figures)) if figures else _NO_FIGURES
+        return numbers
+
+    def _add_header(self, event: _Pieces, name: _Name, numbers: list[float], said: dict[str, bytes]) -> None:
+        """Add the numbers of the batch to an event."""
+        plain = self._plain.get((*name, _FLOAT64, (len(numbers),)))
+        if plain is None:
+            self._add(event, name, np.array(numbers, np.float64), said)
+        else:
+            # As an array would hold them, in a third of the time.
+            event.add_packed(plain, struct.pack(f"<{len(numbers)}d", *numbers))
 
     def _add(self, event: _Pieces, name: _Name, array: Array, said: dict[str, bytes]) -> None:
         """Add a value to an event; with metadata if that is news."""
@@ -230,7 +241,8 @@ class _Pieces:
     """The pieces of an event's values, the small ones to be joined."""
 
     def __init__(self) -> None:
-        self._pieces: list[Any] = []
+        # The head of the event comes first.
+        self._pieces: list[Any] = [b""]
         self._size = 0
         # Where the large arrays are among them.
         self._large: list[int] = []
@@ -248,6 +260,11 @@ class _Pieces:
         self._pieces += (b"\x0a", length, prefix, bulk, suffix)
         self._size += 1 + len(length) + size
 
+    def add_packed(self, framed: bytes, packed: bytes) -> None:
+        """Add a value whose array is packed already."""
+        self._pieces += (framed, packed)
+        self._size += len(framed) + len(packed)
+
     def add_plain(self, framed: bytes, array: Array) -> None:
         """Add a value that the array's bytes end."""
         nbytes = array.nbytes
@@ -258,12 +275,16 @@ class _Pieces:
 
     def join(self, wall_time: float, step: int) -> list[Payload]:
         """Return the event, large arrays by themselves."""
-        time = _DOUBLE.pack(wall_time)
-        # As protobuf does: zero is left out.
-        head = (b"\x09" + time if any(time) else b"") + (b"\x10" + _varint(step) if step else b"")
-        head += b"\x2a" + _varint(self._size)
+        if wall_time and step:
+            head = b"\x09%b\x10%b\x2a%b" % (_DOUBLE.pack(wall_time), _varint(step), _varint(self._size))
+        else:
+            time = _DOUBLE.pack(wall_time)
+            # As protobuf does: zero is left out.
+            head = (b"\x09" + time if any(time) else b"") + (b"\x10" + _varint(step) if step else b"")
+            head += b"\x2a" + _varint(self._size)
         if not self._large:
-            return [b"".join([head, *self._pieces])]
+            self._pieces[0] = head
+            return [b"".join(self._pieces)]
         joined: list[Payload] = []
         begin = 0
         for place in self._large:
@@ -307,6 +328,8 @@ def storable(array: Array, name: str) -> Array:
 
 def _front(output: OutputRecord, derived: Mapping[str, Array]) -> list[tuple[str, Array]]:
     """Return the arrays of one value per sample, in the format's order."""
+    if not derived and output.sample_loss is output.sample_weight is output.sample_ids is None:
+        return []
     arrays: dict[str, Array] = dict(derived)
     if output.sample_loss is not None:
         arrays["sample_loss"] = _per_sample(output.sample_loss)
@@ -409,6 +432,8 @@ def _varint(number: int) -> bytes:
     """Return a number as protobuf writes it."""
     if number < 0x80:
         return bytes((number,))
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     encoded = bytearray()
     while number >= 0x80:
         encoded.append(number & 0x7F | 0x80)

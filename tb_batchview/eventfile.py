@@ -67,9 +67,9 @@ class EventFile:
             self.flush()
 
     def _gather(self, payload: Sequence[bytes | memoryview]) -> None:
-        pieces = tfrecord.frame_pieces(payload)
-        self._pieces += pieces
-        self._pending += sum(map(len, pieces))
+        self._pieces += tfrecord.frame_pieces(payload)
+        for piece in payload:
+            self._pending += len(piece)
 
     def flush(self) -> None:
         """Hand everything to the operating system.

@@ -7,6 +7,7 @@ mapped: a mapped file that somebody truncates ends the process with SIGBUS.
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -157,11 +158,18 @@ def frame_pieces(pieces: Sequence[bytes | memoryview]) -> list[bytes | memoryvie
     Args:
         pieces: Views must be of bytes.
     """
-    length = _LENGTH.pack(sum(map(len, pieces)))
-    crc = 0
+    crc = length = 0
     for piece in pieces:
         crc = crc32c.crc32c(piece, crc)
-    return [length + _CRC.pack(mask(crc32c.crc32c(length))), *pieces, _CRC.pack(mask(crc))]
+        length += len(piece)
+    return [_header(length), *pieces, _CRC.pack(mask(crc))]
+
+
+@functools.lru_cache(maxsize=1024)
+def _header(length: int) -> bytes:
+    """Return what stands before a payload; most have the length of another."""
+    packed = _LENGTH.pack(length)
+    return packed + _CRC.pack(mask(crc32c.crc32c(packed)))
 
 
 def frame(payload: bytes) -> bytes:

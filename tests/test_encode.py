@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from typing import Any
+from unittest import mock
 
 import ml_dtypes
 import numpy as np
@@ -18,7 +20,7 @@ from tb_batchview import encode, metadata
 from tb_batchview.encode import EventEncoder, decode_event, slot_array
 from tb_batchview.errors import ArgumentError, FormatError
 from tb_batchview.records import BatchRecord, LayerSummary, OutputRecord, OutputSpec
-from tb_batchview.tfrecord import frame
+from tb_batchview.tfrecord import frame, frame_pieces
 
 SPEC = OutputSpec("multiclass", 3)
 PLAIN = OutputSpec("regression", 0)
@@ -82,6 +84,41 @@ def test_bytes_are_those_of_protobuf(drawn: Drawn):
     record, specs = drawn
     payload = EventEncoder({}).encode(record, specs)
     assert event_pb2.Event.FromString(payload).SerializeToString(deterministic=True) == payload
+
+
+@settings(max_examples=200)
+@given(batch_records(), st.lists(st.integers(0, 2**63 - 1), min_size=2, max_size=4), st.sampled_from([1, 16, 1 << 16]))
+def test_what_is_remembered_of_a_form_gives_the_bytes_of_protobuf(drawn: Drawn, steps: list[int], large: int):
+    record, specs = drawn
+    encoder = EventEncoder({})
+    with mock.patch.object(encode, "LARGE_BYTES", large):
+        for step in steps:
+            again = dataclasses.replace(record, step=step)
+            pieces = encoder.encode_pieces(again, specs)
+            payload = b"".join(pieces)
+            assert event_pb2.Event.FromString(payload).SerializeToString(deterministic=True) == payload
+            assert b"".join(frame_pieces(pieces)) == frame(payload)
+            # One that remembers no form, and has nothing left to say of itself.
+            other = EventEncoder({})
+            other._said.update(encoder._said)
+            assert other.encode(again, specs) == encoder.encode(again, specs)
+
+
+def test_large_arrays_are_not_copied():
+    predictions = np.zeros((64, 1000), np.float32)
+    encoder = EventEncoder({})
+    for step in (0, 1):
+        pieces = encoder.encode_pieces(batch(step, {"out": OutputRecord(predictions)}), {"out": PLAIN})
+        shared = [np.shares_memory(np.frombuffer(piece, np.uint8), predictions) for piece in pieces if len(piece)]
+        assert shared.count(True) == 1
+
+
+def test_arrays_of_another_order_are_copied():
+    predictions = np.asfortranarray(np.arange(128_000, dtype=np.float32).reshape(64, 2000))
+    encoder = EventEncoder({})
+    for array in (predictions, np.ascontiguousarray(predictions), predictions):
+        payload = encoder.encode(batch(0, {"out": OutputRecord(array)}), {"out": PLAIN})
+        assert_same(read(payload)["train/outputs/out/predictions"], predictions)
 
 
 @settings(max_examples=200)

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,7 +158,6 @@ def status_of(array: np.ndarray | None, *sizes: int, texts: int = 0) -> bytes:
     return bytes(event.SerializeToString())
 
 
-MANY = np.zeros(0, np.float32)
 # Name: the record, and whether it is a batch all the same.
 RECORDS: dict[str, tuple[Callable[[], bytes], bool]] = {
     "more values than any batch has": (lambda: changed(add_values(100_000)), False),
@@ -235,8 +233,6 @@ def test_a_hostile_record_costs_itself_and_little_else(tmp_path: Path, name: str
     hostile = make()
     first, *rest = sound(0, 1, 2, *range(20, 40))
     content = b"".join(map(tfrecord.frame, [encode.encode_file_version(TIME), first, *rest[:2], hostile, *rest[2:]]))
-    began = time.monotonic()
-
     # Routes, `load`, both ways of taking in: tests/fuzz.py says what it promises.
     fuzz.check_file(content)
 
@@ -247,7 +243,6 @@ def test_a_hostile_record_costs_itself_and_little_else(tmp_path: Path, name: str
     assert len(kept - others) == is_batch
     assert others <= kept
     assert run.health.corrupt_records == (not is_batch)
-    assert time.monotonic() - began < 20
 
 
 def test_classes_out_of_range_are_counted_nowhere(tmp_path: Path) -> None:
