@@ -213,6 +213,7 @@ def requests_of(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "/samples", {**asked, "sort": "loss", "descending": 1, "limit": 5, "stop": last}
             yield "/classes", {**asked, "sort": "f1", "limit": 5}
             yield "/confusion", {**asked, "limit": 20}
+            yield "/class_trend", {**asked, "points": 3, "limit": 5}
 
 
 def check_routes(path: Path) -> None:

@@ -21,6 +21,7 @@ from tb_batchview import blocks, encode, index, metadata, tfrecord
 from tb_batchview.blocks import Block
 from tb_batchview.index import EventFile
 from tb_batchview.records import BatchRecord, OutputRecord
+from tb_batchview.running import RunningSpikes, RunningSums
 from tb_batchview.store import RunStore
 from tb_batchview.views import PhaseView, RunView
 
@@ -52,6 +53,9 @@ def describe(value: Any) -> Any:
         return [describe(item) for item in value]
     if isinstance(value, EventFile):
         return value.path, value.position, value.size, value.corrupt, value.refused, value.worker, value.workers
+    if isinstance(value, (RunningSums, RunningSpikes)):
+        # What was asked so far, of the columns that are compared.
+        return type(value)
     if isinstance(value, encode.Slot):
         return value.tag, value.dtype, value.shape, value.offset, value.nbytes
     if dataclasses.is_dataclass(value):
