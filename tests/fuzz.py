@@ -449,7 +449,9 @@ def main() -> None:
     if not options.corpus:
         shutil.rmtree(kept)
     if failed:
-        sys.exit(f"Broken promises in {', '.join(failed)}: put the input into {FOUND}/<target>/, then fix it.")
+        sys.exit(
+            f"Broken promises in {', '.join(failed)}: put the input into {FOUND}/<target>/….batchview-events, then fix it."
+        )
 
 
 def fuzz(target: str, arguments: list[str]) -> None:
