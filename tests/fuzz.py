@@ -214,6 +214,10 @@ def requests_of(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "/classes", {**asked, "sort": "f1", "limit": 5}
             yield "/confusion", {**asked, "limit": 20}
             yield "/class_trend", {**asked, "points": 3, "limit": 5}
+            yield "/calibration", asked
+            yield "/thresholds", asked
+            yield "/residuals", {**asked, "points": 3}
+            yield "/label_errors", {**asked, "limit": 5}
 
 
 def check_routes(path: Path) -> None:
@@ -449,9 +453,8 @@ def main() -> None:
     if not options.corpus:
         shutil.rmtree(kept)
     if failed:
-        sys.exit(
-            f"Broken promises in {', '.join(failed)}: put the input into {FOUND}/<target>/….batchview-events, then fix it."
-        )
+        place = FOUND / "<target>" / "….batchview-events"
+        sys.exit(f"Broken promises in {', '.join(failed)}: put the input into {place}, then fix it.")
 
 
 def fuzz(target: str, arguments: list[str]) -> None:

@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 from recorded import CLASSES, SPECS, TIME, append, event_file, frames, make_record, make_summary, write
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2
+from tensorboard.plugins import base_plugin
 
 from tb_batchview import encode, load, metadata, tfrecord
+from tb_batchview.plugin import BatchViewPlugin
 from tb_batchview.writer import BatchWriter
 
 Event = Any
@@ -458,6 +460,12 @@ def test_seeds_of_the_fuzzer_keep_its_promises(target: str) -> None:
 @pytest.mark.parametrize("path", sorted(fuzz.FOUND.glob("*/*")), ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_what_the_fuzzer_found_stays_fixed(path: Path) -> None:
     fuzz.TARGETS[path.parent.name](path.read_bytes())
+
+
+def test_every_route_is_asked() -> None:
+    run = {"name": "a", "phases": [{"name": "train", "last_step": 1}], "outputs": [{"name": "b"}], "layers": ["c"]}
+    routes = BatchViewPlugin(base_plugin.TBContext(logdir="nowhere")).get_plugin_apps()
+    assert {route for route, _ in fuzz.requests_of(run)} == routes.keys() - {"/static/*"}
 
 
 def test_mutations_keep_the_form() -> None:
