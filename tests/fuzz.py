@@ -167,7 +167,7 @@ def check_counts(path: Path) -> int:
     )
     followed = Counted(path, 0)
     batches = others = 0
-    for entry in followed.read():
+    for entry in followed.read(lambda: False):
         if isinstance(entry, index.StatusEntry):
             others += 1
         else:
@@ -222,7 +222,7 @@ def requests_of(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def check_routes(path: Path) -> None:
     """Ask every route, as a browser would."""
-    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(path.parent.parent.parent)), refresh_seconds=3600)
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(path.parent.parent.parent)), refresh_seconds=3600, patience=60)
     apps = plugin.get_plugin_apps()
 
     def ask(route: str, parameters: dict[str, Any]) -> Any:
