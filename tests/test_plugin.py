@@ -592,7 +592,7 @@ def test_the_usual_axis_of_a_layer_leaves_out_a_batch_gone_wild(tmp_path: Path) 
         return LayerSummary(40, scale, scale, 0, 4 * scale, 0, 0, np.array([10, 10, 10, 10], np.float32))
 
     write(tmp_path / "a", [make_record(step, layers={"dense": summary(step)}) for step in range(40)])
-    client = Client(TensorBoardWSGI([BatchViewPlugin(base_plugin.TBContext(logdir=str(tmp_path)))]))
+    client = open_client(tmp_path)
     request = "layer?run=a&phase=train&layer=dense&points=40"
 
     header, arrays = get_arrays(client, f"{request}&axis=usual")
