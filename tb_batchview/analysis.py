@@ -78,6 +78,26 @@ def wilson_interval(successes: Array, total: Array) -> tuple[Array, Array]:
     return np.clip(low, 0.0, share), np.clip(high, share, 1.0)
 
 
+def bound_f1(hits: Array, called: Array) -> tuple[Array, Array]:
+    """Bound F1 by a Wilson score interval at 95 %.
+
+    F1 itself is no share of samples. But it grows with one, and with nothing
+    else: F* = hits / called, of which F1 = 2 F* / (1 + F*).
+
+    Source: D. J. Hand, P. Christen and N. Kirielle, "F*: an interpretable
+    transformation of the F-measure", Machine Learning 110 (2021) 451-456.
+
+    Args:
+        hits: Samples of the class that were predicted so.
+        called: Samples that are of the class, predicted so, or both.
+
+    Returns:
+        Lower and upper bounds, float64; NaN where `called` is 0.
+    """
+    low, high = wilson_interval(hits, called)
+    return 2 * low / (1 + low), 2 * high / (1 + high)
+
+
 @dataclasses.dataclass(frozen=True)
 class ClassRow:
     """One class of a `ClassReport`; NaN where a figure is not defined."""
@@ -87,10 +107,14 @@ class ClassRow:
     support: int
     predicted: int
     precision: float
+    precision_low: float
+    precision_high: float
     recall: float
     recall_low: float
     recall_high: float
     f1: float
+    f1_low: float
+    f1_high: float
     most_confused: int | None
     most_confused_count: int
 
@@ -106,9 +130,13 @@ class ClassReport:
         support: int64, samples (for labels: positive ones) of the class.
         predicted: int64, samples predicted to be of the class.
         precision: float64, NaN for a class never predicted.
+        precision_low, precision_high: float64, Wilson interval at 95 %.
         recall: float64, NaN for a class without support.
         recall_low, recall_high: float64, Wilson interval at 95 %.
         f1: float64, NaN for a class neither predicted nor present.
+        f1_low, f1_high: float64, Wilson interval at 95 % of the share of
+            right ones among all samples that are or were called this
+            class, from which F1 follows.
         most_confused: int64, what this class is most often taken for,
             -1 where nothing was (always for labels).
         most_confused_count: int64, how often.
@@ -121,10 +149,14 @@ class ClassReport:
     support: Array
     predicted: Array
     precision: Array
+    precision_low: Array
+    precision_high: Array
     recall: Array
     recall_low: Array
     recall_high: Array
     f1: Array
+    f1_low: Array
+    f1_high: Array
     most_confused: Array
     most_confused_count: Array
     accuracy: float
@@ -147,10 +179,14 @@ class ClassReport:
             support=int(self.support[number]),
             predicted=int(self.predicted[number]),
             precision=float(self.precision[number]),
+            precision_low=float(self.precision_low[number]),
+            precision_high=float(self.precision_high[number]),
             recall=float(self.recall[number]),
             recall_low=float(self.recall_low[number]),
             recall_high=float(self.recall_high[number]),
             f1=float(self.f1[number]),
+            f1_low=float(self.f1_low[number]),
+            f1_high=float(self.f1_high[number]),
             most_confused=None if confused == NO_CLASS else confused,
             most_confused_count=int(self.most_confused_count[number]),
         )
@@ -343,16 +379,22 @@ def _report(
     class_names: tuple[str, ...] | None,
 ) -> ClassReport:
     precision, recall, f1 = divide(hits, predicted), divide(hits, support), divide(2 * hits, support + predicted)
-    low, high = wilson_interval(hits, support)
+    precision_low, precision_high = wilson_interval(hits, predicted)
+    recall_low, recall_high = wilson_interval(hits, support)
+    f1_low, f1_high = bound_f1(hits, support + predicted - hits)
     occurring = f1[~np.isnan(f1)]
     return ClassReport(
         support=support,
         predicted=predicted,
         precision=precision,
+        precision_low=precision_low,
+        precision_high=precision_high,
         recall=recall,
-        recall_low=low,
-        recall_high=high,
+        recall_low=recall_low,
+        recall_high=recall_high,
         f1=f1,
+        f1_low=f1_low,
+        f1_high=f1_high,
         most_confused=most_confused,
         most_confused_count=most_confused_count,
         accuracy=accuracy,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis, metadata, tasks
+from tb_batchview import analysis, metadata, seriation, tasks
 from tb_batchview import log as logs
 from tb_batchview.http import Parameters, missing, pack_arrays
 from tb_batchview.layers import LayerLog
@@ -41,6 +41,7 @@ SMOOTH_LEAST = 5  # batches
 
 LAYER_AXES = ("all", "usual")
 BATCH_COLUMNS = ("step", "epoch", "size", "loss", "error_rate", "confidence")
+CLASS_FIGURES = tuple(f"{name}{end}" for name in ("precision", "recall", "f1") for end in ("", "_low", "_high"))
 CLASS_COLUMNS = ("class", "support", "predicted", "precision", "recall", "f1")
 
 
@@ -447,6 +448,9 @@ def class_rows(chosen: Chosen, parameters: Parameters) -> Answer:
     report = chosen.run.class_report(chosen.phase.name, chosen.start, chosen.stop, chosen.output)
     keys = np.arange(len(report)) if sort == "class" else getattr(report, sort)
     order = analysis.sort_order(keys, descending=descending)
+    search = parameters.optional_text("search")
+    if search is not None:
+        order = order[mark_named(chosen.spec, search, len(report))[order]]
     return answer | {
         "accuracy": number_or_none(report.accuracy),
         "macro_f1": number_or_none(report.macro_f1),
@@ -456,7 +460,16 @@ def class_rows(chosen: Chosen, parameters: Parameters) -> Answer:
     }
 
 
-def confusion(chosen: Chosen, limit: int) -> bytes:
+def mark_named(spec: OutputSpec, search: str, classes: int) -> Array:
+    """Mark the classes whose name or number holds the words."""
+    words = search.strip().lower()
+    names = spec.class_names or ()
+    # A class without a name goes by its number, as everywhere in the viewer.
+    texts = [names[number] if number < len(names) and names[number] else str(number) for number in range(classes)]
+    return np.array([words in text.lower() or words == str(number) for number, text in enumerate(texts)], bool)
+
+
+def confusion(chosen: Chosen, limit: int, *, clustered: bool = False) -> bytes:
     """Return the confusion matrix of the range, at most `limit` classes."""
     logs.check_classes(chosen.output, chosen.spec)
     classes = chosen.spec.classes
@@ -477,7 +490,8 @@ def confusion(chosen: Chosen, limit: int) -> bytes:
         "classes": classes,
         "shown": len(shown),
     }
-    return pack_arrays(header, {"labels": shown, "counts": counts.clip(max=2**32 - 1).astype(np.uint32)})
+    arrays = {"labels": shown, "counts": counts.clip(max=2**32 - 1).astype(np.uint32)}
+    return pack_arrays(header, arrays | ({"clustered": seriation.order_confusable(counts)} if clustered else {}))
 
 
 def class_trend(chosen: Chosen, points: int, limit: int) -> bytes:
@@ -504,11 +518,7 @@ def describe_class(row: analysis.ClassRow) -> Answer:
         "class": row.class_number,
         "support": row.support,
         "predicted": row.predicted,
-        "precision": number_or_none(row.precision),
-        "recall": number_or_none(row.recall),
-        "recall_low": number_or_none(row.recall_low),
-        "recall_high": number_or_none(row.recall_high),
-        "f1": number_or_none(row.f1),
+        **{name: number_or_none(getattr(row, name)) for name in CLASS_FIGURES},
         "most_confused": None if confused is None else {"class": confused, "count": row.most_confused_count},
     }
 

@@ -92,8 +92,8 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "/batch": _route(self.batch_impl, ("run", "phase", "output", "step", *_FILTER, *_PAGE)),
             "/sample": _route(self.sample_impl, ("run", "phase", "output", "step", "sample")),
             "/samples": _route(self.samples_impl, (*_RANGE, *_FILTER, *_PAGE)),
-            "/classes": _route(self.classes_impl, (*_RANGE, *_PAGE)),
-            "/confusion": _route(self.confusion_impl, (*_RANGE, "limit")),
+            "/classes": _route(self.classes_impl, (*_RANGE, *_PAGE, "search")),
+            "/confusion": _route(self.confusion_impl, (*_RANGE, "limit", "order")),
             "/class_trend": _route(self.class_trend_impl, (*_RANGE, "points", "limit")),
             "/calibration": _route(self.calibration_impl, _RANGE),
             "/thresholds": _route(self.thresholds_impl, _RANGE),
@@ -169,7 +169,8 @@ class BatchViewPlugin(base_plugin.TBPlugin):
     def confusion_impl(self, parameters: Parameters) -> bytes:
         """Return the confusion matrix of a range."""
         limit = parameters.whole("limit", default=answers.MAX_CLASSES, low=1, high=answers.MAX_CLASSES)
-        return answers.confusion(self._choose(parameters), limit)
+        clustered = parameters.choice("order", ("class", "clustered"), "class") == "clustered"
+        return answers.confusion(self._choose(parameters), limit, clustered=clustered)
 
     def class_trend_impl(self, parameters: Parameters) -> bytes:
         """Return counts per class over windows of a range."""

@@ -159,6 +159,30 @@ def test_wilson_interval_holds_the_share(first: int, second: int) -> None:
         assert np.isnan([low[0], high[0]]).all()
 
 
+def test_bounds_of_f1_are_those_of_the_share_it_follows_from() -> None:
+    # 60 right, 15 missed, 25 wrongly called so: F* is 60 of 100, whose Wilson interval is 0.5020 to 0.6906.
+    low, high = analysis.bound_f1(np.array([60, 0, 0]), np.array([100, 20, 0]))
+
+    assert [low[0], high[0]] == pytest.approx([2 * share / (1 + share) for share in (0.50200, 0.69060)], abs=1e-5)
+    assert (low[1], round(float(high[1]), 4)) == (0, round(2 * 0.16113 / 1.16113, 4))
+    assert np.isnan([low[2], high[2]]).all()
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=60))
+def test_every_figure_of_a_report_lies_within_its_bounds(pairs: list[tuple[int, int]]) -> None:
+    target, predicted = np.array(pairs, np.int64).reshape(-1, 2).T
+    report = analysis.report_classes(target, predicted, 4)
+
+    for name in ("precision", "recall", "f1"):
+        low, value, high = (getattr(report, name + end) for end in ("_low", "", "_high"))
+        known = ~np.isnan(value)
+        assert (~np.isnan(low)).tolist() == (~np.isnan(high)).tolist() == known.tolist()
+        assert (low[known] <= value[known] + 1e-12).all()
+        assert (value[known] <= high[known] + 1e-12).all()
+        assert getattr(report[0], f"{name}_low") == pytest.approx(low[0], nan_ok=True)
+
+
 def test_label_report_equals_scikit_learn() -> None:
     generator = np.random.default_rng(3)
     targets = (generator.random((200, 4)) < 0.4).astype(np.float32)

@@ -24,7 +24,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug.test import Client, TestResponse
 
 from tb_batchview import plugin as plugins
-from tb_batchview import tfrecord
+from tb_batchview import seriation, tfrecord
 from tb_batchview.http import unpack_arrays
 from tb_batchview.log import load
 from tb_batchview.plugin import BatchViewPlugin, find_roots
@@ -155,7 +155,7 @@ DOCUMENTED = {
     "sample": [f"sample?{DIGITS}&step=13&sample=2"],
     "samples": [f"samples?{DIGITS}&outcome=wrong"],
     "classes": [f"classes?{DIGITS}", "classes?run=age&phase=train"],
-    "confusion": [f"confusion?{DIGITS}"],
+    "confusion": [f"confusion?{DIGITS}", f"confusion?{DIGITS}&order=clustered"],
     "class_trend": [f"class_trend?{DIGITS}&points=8"],
     "calibration": [f"calibration?{DIGITS}"],
     "thresholds": ["thresholds?run=spam&phase=train"],
@@ -242,6 +242,7 @@ GOLDEN_REQUESTS = {
     "classes-regression.json": "classes?run=age&phase=train",
     "confusion.bin": f"confusion?{DIGITS}",
     "confusion-binary.bin": "confusion?run=spam&phase=train",
+    "confusion-clustered.bin": f"confusion?{DIGITS}&order=clustered",
     "class_trend.bin": f"class_trend?{DIGITS}&points=8",
     "calibration.json": f"calibration?{DIGITS}",
     "thresholds.bin": "thresholds?run=spam&phase=train",
@@ -574,6 +575,38 @@ def test_what_does_not_fit_the_task_is_refused(client: Client, request_: str, st
     assert client.get(BASE + request_).status_code == status
 
 
+def test_classes_found_by_a_search_are_paged_and_sorted_alone(client: Client) -> None:
+    everything = get_json(client, f"classes?{DIGITS}&sort=recall")
+
+    found = get_json(client, f"classes?{DIGITS}&sort=recall&search=%20O")  # zero, one, two: parts of names, in any case
+
+    expected = [row for row in everything["classes"] if row["class"] != 3]
+    assert found == everything | {"total": 3, "classes": expected}
+    assert [row["class"] for row in get_json(client, f"classes?{DIGITS}&search=3")["classes"]] == [3]
+    assert get_json(client, f"classes?{DIGITS}&search=nothing")["classes"] == []
+
+
+def test_search_finds_classes_without_names_by_part_of_their_number(logdir: Path) -> None:
+    with BatchWriter(logdir / "unnamed") as writer:
+        writer.add_batch(predictions=np.eye(13, dtype=np.float32), targets=np.arange(13))
+
+    found = get_json(open_client(logdir), "classes?run=unnamed&phase=train&search=1")
+
+    assert [row["class"] for row in found["classes"]] == [1, 10, 11, 12]
+
+
+def test_clustered_order_comes_only_when_asked_for(client: Client) -> None:
+    plain = get_arrays(client, f"confusion?{DIGITS}")
+    arrays = get_arrays(client, f"confusion?{DIGITS}&order=clustered")[1]
+
+    assert "clustered" not in plain[1]
+    assert arrays["counts"].tolist() == plain[1]["counts"].tolist()
+    assert sorted(arrays["clustered"].tolist()) == [0, 1, 2, 3]
+    assert arrays["clustered"].tolist() == seriation.order_confusable(plain[1]["counts"]).tolist()
+    few = get_arrays(client, f"confusion?{DIGITS}&order=clustered&limit=2")[1]
+    assert sorted(few["clustered"].tolist()) == [0, 1]  # rows of the answer, not class numbers
+
+
 def test_layer_histograms_are_shares(client: Client) -> None:
     header, arrays = get_arrays(client, f"layer?{DIGITS}&layer=dense&points=3")
 
@@ -813,6 +846,7 @@ def test_ids_too_long_for_a_browser_are_texts(tmp_path: Path) -> None:
         ("classes?run=age&phase=train&sort=name", 400, "sort must be one of class, support"),
         ("confusion?run=age&phase=train", 400, "one class per sample. Received: output='output' of task 'regression'"),
         (f"confusion?{DIGITS}&limit=1001", 400, "limit must be a whole number from 1 to 1000"),
+        (f"confusion?{DIGITS}&order=name", 400, "order must be one of class, clustered. Received: order='name'"),
         (f"layer?{DIGITS}", 400, "layer must be given"),
         (f"layer?{DIGITS}&layer=x", 404, "There is 'conv2d', 'dense'"),
         (f"layer?{DIGITS}&layer=dense&axis=log", 400, "axis must be"),
