@@ -38,6 +38,7 @@ export const fingerprint = (answer: RunsAnswer | null): string =>
 /** What the routes sort by, as docs/http-api.md lists it; batches also by every metric of the run. */
 export const BATCH_SORTS = ["step", "epoch", "size", "loss", "error_rate", "confidence"];
 export const CLASS_SORTS = ["class", "support", "precision", "recall", "f1"];
+export const PAIR_SORTS = ["count", "share", "back"];
 export const SAMPLE_SORTS = ["target", "predicted", "confidence", "target_score", "loss", "error"];
 export const RANGE_SORTS = ["step", ...SAMPLE_SORTS];
 

@@ -42,8 +42,11 @@ export async function allRows<Answer extends { total: number }, Row>(
   return rows;
 }
 
-export function saveFile(name: string, text: string): void {
-  const url = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
+/** Save a CSV text, or a picture. */
+export function saveFile(name: string, content: string | Blob): void {
+  const file =
+    typeof content === "string" ? new Blob([content], { type: "text/csv;charset=utf-8" }) : content;
+  const url = URL.createObjectURL(file);
   const link = document.createElement("a");
   link.href = url;
   link.download = name.replace(/[^\w.-]+/g, "_");

@@ -132,3 +132,20 @@ export function className(
   // A name that turns the direction of writing must turn its own letters only.
   return DIRECTION.test(name) ? `\u2068${name}\u2069` : name;
 }
+
+/**
+ * A name where there is little room: without line breaks and control characters, cut after so many characters.
+ * The full name is what CSV files and titles hold.
+ */
+export function shortName(name: string, most = 80): string {
+  const isolated = name.startsWith("\u2068");
+  const flat = name.slice(0, 4 * most).replace(/[\s\p{Cc}]+/gu, " ");
+  const letters = Array.from(flat);
+  if (letters.length <= most && name.length <= 4 * most) return flat;
+  return `${letters.slice(0, most - 1).join("")}…${isolated ? "\u2069" : ""}`;
+}
+
+/** A share with all digits that mean something: `18.4430512 %`. */
+export function exactPercent(share: number): string {
+  return `${Number((share * 100).toPrecision(9))}\u00a0%`;
+}

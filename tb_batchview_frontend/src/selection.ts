@@ -4,7 +4,7 @@ import type { Outcome } from "./types.js";
 
 export const TABS = ["batches", "classes", "samples", "layers"] as const;
 export const CELLS = ["count", "row", "column"] as const;
-export const ORDERS = ["index", "support", "errors"] as const;
+export const ORDERS = ["index", "name", "support", "errors", "clustered"] as const;
 export const OUTCOMES = ["all", "correct", "wrong", "confidently_wrong"] as const;
 
 export type Tab = (typeof TABS)[number];
@@ -21,6 +21,13 @@ export interface Sort {
 export interface SamplePlace {
   step: number;
   sample: number;
+}
+
+/** Part of the confusion matrix: first row, first column, classes along an edge; `12.5_40_20` in the address. */
+export interface MatrixPart {
+  row: number;
+  column: number;
+  size: number;
 }
 
 export interface Selection {
@@ -42,6 +49,8 @@ export interface Selection {
   order: Order;
   log: boolean;
   diagonal: boolean;
+  /** What is seen of the matrix; `null` is all of it. */
+  part: MatrixPart | null;
   logLoss: boolean;
   /** The timeline shows the range alone. */
   zoom: boolean;
@@ -50,6 +59,7 @@ export interface Selection {
   batchSort: Sort;
   sampleSort: Sort;
   classSort: Sort;
+  pairSort: Sort;
 }
 
 export const INITIAL: Readonly<Selection> = {
@@ -69,12 +79,14 @@ export const INITIAL: Readonly<Selection> = {
   order: "index",
   log: false,
   diagonal: true,
+  part: null,
   logLoss: false,
   zoom: false,
   allValues: false,
   batchSort: { column: "step", descending: false },
   sampleSort: { column: "loss", descending: true },
   classSort: { column: "recall", descending: false },
+  pairSort: { column: "count", descending: true },
 };
 
 export const writeSort = (sort: Sort): string => (sort.descending ? "-" : "") + sort.column;
@@ -89,6 +101,15 @@ function readPlace(text: string): SamplePlace | undefined {
   const [step, sample] = text.split(".").map(readStep);
   return step === undefined || sample === undefined ? undefined : { step, sample };
 }
+
+function readPart(text: string): MatrixPart | undefined {
+  const found = /^(\d{1,9}(?:\.\d{1,3})?)_(\d{1,9}(?:\.\d{1,3})?)_(\d{1,9}(?:\.\d{1,3})?)$/.exec(text);
+  const [row, column, size] = (found ?? []).slice(1).map(Number);
+  return row === undefined || column === undefined || !size ? undefined : { row, column, size };
+}
+
+const writePart = ({ row, column, size }: MatrixPart): string =>
+  [row, column, size].map((value) => Number(value.toFixed(2))).join("_");
 
 const readText = (text: string): string => text;
 const readFlag = (text: string): boolean | undefined =>
@@ -117,18 +138,21 @@ const READ: Readers = {
   order: oneOf(ORDERS),
   log: readFlag,
   diagonal: readFlag,
+  part: readPart,
   logLoss: readFlag,
   zoom: readFlag,
   allValues: readFlag,
   batchSort: readSort,
   sampleSort: readSort,
   classSort: readSort,
+  pairSort: readSort,
 };
 
 function write(value: Selection[keyof Selection]): string {
   if (value === null) return "";
   if (typeof value === "boolean") return value ? "1" : "0";
   if (typeof value !== "object") return String(value);
+  if ("size" in value) return writePart(value);
   return "column" in value ? writeSort(value) : `${value.step}.${value.sample}`;
 }
 

@@ -9,6 +9,7 @@ import {
   choose,
   fingerprint,
   isMulticlass,
+  PAIR_SORTS,
   RANGE_SORTS,
   SAMPLE_SORTS,
   usable,
@@ -139,6 +140,10 @@ export class Store {
     return usable(this.selection.classSort, CLASS_SORTS, INITIAL.classSort);
   }
 
+  get pairSort(): Sort {
+    return usable(this.selection.pairSort, PAIR_SORTS, INITIAL.pairSort);
+  }
+
   get sampleSort(): Sort {
     const columns = this.selection.tab === "batches" ? SAMPLE_SORTS : RANGE_SORTS;
     return usable(this.selection.sampleSort, columns, INITIAL.sampleSort);
@@ -210,12 +215,14 @@ export class Store {
   /** Take another run, phase or output: what was chosen inside the old one has no meaning there. */
   move(change: Partial<Pick<Selection, "run" | "phase" | "output">>): void {
     const range = "output" in change ? {} : { start: null, stop: null, batch: null };
-    const classes = "phase" in change ? {} : { target: null, predicted: null, outcome: "all" as const };
+    const classes =
+      "phase" in change ? {} : { target: null, predicted: null, outcome: "all" as const, part: null };
     this.select({ ...range, ...classes, sample: null, ...change });
   }
 
   set(change: Partial<Pick<Store, "help" | "search" | "notice" | "dark">>): void {
     Object.assign(this, change);
+    if ("search" in change) this.want(); // the table of classes shows those that are searched
     this.render();
   }
 
@@ -323,12 +330,19 @@ export class Store {
   }
 
   private wantClasses(query: api.Query, output: Output | null, again: boolean): void {
-    const { target, predicted } = this.selection;
+    const { target, predicted, order } = this.selection;
     if (output === null) return;
-    this.open(this.classes, api.fetchClasses, { ...query, ...sorting(this.classSort) }, again);
+    this.open(this.classes, api.fetchClasses, this.classQuery(query), again);
     if (!isMulticlass(output)) return;
-    this.load(this.confusion, api.fetchConfusion, { ...query, limit: 1000 }, again);
+    const asked = order === "clustered" ? order : null;
+    this.load(this.confusion, api.fetchConfusion, { ...query, limit: 1000, order: asked }, again);
     if (target !== null || predicted !== null) this.wantSamples(query, again);
+  }
+
+  /** What the table of classes shows of a range: those searched, in its order. */
+  classQuery(range: api.Query): api.Query {
+    const search = isMulticlass(this.chosen?.output ?? null) ? this.search.trim() : "";
+    return { ...range, search, ...sorting(this.classSort) };
   }
 
   private wantSamples(query: api.Query, again: boolean): void {

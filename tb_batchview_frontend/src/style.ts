@@ -92,6 +92,8 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .columns.classes { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
 .columns.layers > :first-child { position: sticky; top: 0; }
 @container content (max-width: 1000px) { .columns.layers > :first-child { position: static; } .columns, .columns.layers, .columns.classes { grid-template-columns: minmax(0, 1fr); } }
+[data-choice] { scroll-margin: 12px 0 220px; }
+@container content (max-width: 1000px) { .columns.classes > .stack { display: contents; } .columns.classes > .stack > * { order: 2; } .columns.classes [data-testid="confusion"] { order: 0; } .columns.classes [data-testid="confusion-samples"] { order: 1; } }
 .labels { max-width: 820px; }
 .panel { min-width: 0; display: flex; flex-direction: column; gap: 8px; }
 .stack { min-width: 0; display: flex; flex-direction: column; gap: 18px; }
@@ -121,6 +123,11 @@ bv-table { display: block; min-width: 0; }
 #samples { --height: max(360px, calc(100vh - 218px)); }
 .stack #samples { --height: 420px; }
 #classes { --height: max(330px, calc(100vh - 190px)); }
+#pairs { --height: 311px; }
+.named { display: flex; gap: 5px; }
+.named > :first-child { min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.movable { touch-action: none; cursor: grab; }
+.movable:active { cursor: grabbing; }
 .chosen #classes { --height: 320px; }
 .scroll { overflow: auto; border-bottom: 1px solid var(--line); contain: content; max-height: var(--height, 440px); overscroll-behavior-y: auto; }
 .scroll:focus-visible { outline-offset: -2px; }

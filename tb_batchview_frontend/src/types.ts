@@ -183,10 +183,14 @@ export interface ClassRow {
   support: number;
   predicted: number;
   precision: Figure;
+  precision_low: Figure;
+  precision_high: Figure;
   recall: Figure;
   recall_low: Figure;
   recall_high: Figure;
   f1: Figure;
+  f1_low: Figure;
+  f1_high: Figure;
   most_confused: { class: number; count: number } | null;
 }
 

@@ -14,6 +14,7 @@ import { gapped } from "../src/charts/lines.js";
 import { marksAt, snap, thin } from "../src/charts/marks.js";
 import {
   cellValue,
+  fitted,
   labelled,
   layoutOf,
   ordered,
@@ -21,12 +22,14 @@ import {
   placeAt,
   pooled,
   showing,
+  stepped,
   strength,
   sumsOf,
   zoomed,
 } from "../src/charts/matrix_geometry.js";
 import { MatrixModel } from "../src/charts/matrix_model.js";
 import { lastAtMost, ticks, topWithoutSpikes } from "../src/charts/scale.js";
+import { rankPairs } from "../src/pairs.js";
 
 const WHOLE = { row: 0, column: 0, size: 3 };
 const MATRIX = { labels: [2, 5, 9], counts: [8, 1, 1, 0, 5, 5, 0, 0, 0] };
@@ -93,6 +96,115 @@ test("cells are counts, shares of their row, or shares of their column", () => {
     1 / 6,
   ]);
   expect(cellValue(0, 2, 0, sums, "row")).toBe(0);
+});
+
+test("classes are ordered by name as people count, and as the plugin has clustered them", () => {
+  const names = new Map([
+    [2, "class 10"],
+    [5, "class 9"],
+    [9, "Apple"],
+  ]);
+  const sums = sumsOf(MATRIX);
+  expect([
+    ordered(MATRIX, sums, "name", (label) => names.get(label) ?? ""),
+    ordered({ ...MATRIX, clustered: Int32Array.of(2, 0, 1) }, sums, "clustered"),
+    ordered(MATRIX, sums, "clustered"),
+  ]).toEqual([
+    [2, 1, 0],
+    [2, 0, 1],
+    [0, 1, 2],
+  ]);
+});
+
+test("keys move from cell to cell and into the heads, but not past an edge", () => {
+  const go = (row: number | null, column: number | null, key: string, far = false) => {
+    const to = stepped({ row, column }, key, far, 3, 8);
+    return to === null ? null : [to.row, to.column];
+  };
+  expect([
+    go(2, 2, "ArrowUp"),
+    go(2, 2, "ArrowRight"),
+    go(7, 7, "ArrowDown"),
+    go(0, 4, "ArrowUp"),
+    go(4, 0, "ArrowLeft"),
+    go(null, 4, "ArrowUp"),
+    go(null, 0, "ArrowLeft"),
+    go(4, null, "ArrowRight"),
+  ]).toEqual([
+    [1, 2],
+    [2, 3],
+    [7, 7],
+    [null, 4],
+    [4, null],
+    [null, 4],
+    [null, 0],
+    [4, 0],
+  ]);
+  expect([
+    go(4, 4, "Home"),
+    go(4, 4, "End"),
+    go(4, 4, "Home", true),
+    go(4, 4, "End", true),
+    go(4, 4, "PageUp"),
+    go(1, 4, "PageUp"),
+    go(6, 4, "PageDown"),
+    go(4, 4, "x"),
+  ]).toEqual([[4, 0], [4, 7], [0, 0], [7, 7], [1, 4], [0, 4], [7, 4], null]);
+});
+
+test("a part of the matrix that a link names lies inside it, whatever the link says", () => {
+  expect([
+    fitted(null, 10),
+    fitted({ row: 2.5, column: 3, size: 5 }, 10),
+    fitted({ row: 900, column: 3, size: 5 }, 10),
+    fitted({ row: 0, column: 0, size: 0.01 }, 10),
+    fitted({ row: 5, column: 5, size: 99 }, 2),
+    fitted(null, 0),
+  ]).toEqual([
+    { row: 0, column: 0, size: 10 },
+    { row: 2.5, column: 3, size: 5 },
+    { row: 5, column: 3, size: 5 },
+    { row: 0, column: 0, size: 4 },
+    { row: 0, column: 0, size: 2 },
+    { row: 0, column: 0, size: 1 },
+  ]);
+});
+
+test("the most confused pairs are listed by direction, with how often it went the other way", () => {
+  const matrix = { labels: [2, 5, 9], counts: [8, 2, 0, 3, 5, 2, 0, 2, 0] };
+  const pair = (target: number, predicted: number, count: number, share: number, back: number) => ({
+    target,
+    predicted,
+    count,
+    share,
+    back,
+  });
+  const all = [pair(5, 2, 3, 0.3, 2), pair(2, 5, 2, 0.2, 3), pair(5, 9, 2, 0.2, 2), pair(9, 5, 2, 1, 2)];
+  const by = (column: string, descending: boolean, keep?: (label: number) => boolean, most?: number) =>
+    rankPairs(matrix, { column, descending }, keep, most);
+  expect(by("count", true)).toEqual({ pairs: all, total: 4 });
+  expect(by("share", true).pairs.map(({ share }) => share)).toEqual([1, 0.3, 0.2, 0.2]);
+  expect(by("back", true).pairs[0]).toEqual(all[1]);
+  expect(by("count", false).pairs.map(({ count }) => count)).toEqual([2, 2, 2, 3]);
+  expect(by("count", true, (label) => label === 9)).toEqual({ pairs: all.slice(2), total: 2 });
+  expect(by("count", true, undefined, 2)).toEqual({ pairs: all.slice(0, 2), total: 4 });
+  expect(rankPairs({ labels: [], counts: [] }, { column: "count", descending: true })).toEqual({
+    pairs: [],
+    total: 0,
+  });
+});
+
+test("names and sums of all classes are written only where there is room, beside the cells", () => {
+  for (const [width, classes] of [
+    [366, 10],
+    [366, 40],
+    [560, 40],
+    [560, 1000],
+  ] as const) {
+    const layout = layoutOf(width, ["a rather long name"], { row: 0, column: 0, size: classes }, "12,345");
+    expect(layout.left + layout.edge + (layout.labelled ? 52 : 0)).toBeLessThanOrEqual(width);
+    expect(layout.labelled).toBe(layout.cell >= 11);
+  }
 });
 
 test("classes are ordered by number, support or errors", () => {
@@ -300,6 +412,14 @@ test("a matrix in another order keeps each figure with its class", () => {
     model.shade(0, 2),
   ]).toEqual([10, 6, 1]);
   expect(new MatrixModel(MATRIX, { ...options, diagonal: false }).shade(0, 0)).toBe(0);
+  const place = (row: number | null, column: number | null) => model.worst({ row, column });
+  expect([place(0, null), place(1, null), place(null, 0), place(null, 2), place(2, null)]).toEqual([
+    { position: 2, count: 5 },
+    { position: 0, count: 1 },
+    { position: 1, count: 1 },
+    { position: 0, count: 5 },
+    null,
+  ]);
 });
 
 test("one spike does not set the axis; a curve that falls from high to low does", () => {

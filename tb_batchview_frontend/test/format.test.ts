@@ -7,12 +7,14 @@ import {
   className,
   count,
   exact,
+  exactPercent,
   figure,
   many,
   percent,
   percentTick,
   progress,
   score,
+  shortName,
   tick,
 } from "../src/format.js";
 
@@ -144,4 +146,24 @@ test("progress is in the unit of the whole, and 100 % only when it is all", () =
   expect([progress(0, 10), progress(42, 100), progress(9999, 10000), progress(5, 5), progress(0, 0)]).toEqual(
     [0, 42, 99, 100, 0],
   );
+});
+
+test("a name for a small room is one line, cut between letters, and turns no other text round", () => {
+  expect([
+    shortName("before\0after\n\n  end"),
+    shortName("x".repeat(10_000), 5),
+    shortName("🧪🧪🧪🧪", 3),
+    shortName("four", 4),
+    shortName(className([`\u202e${"abc".repeat(99)}`], 0), 6),
+    shortName(""),
+  ]).toEqual(["before after end", "xxxx…", "🧪🧪…", "four", "\u2068\u202eabc…\u2069", ""]);
+});
+
+test("a share is told with all its digits", () => {
+  expect([exactPercent(353 / 1914), exactPercent(0.1), exactPercent(1), exactPercent(0)]).toEqual([
+    "18.4430512\u00a0%",
+    "10\u00a0%",
+    "100\u00a0%",
+    "0\u00a0%",
+  ]);
 });

@@ -135,8 +135,12 @@ test("every answer has the keys of its type, and no other", () => {
   expect(keys(json<ClassesAnswer>("classes.json").classes[0])).toEqual([
     "class",
     "f1",
+    "f1_high",
+    "f1_low",
     "most_confused",
     "precision",
+    "precision_high",
+    "precision_low",
     "predicted",
     "recall",
     "recall_high",
@@ -204,6 +208,16 @@ test("rows of the confusion matrix sum to the support of the classes, columns to
   expect(Array.from(sums.rows)).toEqual(classes.map(({ support }) => support));
   expect(Array.from(sums.columns)).toEqual(classes.map(({ predicted }) => predicted));
   expect(block<ConfusionHeader>("confusion-binary.bin").header.classes).toBe(2);
+});
+
+test("the clustered order has every class once, beside the same counts", () => {
+  const [plain, clustered] = ["confusion.bin", "confusion-clustered.bin"].map((name) =>
+    block<ConfusionHeader>(name),
+  );
+  if (plain === undefined || clustered === undefined) throw new Error("both answers must be there");
+  expect(Array.from(values("counts", clustered))).toEqual(Array.from(values("counts", plain)));
+  expect(Array.from(values("clustered", clustered)).sort()).toEqual([0, 1, 2, 3]);
+  expect(plain.arrays.clustered).toBeUndefined();
 });
 
 test("each histogram of a layer is of shares that sum to one", () => {

@@ -19,12 +19,14 @@ const EVERYTHING: Selection = {
   order: "errors",
   log: true,
   diagonal: false,
+  part: { row: 12.5, column: 40, size: 20.25 },
   logLoss: true,
   zoom: true,
   allValues: true,
   batchSort: { column: "metrics.top-k accuracy", descending: true },
   sampleSort: { column: "confidence", descending: false },
   classSort: { column: "f1", descending: true },
+  pairSort: { column: "share", descending: true },
 };
 
 test("a selection comes back whole from TensorBoard's hash", () => {
@@ -48,6 +50,8 @@ test("nonsense in the address is left out", () => {
     log: "yes",
     cells: "__proto__",
     batchSort: "-",
+    order: "clustered2",
+    part: "1_2_0",
   };
   expect(fromAddress(typed)).toEqual(INITIAL);
 });

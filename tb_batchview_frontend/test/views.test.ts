@@ -1,14 +1,24 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { MatrixModel } from "../src/charts/matrix_model.js";
 import { INITIAL, type Selection } from "../src/selection.js";
 import { Store } from "../src/state.js";
 import { AppElement } from "../src/views/app.js";
-import { batchSheet, sampleSheet } from "../src/views/download.js";
+import { batchSheet, matrixSheet, pairSheet, sampleSheet } from "../src/views/download.js";
 import { pressKey } from "../src/views/keys.js";
 import { outcomeOf } from "../src/views/parts.js";
 import { epochsOf, healthWords } from "../src/views/sentence.js";
 import { findClasses } from "../src/views/sidebar.js";
 import { MOST_ROWS, ROW_HEIGHT, shiftOf, type TableElement } from "../src/views/table.js";
-import { fakePlugin, HOSTILE, runsAnswer, SAMPLE, settle, timelineBlock } from "./fakes.js";
+import {
+  bytesOf,
+  encodeBlock,
+  fakePlugin,
+  HOSTILE,
+  runsAnswer,
+  SAMPLE,
+  settle,
+  timelineBlock,
+} from "./fakes.js";
 
 // There is no canvas to draw on here; the browser tests see the pictures.
 vi.mock("uplot", () => ({
@@ -118,13 +128,27 @@ const ROUTES = {
         predicted: 0,
         precision: null,
         recall: 0,
+        precision_low: null,
+        precision_high: null,
         recall_low: 0,
         recall_high: 0.8,
         f1: null,
+        f1_low: null,
+        f1_high: null,
         most_confused: { class: 5, count: 1 },
       },
     ],
   }),
+  confusion: () =>
+    encodeBlock({ batches: 1, samples: 5, classes: 10, shown: 3 }, [
+      { name: "labels", dtype: "int32", shape: [3], bytes: bytesOf(Int32Array.of(3, 5, 8)) },
+      {
+        name: "counts",
+        dtype: "uint32",
+        shape: [3, 3],
+        bytes: bytesOf(Uint32Array.of(1, 3, 0, 1, 0, 0, 0, 0, 0)),
+      },
+    ]),
   layers: () => ({
     layers: [
       { name: HOSTILE, batches: 1, first_step: 0, last_step: 0, units: 4, min: 0, max: 1, ...figures },
@@ -329,6 +353,104 @@ test("health is said in sentences, and a healthy run says nothing", () => {
     "12 batches were dropped while recording, because the disk did not keep up.",
     "No loss.",
   ]);
+});
+
+const cellsOf = (table: Element | null): string[][] =>
+  [...(table?.querySelectorAll("tbody tr[aria-rowindex]") ?? [])].map((row) =>
+    [...row.querySelectorAll("td")].map((cell) => cell.textContent?.trim() ?? ""),
+  );
+
+test("the most confused pairs stand beside the matrix; a click shows the samples of that direction", async () => {
+  const { app, store } = await showPage({ tab: "classes" }, { ...ROUTES, runs: () => runsAnswer() });
+  const table = app.querySelector('[data-testid="pairs-table"]');
+  expect(cellsOf(table)).toEqual([
+    ["3", "5", "3", "75.0\u00a0%", "1"],
+    ["5", "3", "1", "100.0\u00a0%", "3"],
+  ]);
+  table?.querySelector<HTMLElement>("tr[aria-rowindex='3'] td")?.click();
+  expect(store.selection).toMatchObject({ target: 5, predicted: 3 });
+  table?.querySelector<HTMLElement>("tr[aria-rowindex='3'] button")?.click();
+  expect(store.selection).toMatchObject({ target: 3, predicted: 5 });
+  table?.querySelector<HTMLElement>("[data-column='share'] button")?.click();
+  expect(store.selection.pairSort).toEqual({ column: "share", descending: true });
+});
+
+test("what a class is most taken for leads to those samples", async () => {
+  const { app, store } = await showPage({ tab: "classes" });
+  app.querySelector<HTMLElement>('[data-testid="most-confused"]')?.click();
+  expect(store.selection).toMatchObject({ target: 3, predicted: 5 });
+});
+
+test("the class search narrows the table of classes and the pairs", async () => {
+  const asked: (string | null)[] = [];
+  const classes = (query: URLSearchParams) => {
+    asked.push(query.get("search"));
+    return query.has("search") ? { ...ROUTES.classes(), total: 0, classes: [] } : ROUTES.classes();
+  };
+  const { app, store } = await showPage({ tab: "classes" }, { ...ROUTES, classes, runs: () => runsAnswer() });
+  store.set({ search: " 8 " });
+  for (let turn = 0; turn < 4; turn += 1) await settle();
+  await app.updateComplete;
+  expect(asked).toEqual([null, "8"]);
+  expect([
+    app.querySelector('[data-testid="classes-count"]')?.textContent?.split(" ·")[0],
+    app.querySelector('[data-testid="pairs"] .state')?.textContent,
+  ]).toEqual(["0 of 10 with “8”", "No such class was taken for another."]);
+});
+
+test("the clustered order is asked for when it is chosen, and only then", async () => {
+  const asked: (string | null)[] = [];
+  const confusion = (query: URLSearchParams) => {
+    asked.push(query.get("order"));
+    return ROUTES.confusion();
+  };
+  const { store } = await showPage({ tab: "classes" }, { ...ROUTES, confusion });
+  store.select({ order: "name" });
+  store.select({ order: "clustered" });
+  for (let turn = 0; turn < 4; turn += 1) await settle();
+  expect(asked).toEqual([null, "clustered"]);
+});
+
+test("a range without targets has no matrix and says so", async () => {
+  const confusion = () =>
+    encodeBlock({ batches: 1, samples: 5, classes: 10, shown: 1 }, [
+      { name: "labels", dtype: "int32", shape: [1], bytes: bytesOf(Int32Array.of(3)) },
+      { name: "counts", dtype: "uint32", shape: [1, 1], bytes: bytesOf(Uint32Array.of(0)) },
+    ]);
+  const { app } = await showPage({ tab: "classes" }, { ...ROUTES, confusion });
+  expect([
+    app.querySelector("bv-matrix"),
+    app.querySelector('[data-testid="pairs"]'),
+    app.querySelector('[data-testid="confusion"] .state')?.textContent,
+  ]).toEqual([null, null, "No samples with a target in this range."]);
+});
+
+test("the sheet of a matrix holds what is shown, in its order; classes of one name keep apart", () => {
+  const matrix = { labels: [0, 1, 2], counts: [3, 1, 0, 2, 2, 0, 0, 0, 0], clustered: [1, 0, 2] };
+  const names = ["cat", "dog", "cat"];
+  const options = { names, cells: "row", order: "clustered", log: false, diagonal: true } as const;
+  expect(matrixSheet(new MatrixModel(matrix, options))).toEqual({
+    head: ["target \\ predicted (share of row)", "1: dog", "0: cat", "2: cat"],
+    rows: [
+      ["1: dog", 0.5, 0.5, 0],
+      ["0: cat", 0.25, 0.75, 0],
+      ["2: cat", null, null, null],
+    ],
+  });
+  const counts = matrixSheet(
+    new MatrixModel(matrix, { ...options, names: null, cells: "count", order: "index" }),
+  );
+  expect(counts).toEqual({
+    head: ["target \\ predicted (samples)", "0", "1", "2"],
+    rows: [
+      ["0", 3, 1, 0],
+      ["1", 2, 2, 0],
+      ["2", 0, 0, 0],
+    ],
+  });
+  const pairs = pairSheet([{ target: 1, predicted: 0, count: 2, share: 0.5, back: 1 }], names);
+  expect(pairs.rows).toEqual([[1, "dog", 0, "cat", 2, 0.5, 1]]);
+  expect(pairs.head).toHaveLength(7);
 });
 
 test("sheets have a head for every cell", () => {

@@ -105,7 +105,7 @@ export abstract class CanvasElement extends LitElement {
         : `${left ? `right:${this.width - tip.x + 12}px` : `left:${tip.x + 12}px`};top:${Math.max(0, tip.y - 10)}px`;
     return html`<div class="picture">
       <canvas
-        role="img"
+        role=${this.keyed ? "application" : "img"}
         tabindex=${this.keyed ? 0 : nothing}
         aria-label=${this.label}
         @mousemove=${this.onMove}
@@ -113,7 +113,7 @@ export abstract class CanvasElement extends LitElement {
         @click=${this.onClick}
         @keydown=${(event: KeyboardEvent) => this.key(event)}
       ></canvas>
-      ${tip === null ? nothing : html`<div class="tip" role="status" .style=${place}>${tip.text}</div>`}
+      ${tip === null ? nothing : html`<div class="tip" role=${this.keyed ? nothing : "status"} .style=${place}>${tip.text}</div>`}
     </div>`;
   }
 }

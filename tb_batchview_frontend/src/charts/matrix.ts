@@ -2,25 +2,31 @@
 
 import { html, nothing, type PropertyValues, type TemplateResult } from "lit";
 import { customElement, property } from "lit/decorators.js";
-import { count, many, percent } from "../format.js";
-import type { Cells, Order } from "../selection.js";
+import { count, exactPercent, many, shortName } from "../format.js";
+import type { Cells, MatrixPart, Order } from "../selection.js";
 import { CanvasElement } from "./canvas.js";
 import { themeColour } from "./colour.js";
-import { drawCells, drawHeads, drawOutline, drawPixels } from "./matrix_draw.js";
+import { drawCells, drawHeads, drawLegend, drawOutline, type Picture } from "./matrix_draw.js";
 import {
   type Counts,
+  fitted,
   type Layout,
+  LEAST_VIEW,
   layoutOf,
   type MatrixView,
   type Place,
   panned,
   placeAt,
   showing,
+  stepped,
   zoomed,
 } from "./matrix_geometry.js";
 import { MatrixModel } from "./matrix_model.js";
 
 const EMPTY: Counts = { labels: [], counts: [] };
+/** Where zooming and moving has stopped, the address may be told: browsers take only so many changes of it. */
+const SETTLED = 300;
+const CAPTION_ROOM = 30;
 
 @customElement("bv-matrix")
 export class MatrixElement extends CanvasElement {
@@ -33,8 +39,11 @@ export class MatrixElement extends CanvasElement {
   /** Class numbers of the chosen row and column. */
   @property({ attribute: false }) target: number | null = null;
   @property({ attribute: false }) predicted: number | null = null;
+  /** What to show of it; `null` is all. */
+  @property({ attribute: false }) zoomedTo: MatrixPart | null = null;
   @property({ attribute: false }) onPick: ((target: number | null, predicted: number | null) => void) | null =
     null;
+  @property({ attribute: false }) onZoom: ((part: MatrixPart | null) => void) | null = null;
 
   private model = new MatrixModel(EMPTY, {
     names: null,
@@ -47,19 +56,19 @@ export class MatrixElement extends CanvasElement {
   private view: MatrixView = { row: 0, column: 0, size: 1 };
   private focused: Place | null = null;
   private dragged: { x: number; y: number; view: MatrixView; moved: boolean } | null = null;
+  /** The click that ends a drag chooses nothing. */
+  private swallow = false;
+  /** The cell that has the focus, for those who hear it. */
+  private said = "";
+  private told: MatrixPart | null = null;
+  private settling: ReturnType<typeof setTimeout> | undefined;
 
   private get classes(): number {
     return this.model.classes;
   }
 
   private get layout(): Layout {
-    const { row, column, size } = this.view;
-    const seen = (first: number, index: number): boolean => index >= first - 1 && index <= first + size;
-    const all = Array.from({ length: size > 200 ? 0 : this.classes }, (_, index) => index);
-    const names = all
-      .filter((index) => seen(row, index) || seen(column, index))
-      .map((index) => this.model.name(index));
-    return layoutOf(this.clientWidth, size > 200 ? ["0000"] : names, this.view);
+    return layoutOf(this.clientWidth, [this.model.longest], this.view, count(this.model.greatestSum));
   }
 
   protected override willUpdate(changed: PropertyValues<this>): void {
@@ -67,12 +76,28 @@ export class MatrixElement extends CanvasElement {
     if (shown.some((name) => changed.has(name))) {
       const { names, cells, order, log, diagonal } = this;
       const before = this.classes;
+      const cell = this.focused && [
+        this.model.label(this.focused.row),
+        this.model.label(this.focused.column),
+      ];
       this.model = new MatrixModel(this.matrix, { names, cells, order, log, diagonal });
-      if (before !== this.classes) this.view = { row: 0, column: 0, size: Math.max(1, this.classes) };
+      if (before !== this.classes) this.view = fitted(this.zoomedTo, this.classes);
+      // In another order the focus stays on its cell.
+      if (cell !== null)
+        this.focused = { row: this.model.find(cell[0] ?? null), column: this.model.find(cell[1] ?? null) };
+      if (this.focused?.row === null && this.focused.column === null) this.focused = null;
+      this.tip = null;
     }
-    if (changed.has("target") || changed.has("predicted")) {
+    if (changed.has("zoomedTo") && this.zoomedTo !== this.told)
+      this.view = fitted(this.zoomedTo, this.classes);
+    if (changed.has("target") || changed.has("predicted") || changed.has("order")) {
       this.view = showing(this.view, this.chosen(), this.classes);
     }
+  }
+
+  override disconnectedCallback(): void {
+    super.disconnectedCallback();
+    clearTimeout(this.settling);
   }
 
   /** The chosen row and column as positions. */
@@ -81,35 +106,86 @@ export class MatrixElement extends CanvasElement {
   }
 
   protected override heightFor(): number {
-    const layout = this.layout;
-    return Math.ceil(layout.top + layout.edge + 4);
+    const { top, edge, foot } = this.layout;
+    return Math.ceil(top + edge + foot);
   }
 
   protected override draw(context: CanvasRenderingContext2D): void {
     if (this.classes === 0) return;
-    const { layout, model, view, dark } = this;
-    const colour = (name: string): string => themeColour(this, name);
-    const picture = { context, model, layout, view, dark, colour };
-    if (layout.cell < 4) drawPixels(picture);
-    else drawCells(picture);
-    drawHeads(picture);
-    const place = this.chosen();
-    if (place.row !== null || place.column !== null) drawOutline(picture, place, "--text");
-    if (this.focused !== null) drawOutline(picture, this.focused, "--focus");
+    const picture = this.drawMatrix(context, window.devicePixelRatio || 1);
+    if (this.focused !== null && this.querySelector("canvas") === document.activeElement) {
+      drawOutline(picture, this.focused, "--focus");
+    }
   }
 
+  private drawMatrix(context: CanvasRenderingContext2D, ratio: number): Picture {
+    const { layout, model, view, dark } = this;
+    const known = new Map<string, string>();
+    const colour = (name: string): string => {
+      const value = known.get(name) ?? themeColour(this, name);
+      known.set(name, value);
+      return value;
+    };
+    const picture = { context, model, layout, view, dark, ratio, colour };
+    drawCells(picture);
+    drawHeads(picture);
+    drawLegend(picture);
+    const place = this.chosen();
+    if (place.row !== null || place.column !== null) drawOutline(picture, place, "--text");
+    return picture;
+  }
+
+  /** The picture as a PNG, at twice its size on the page, under a line that says what it is. */
+  toPng(caption: string): Promise<Blob | null> {
+    const ratio = 2;
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.round(this.width * ratio);
+    canvas.height = Math.round((this.height + CAPTION_ROOM) * ratio);
+    const context = canvas.getContext("2d");
+    if (context === null) return Promise.resolve(null);
+    context.scale(ratio, ratio);
+    context.fillStyle = themeColour(this, "--ground");
+    context.fillRect(0, 0, this.width, this.height + CAPTION_ROOM);
+    context.fillStyle = themeColour(this, "--text");
+    context.font = "12px Roboto, system-ui, sans-serif";
+    context.fillText(caption, 0, 16, this.width);
+    context.translate(0, CAPTION_ROOM);
+    this.drawMatrix(context, ratio);
+    return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  }
+
+  /** What a cell or a head holds, a fact a line. */
   private describe(place: Place): string {
     const { row, column } = place;
     const { model } = this;
-    const samples = many(model.samples(place), "sample");
+    const name = (position: number): string => shortName(model.name(position));
+    const samples = model.samples(place);
     if (row !== null && column !== null) {
-      const [target, predicted] = [model.name(row), model.name(column)];
-      const ofRow = `${percent(model.value(row, column, "row"))} of target ${target}`;
-      const ofColumn = `${percent(model.value(row, column, "column"))} of predicted ${predicted}`;
-      return `target ${target} → predicted ${predicted}\n${samples}\n${ofRow}\n${ofColumn}`;
+      const share = (of: number, words: string): string =>
+        of === 0
+          ? `no sample ${words}`
+          : `${exactPercent(samples / of)} of the ${many(of, "sample")} ${words}`;
+      return [
+        `target ${name(row)} → predicted ${name(column)}`,
+        many(samples, "sample"),
+        share(model.samples({ row, column: null }), `of target ${name(row)}`),
+        share(model.samples({ row: null, column }), `predicted ${name(column)}`),
+      ].join("\n");
     }
-    if (row !== null) return `target ${model.name(row)}\n${samples}`;
-    return column === null ? "" : `predicted ${model.name(column)}\n${samples}`;
+    const at = row ?? column;
+    if (at === null) return "";
+    const right = model.count(at, at);
+    const worst = model.worst(place);
+    return [
+      `${row === null ? "predicted" : "target"} ${name(at)}`,
+      many(samples, "sample"),
+      samples === 0 ? "" : `${row === null ? "precision" : "recall"} ${exactPercent(right / samples)}`,
+      worst === null
+        ? ""
+        : `${row === null ? "most of the wrong ones are" : "most often taken for"} ${name(worst.position)} (${count(worst.count)})`,
+    ]
+      .filter((line) => line !== "")
+      .join("\n");
   }
 
   protected override hover(x: number, y: number): string | null {
@@ -119,107 +195,135 @@ export class MatrixElement extends CanvasElement {
   }
 
   protected override press(x: number, y: number): void {
-    const moved = this.dragged?.moved === true;
-    this.dragged = null;
+    if (this.swallow) {
+      this.swallow = false;
+      return;
+    }
     const place = placeAt(x, y, this.layout, this.view, this.classes);
-    if (!moved && place !== null) this.pick(place);
-  }
-
-  private pick({ row, column }: Place): void {
-    const [target, predicted] = [this.model.label(row), this.model.label(column)];
+    if (place === null) return;
+    const [target, predicted] = this.labels(place);
     const again = target === this.target && predicted === this.predicted;
     this.onPick?.(again ? null : target, again ? null : predicted);
   }
 
+  private labels({ row, column }: Place): [number | null, number | null] {
+    return [this.model.label(row), this.model.label(column)];
+  }
+
   protected override key(event: KeyboardEvent): void {
-    const moves: Record<string, [number, number]> = {
-      ArrowUp: [-1, 0],
-      ArrowDown: [1, 0],
-      ArrowLeft: [0, -1],
-      ArrowRight: [0, 1],
-    };
-    const by = moves[event.key];
-    if (by !== undefined) {
-      const inside = (value: number): number => Math.max(0, Math.min(this.classes - 1, value));
-      const from = this.focused ?? {
-        row: Math.floor(this.view.row),
-        column: Math.floor(this.view.column) - by[1],
-      };
-      this.focusOn({ row: inside((from.row ?? 0) + by[0]), column: inside((from.column ?? 0) + by[1]) });
-    } else if (event.key === "Enter" && this.focused !== null) {
-      this.pick(this.focused);
-    } else if (event.key === "+" || event.key === "-") {
-      this.zoom(event.key === "+" ? 1.5 : 1 / 1.5);
-    } else return;
+    if (event.altKey) return;
+    const far = event.ctrlKey || event.metaKey;
+    const page = Math.max(1, Math.min(10, Math.floor(this.view.size) - 1));
+    const from = this.focused ?? this.firstFocus();
+    const to = stepped(from, event.key, far, page, this.classes);
+    if (to !== null) this.focusOn(this.focused === null ? from : to);
+    else if (far) return;
+    else if (event.key === "Enter" && this.focused !== null) this.onPick?.(...this.labels(this.focused));
+    else if (event.key === "+" || event.key === "-") this.zoom(event.key === "+" ? 1.5 : 1 / 1.5);
+    else if (event.key === "0") this.zoom(1 / this.classes);
+    else return;
     event.preventDefault();
     event.stopPropagation();
   }
 
+  /** Where the keys begin: at the chosen cell, else at the first one in view. */
+  private firstFocus(): Place {
+    const { row, column } = this.chosen();
+    if (row !== null || column !== null) return { row, column };
+    return { row: Math.ceil(this.view.row), column: Math.ceil(this.view.column) };
+  }
+
   private focusOn(place: Place): void {
     this.focused = place;
-    this.view = showing(this.view, place, this.classes);
+    this.look(showing(this.view, place, this.classes));
     const { left, top, cell } = this.layout;
-    this.tip = {
-      text: this.describe(place),
-      x: left + ((place.column ?? 0) - this.view.column + 1) * cell,
-      y: top + ((place.row ?? 0) - this.view.row) * cell,
-    };
+    const text = this.describe(place);
+    const across = place.column === null ? 0 : place.column - this.view.column + 1;
+    const down = place.row === null ? 0 : place.row - this.view.row;
+    this.tip = { text, x: left + across * cell, y: top + down * cell };
+    this.said = text.replaceAll("\n", ". ");
     this.redraw();
+  }
+
+  private onBlur(): void {
+    this.tip = null;
+    this.said = "";
+    this.requestUpdate();
   }
 
   private zoom(factor: number, about: Place = this.focused ?? this.chosen()): void {
     // With a row or a column alone, the diagonal is what to keep in view.
     const { row, column } = about;
-    this.view = zoomed(this.view, factor, { row: row ?? column, column: column ?? row }, this.classes);
+    this.look(zoomed(this.view, factor, { row: row ?? column, column: column ?? row }, this.classes));
     this.tip = null;
     this.requestUpdate();
+  }
+
+  /** Show a part, and tell where it has come to rest. */
+  private look(view: MatrixView): void {
+    this.view = view;
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => {
+      const { row, column, size } = this.view;
+      this.told = size >= this.classes ? null : { row, column, size };
+      if (this.told !== null || this.zoomedTo !== null) this.onZoom?.(this.told);
+    }, SETTLED);
   }
 
   private onWheel(event: WheelEvent): void {
     if (!event.ctrlKey && !event.metaKey) return;
     event.preventDefault();
     const { x, y } = this.at(event);
-    this.zoom(
-      event.deltaY < 0 ? 1.25 : 0.8,
-      placeAt(x, y, this.layout, this.view, this.classes) ?? undefined,
-    );
+    // A pinch comes in many small steps, a wheel in large ones.
+    const factor = Math.exp(-Math.max(-60, Math.min(60, event.deltaY)) / 250);
+    this.zoom(factor, placeAt(x, y, this.layout, this.view, this.classes) ?? undefined);
   }
 
-  private onDown(event: MouseEvent): void {
+  private onDown(event: PointerEvent): void {
+    this.swallow = false;
+    if (event.button !== 0) return;
     const { x, y } = this.at(event);
     this.dragged = { x, y, view: this.view, moved: false };
   }
 
-  private onDrag(event: MouseEvent): void {
+  private onDrag(event: PointerEvent): void {
     if (this.dragged === null) return;
-    if (event.buttons === 0) {
-      this.dragged = null;
-      return;
-    }
     const { x, y } = this.at(event);
     const { cell } = this.layout;
+    const far = Math.hypot(x - this.dragged.x, y - this.dragged.y) > 4;
+    if (far && !this.dragged.moved && this.view.size < this.classes) {
+      this.dragged.moved = true;
+      // Outside the picture, too, the hand moves the matrix; a click without moving stays one of the canvas.
+      (event.currentTarget as Element).setPointerCapture(event.pointerId);
+    }
+    if (!this.dragged.moved) return;
     const [rows, columns] = [(this.dragged.y - y) / cell, (this.dragged.x - x) / cell];
-    this.dragged.moved ||= Math.hypot(x - this.dragged.x, y - this.dragged.y) > 4;
-    if (!this.dragged.moved || this.view.size >= this.classes) return;
-    this.view = panned(this.dragged.view, rows, columns, this.classes);
+    this.look(panned(this.dragged.view, rows, columns, this.classes));
     this.tip = null;
     this.redraw();
+  }
+
+  private onUp(): void {
+    this.swallow = this.dragged?.moved === true;
+    this.dragged = null;
   }
 
   protected override render(): TemplateResult {
     const whole = this.view.size >= this.classes;
     const words = `${whole ? "" : `${count(Math.round(this.view.size))} of `}${count(this.classes)} classes`;
-    return html`<div @wheel=${this.onWheel} @mousedown=${this.onDown} @mousemove=${this.onDrag}>${super.render()}</div>
+    return html`<div class=${whole ? "" : "movable"} @wheel=${this.onWheel} @pointerdown=${this.onDown} @pointermove=${this.onDrag}
+        @pointerup=${this.onUp} @pointercancel=${this.onUp} @focusin=${this.redraw} @focusout=${this.onBlur}>${super.render()}</div>
+      <div class="hidden" aria-live="polite" data-testid="matrix-said">${this.said}</div>
       ${
         this.classes <= 20
           ? nothing
           : html`<div class="chips">
-            <button type="button" class="chip" aria-label="zoom in" ?disabled=${this.view.size <= 4}
+            <button type="button" class="chip" aria-label="zoom in" ?disabled=${this.view.size <= LEAST_VIEW}
               @click=${() => this.zoom(2)}>+</button>
             <button type="button" class="chip" aria-label="zoom out" ?disabled=${whole} @click=${() => this.zoom(0.5)}>−</button>
             <button type="button" class="chip" ?disabled=${whole}
               @click=${() => this.zoom(1 / this.classes)}>whole matrix</button>
-            <span class="quiet small">${words} · Ctrl + wheel zooms, drag moves</span>
+            <span class="quiet small" data-testid="matrix-part">${words} · Ctrl + wheel zooms, drag moves</span>
           </div>`
       }`;
   }

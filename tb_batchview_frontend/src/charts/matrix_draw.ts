@@ -1,15 +1,8 @@
-// A confusion matrix onto a canvas: as cells with figures, or as pixels where classes are many.
+// A confusion matrix onto a canvas: coloured cells, figures and names where there is room, sums, and the legend.
 
-import { count, shareFigure } from "../format.js";
+import { count, percent, shareFigure } from "../format.js";
 import { inkOn, pixels, ramp, rightRamp } from "./colour.js";
-import {
-  type Layout,
-  LEAST_LABELLED,
-  labelled,
-  type MatrixView,
-  type Place,
-  pooled,
-} from "./matrix_geometry.js";
+import { type Layout, labelled, type MatrixView, type Place, pooled } from "./matrix_geometry.js";
 import type { MatrixModel } from "./matrix_model.js";
 
 export interface Picture {
@@ -18,85 +11,155 @@ export interface Picture {
   layout: Layout;
   view: MatrixView;
   dark: boolean;
+  /** Pixels of the canvas per pixel of the page. */
+  ratio: number;
   /** The value of one of the page's colour variables. */
   colour: (name: string) => string;
 }
 
-const LETTER = 6.4;
 const LEAST_FIGURE_CELL = 27;
+const FONT = "Roboto, system-ui, sans-serif";
 
-function shorten(text: string, room: number): string {
-  return text.length * LETTER <= room
-    ? text
-    : `${text.slice(0, Math.max(1, Math.floor(room / LETTER) - 1))}…`;
-}
-
-export function drawPixels({ context, model, layout, view, dark }: Picture): void {
-  const edge = Math.floor(layout.edge * (window.devicePixelRatio || 1));
-  const shades = pooled(edge, view, model.classes, (row, column) => model.shade(row, column));
-  const [wrong, right] = [pixels(ramp(dark)), pixels(rightRamp(dark))];
-  const image = new ImageData(edge, edge);
-  const target = new Uint32Array(image.data.buffer);
-  for (let index = 0; index < shades.length; index += 1) {
-    const shade = shades[index] ?? 0;
-    // A single error among a thousand classes is one pixel: give it enough colour to be seen.
-    const level = shade > 0 ? Math.round(110 + 145 * shade) : Math.round(-255 * shade);
-    target[index] = (shade > 0 ? wrong[level] : shade < 0 ? right[level] : wrong[0]) ?? 0;
+/** As much of a text as has room, at most 40 letters are looked at. */
+function fitText(context: CanvasRenderingContext2D, text: string, room: number): string {
+  if (context.measureText(text).width <= room) return text;
+  const letters = Array.from(text);
+  let [low, high] = [0, letters.length - 1];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    const shorter = `${letters.slice(0, middle).join("")}…`;
+    if (context.measureText(shorter).width <= room) low = middle;
+    else high = middle - 1;
   }
-  const canvas = new OffscreenCanvas(edge, edge);
-  canvas.getContext("2d")?.putImageData(image, 0, 0);
-  context.drawImage(canvas, layout.left, layout.top, layout.edge, layout.edge);
+  return `${letters.slice(0, Math.max(1, low)).join("")}…`;
 }
 
-/** Positions in view, those cut by an edge included. */
-function inView(first: number, size: number, classes: number): number[] {
-  const from = Math.floor(first);
-  return Array.from(
-    { length: Math.min(classes, Math.ceil(first + size)) - from },
-    (_, index) => from + index,
-  );
+/** Positions in view, those cut by an edge included: the first and the one past the last. */
+function inView(first: number, size: number, classes: number): [number, number] {
+  return [Math.floor(first), Math.min(classes, Math.ceil(first + size))];
+}
+
+/** A single error among a thousand classes is one pixel: where cells are small, the least error is seen, too. */
+function leastLevel(cell: number): number {
+  return 110 * Math.min(1, Math.max(0, (8 - cell) / 6));
+}
+
+const palettes = new Map<boolean, { wrong: Uint32Array; right: Uint32Array }>();
+/** Errors and the diagonal as pixels, made once: a frame has no time for it. */
+function paletteOf(dark: boolean): { wrong: Uint32Array; right: Uint32Array } {
+  const palette = palettes.get(dark) ?? { wrong: pixels(ramp(dark)), right: pixels(rightRamp(dark)) };
+  palettes.set(dark, palette);
+  return palette;
+}
+
+/** The pixel of each shade. */
+function colours({ dark, layout }: Picture): (shade: number) => number {
+  const { wrong, right } = paletteOf(dark);
+  const least = leastLevel(layout.cell);
+  return (shade) =>
+    (shade > 0
+      ? wrong[Math.round(least + (255 - least) * shade)]
+      : shade < 0
+        ? right[Math.round(-255 * shade)]
+        : wrong[0]) ?? 0;
+}
+
+/** Cells as an image of a pixel each, scaled up; or of several cells a pixel, the strongest of which shows. */
+function imageOf({ model, layout, view, ratio }: Picture, colourOf: (shade: number) => number): ImageData {
+  const edge = Math.floor(layout.edge * ratio);
+  if (edge < view.size) {
+    const shades = pooled(edge, view, model.classes, (row, column) => model.shade(row, column));
+    const image = new ImageData(edge, edge);
+    const target = new Uint32Array(image.data.buffer);
+    for (let index = 0; index < target.length; index += 1) target[index] = colourOf(shades[index] ?? 0);
+    return image;
+  }
+  const [top, bottom] = inView(view.row, view.size, model.classes);
+  const [left, right] = inView(view.column, view.size, model.classes);
+  const image = new ImageData(right - left, bottom - top);
+  const target = new Uint32Array(image.data.buffer);
+  let index = 0;
+  for (let row = top; row < bottom; row += 1) {
+    for (let column = left; column < right; column += 1) {
+      target[index] = colourOf(model.shade(row, column));
+      index += 1;
+    }
+  }
+  return image;
 }
 
 export function drawCells(picture: Picture): void {
-  const { context, model, layout, view } = picture;
+  const { context, layout, view, ratio } = picture;
+  const { left, top, edge, cell } = layout;
+  const image = imageOf(picture, colours(picture));
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  canvas.getContext("2d")?.putImageData(image, 0, 0);
   context.save();
   context.beginPath();
-  context.rect(layout.left, layout.top, layout.edge, layout.edge);
+  context.rect(left, top, edge, edge);
   context.clip();
-  context.textAlign = "center";
-  context.textBaseline = "middle";
-  context.font = `${layout.cell >= 34 ? 12 : 10.5}px Roboto, system-ui, sans-serif`;
-  for (const row of inView(view.row, view.size, model.classes)) {
-    for (const column of inView(view.column, view.size, model.classes)) drawCell(picture, row, column);
+  context.imageSmoothingEnabled = false;
+  if (Math.floor(edge * ratio) < view.size) context.drawImage(canvas, left, top, edge, edge);
+  else {
+    const [x, y] = [
+      left - (view.column - Math.floor(view.column)) * cell,
+      top - (view.row - Math.floor(view.row)) * cell,
+    ];
+    context.drawImage(canvas, x, y, image.width * cell, image.height * cell);
   }
+  if (cell >= 12) drawGaps(picture);
+  if (cell >= LEAST_FIGURE_CELL) drawFigures(picture);
   context.restore();
 }
 
-function drawCell({ context, model, layout, view, dark }: Picture, row: number, column: number): void {
+/** A line of ground between the cells. */
+function drawGaps({ context, model, layout, view, colour }: Picture): void {
+  const { left, top, edge, cell } = layout;
+  context.fillStyle = colour("--ground");
+  const [firstRow, lastRow] = inView(view.row, view.size, model.classes);
+  for (let row = firstRow; row <= lastRow; row += 1)
+    context.fillRect(left, top + (row - view.row) * cell - 1, edge, 1);
+  const [firstColumn, lastColumn] = inView(view.column, view.size, model.classes);
+  for (let column = firstColumn; column <= lastColumn; column += 1) {
+    context.fillRect(left + (column - view.column) * cell - 1, top, 1, edge);
+  }
+}
+
+function drawFigures(picture: Picture): void {
+  const { context, model, layout, view, dark } = picture;
   const { cell } = layout;
-  const inner = cell - (cell >= 12 ? 1 : 0);
-  const x = layout.left + (column - view.column) * cell;
-  const y = layout.top + (row - view.row) * cell;
-  const shade = model.shade(row, column);
-  const colour = shade < 0 ? rightRamp(dark)(-shade) : ramp(dark)(shade);
-  context.fillStyle = colour;
-  context.fillRect(x, y, inner, inner);
-  const number = model.count(row, column);
-  if (cell < LEAST_FIGURE_CELL || number === 0 || !model.shows(row, column)) return;
-  const text = model.counted ? count(number) : shareFigure(model.value(row, column));
-  if (text.length * 6 > cell) return;
-  context.fillStyle = inkOn(colour);
-  context.fillText(text, x + inner / 2, y + inner / 2 + 0.5);
+  const [wrong, right] = [ramp(dark), rightRamp(dark)];
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  context.font = `${cell >= 34 ? 12 : 10.5}px ${FONT}`;
+  const [firstRow, lastRow] = inView(view.row, view.size, model.classes);
+  const [firstColumn, lastColumn] = inView(view.column, view.size, model.classes);
+  for (let row = firstRow; row < lastRow; row += 1) {
+    for (let column = firstColumn; column < lastColumn; column += 1) {
+      const number = model.count(row, column);
+      if (number === 0 || !model.shows(row, column)) continue;
+      const text = model.counted ? count(number) : shareFigure(model.value(row, column));
+      if (text.length * 6 > cell) continue;
+      const shade = model.shade(row, column);
+      context.fillStyle = inkOn(shade < 0 ? right(-shade) : wrong(shade));
+      const x = layout.left + (column - view.column + 0.5) * cell;
+      context.fillText(text, x - 0.5, layout.top + (row - view.row + 0.5) * cell);
+    }
+  }
 }
 
 export function drawHeads(picture: Picture): void {
   const { context, model, layout, colour } = picture;
   context.save();
-  context.font = "12px Roboto, system-ui, sans-serif";
+  context.font = `12px ${FONT}`;
   context.textBaseline = "middle";
   context.fillStyle = colour("--quiet");
   context.fillText("target ↓   predicted →", 0, 7);
-  if (layout.cell >= LEAST_LABELLED) context.fillText("n", layout.left + layout.edge + 8, layout.top - 9);
+  if (layout.labelled) {
+    context.fillText("n", layout.left + layout.edge + 8, layout.top - 9);
+    context.textAlign = "right";
+    context.fillText("n", layout.left - 6, layout.top + layout.edge + 10);
+  }
   for (const position of labelled(model.classes, layout.cell)) {
     drawRowHead(picture, position);
     drawColumnHead(picture, position);
@@ -110,43 +173,101 @@ function drawRowHead({ context, model, layout, view, colour }: Picture, row: num
   if (y <= top || y >= top + edge) return;
   context.textAlign = "right";
   context.fillStyle = colour("--text");
-  context.fillText(shorten(model.name(row), left - 8), left - 6, y);
-  if (cell < LEAST_LABELLED) return;
+  context.fillText(fitText(context, model.shortName(row), left - 8), left - 6, y);
+  if (!layout.labelled) return;
   context.textAlign = "left";
   context.fillStyle = colour("--quiet");
   context.fillText(count(model.samples({ row, column: null })), left + edge + 8, y);
 }
 
 function drawColumnHead({ context, model, layout, view, colour }: Picture, column: number): void {
-  const { left, top, edge, cell, upright } = layout;
+  const { left, top, edge, cell, upright, uprightSums } = layout;
   const x = left + (column - view.column + 0.5) * cell;
   if (x <= left || x >= left + edge) return;
-  context.save();
-  context.translate(x, upright ? top - 5 : top - 10);
-  if (upright) context.rotate(-Math.PI / 2);
-  context.textAlign = upright ? "left" : "center";
+  const write = (text: string, y: number, turned: boolean, align: CanvasTextAlign): void => {
+    context.save();
+    context.translate(x, y);
+    if (turned) context.rotate(-Math.PI / 2);
+    context.textAlign = turned ? align : "center";
+    context.fillText(text, 0, 0);
+    context.restore();
+  };
   context.fillStyle = colour("--text");
-  context.fillText(shorten(model.name(column), upright ? top - 24 : cell), 0, 0);
-  context.restore();
+  const room = upright ? top - 24 : cell;
+  write(fitText(context, model.shortName(column), room), upright ? top - 5 : top - 10, upright, "left");
+  if (!layout.labelled) return;
+  context.fillStyle = colour("--quiet");
+  const sum = count(model.samples({ row: null, column }));
+  write(sum, top + edge + (uprightSums ? 4 : 10), uprightSums, "right");
 }
 
-/** A frame around a cell, a whole row or a whole column. */
+/** A frame around a cell, a whole row or a whole column; light on dark and dark on light, so that it shows on any cell. */
 export function drawOutline({ context, layout, view, colour }: Picture, place: Place, name: string): void {
   const { cell, left, top, edge } = layout;
   const size = Math.max(cell, 5);
   const begin = (at: number | null, first: number, from: number): number =>
     at === null ? from : from + (at - first) * cell - (size - cell) / 2;
+  const [x, y] = [begin(place.column, view.column, left), begin(place.row, view.row, top)];
+  const width = place.column === null ? edge : size - 1;
+  const height = place.row === null ? edge : size - 1;
   context.save();
   context.beginPath();
-  context.rect(left - 2, top - 2, edge + 4, edge + 4);
+  context.rect(left - 3, top - 3, edge + 6, edge + 6);
   context.clip();
-  context.strokeStyle = colour(name);
-  context.lineWidth = 2;
-  context.strokeRect(
-    begin(place.column, view.column, left),
-    begin(place.row, view.row, top),
-    place.column === null ? edge : size - 1,
-    place.row === null ? edge : size - 1,
-  );
+  for (const [line, ink] of [
+    [5, "--ground"],
+    [2.5, name],
+  ] as const) {
+    context.strokeStyle = colour(ink);
+    context.lineWidth = line;
+    context.strokeRect(x, y, width, height);
+  }
+  context.restore();
+}
+
+/** What the colours mean: a strip for errors with its ends and its middle, and one for the diagonal. */
+export function drawLegend(picture: Picture): void {
+  const { context, model, layout, dark, colour } = picture;
+  const y = layout.top + layout.edge + layout.foot - 27;
+  const written = (value: number): string => (model.counted ? count(Math.round(value)) : percent(value));
+  // The middle of a logarithmic strip is not the half: this is `strength` turned round.
+  const middle = model.greatest * (model.options.log ? (100 ** 0.5 - 1) / 99 : 0.5);
+  const wide = layout.left + layout.edge >= 330;
+  context.save();
+  context.font = `11px ${FONT}`;
+  context.textBaseline = "middle";
+  const strip = (x: number, width: number, of: (share: number) => string): void => {
+    for (let at = 0; at < width; at += 1) {
+      context.fillStyle = of(at / (width - 1));
+      context.fillRect(x + at, y, 1.5, 10);
+    }
+    context.strokeStyle = colour("--rule");
+    context.lineWidth = 1;
+    context.strokeRect(x - 0.5, y - 0.5, width + 1.5, 11);
+  };
+  const say = (text: string, x: number, below: boolean, align: CanvasTextAlign): void => {
+    context.fillStyle = colour("--quiet");
+    context.textAlign = align;
+    context.fillText(text, x, below ? y + 19 : y + 5.5);
+  };
+  const width = wide ? 140 : 90;
+  const from = 40;
+  const least = leastLevel(layout.cell) / 255;
+  if (model.greatest === 0) say("nothing wrong", 0, false, "left");
+  else {
+    say("wrong", 0, false, "left");
+    strip(from, width, (share) => ramp(dark)(share === 0 ? 0 : least + (1 - least) * share));
+    say("0", from, true, "left");
+    if (wide && (!model.counted || model.greatest >= 4))
+      say(written(middle), from + width / 2, true, "center");
+    say(written(model.greatest), from + width, true, "right");
+  }
+  if (model.options.diagonal) {
+    const next = from + width + 62;
+    say("right", next - 34, false, "left");
+    strip(next, wide ? 90 : 50, rightRamp(dark));
+    say("0", next, true, "left");
+    say("100\u00a0%", next + (wide ? 90 : 50), true, "right");
+  }
   context.restore();
 }

@@ -8,7 +8,12 @@ export interface Counts {
   labels: ArrayLike<number>;
   /** Row after row; rows are targets. */
   counts: ArrayLike<number>;
+  /** Rows in the order in which confusable classes stand together, once the plugin has told it. */
+  clustered?: ArrayLike<number> | null;
 }
+
+/** By number and by letters, so that "class 10" comes after "class 9". */
+const collator = new Intl.Collator("en", { numeric: true });
 
 /** The cells in view: the first row and column (fractions are allowed) and how many along an edge. */
 export interface MatrixView {
@@ -24,7 +29,16 @@ export interface Layout {
   cell: number;
   /** Column names do not fit across and stand on end. */
   upright: boolean;
+  /** There is room for the names and the sums of every row and column. */
+  labelled: boolean;
+  /** The sums under the columns, too, stand on end. */
+  uprightSums: boolean;
+  /** Room below the cells, for the sums of the columns and the legend. */
+  foot: number;
 }
+
+/** So many classes along an edge are shown at least. */
+export const LEAST_VIEW = 4;
 
 /** A cell, or the head of a row (`column` null) or of a column (`row` null). */
 export interface Place {
@@ -38,15 +52,25 @@ const largestCell = (classes: number): number => Math.min(84, Math.max(46, 420 /
 const LARGEST_EDGE = 720;
 export const SUPPORT_ROOM = 52;
 export const LEAST_LABELLED = 11;
+export const LEGEND_ROOM = 40;
+/** More classes than this along an edge are seen as a picture, not read. */
+const MANY = 150;
 
-export function layoutOf(width: number, names: readonly string[], view: MatrixView): Layout {
+/** `sum` is the longest of the numbers beside the rows and under the columns. */
+export function layoutOf(width: number, names: readonly string[], view: MatrixView, sum = ""): Layout {
   const longest = names.reduce((most, name) => Math.max(most, name.length), 1) * LETTER;
-  const left = Math.min(Math.max(26, longest + 12), 130);
-  const room = Math.max(80, width - left - SUPPORT_ROOM);
+  // Where only every fiftieth name has room, the cells need it more.
+  const most = view.size > MANY ? 86 : 130;
+  const left = Math.min(Math.max(26, longest + 12), most, Math.max(64, width * 0.3));
+  const labelled = (width - left - SUPPORT_ROOM) / view.size >= LEAST_LABELLED;
+  const room = Math.max(80, width - left - (labelled ? SUPPORT_ROOM : 4));
   const edge = Math.min(room, LARGEST_EDGE, view.size * largestCell(view.size));
   const cell = edge / view.size;
   const upright = longest + 6 > cell;
-  return { left, top: 18 + (upright ? Math.min(longest + 6, 110) : 20), edge, cell, upright };
+  const uprightSums = sum.length * LETTER + 4 > cell;
+  const sums = !labelled ? 0 : uprightSums ? sum.length * LETTER + 8 : 18;
+  const top = 18 + (upright ? Math.min(longest + 6, most - 20) : 20);
+  return { left, top, edge, cell, upright, labelled, uprightSums, foot: sums + LEGEND_ROOM };
 }
 
 /** What lies under a point; `null` outside the matrix and its heads. */
@@ -70,7 +94,7 @@ export function placeAt(
 
 /** Zoom about a cell, keeping it where it is; the view stays inside the matrix. */
 export function zoomed(view: MatrixView, factor: number, about: Place, classes: number): MatrixView {
-  const size = Math.min(classes, Math.max(Math.min(classes, 4), view.size / factor));
+  const size = Math.min(classes, Math.max(Math.min(classes, LEAST_VIEW), view.size / factor));
   const keep = (first: number, at: number | null): number => {
     const centre = at === null ? first + view.size / 2 : at + 0.5;
     return centre - ((centre - first) / view.size) * size;
@@ -104,6 +128,39 @@ export function labelled(classes: number, cell: number): number[] {
   return Array.from({ length: Math.ceil(classes / every) }, (_, index) => index * every);
 }
 
+/** Where a key leads in a matrix with heads: position -1 is the head; `null` for a key that moves nothing. */
+export function stepped(
+  place: Place,
+  key: string,
+  far: boolean,
+  page: number,
+  classes: number,
+): Place | null {
+  const [row, column] = [place.row ?? -1, place.column ?? -1];
+  const by: Record<string, [number, number]> = {
+    ArrowUp: [row - 1, column],
+    ArrowDown: [row + 1, column],
+    ArrowLeft: [row, column - 1],
+    ArrowRight: [row, column + 1],
+    PageUp: [Math.max(0, row - page), column],
+    PageDown: [row + page, column],
+    Home: [far ? 0 : row, 0],
+    End: [far ? classes - 1 : row, classes - 1],
+  };
+  const to = by[key];
+  if (to === undefined) return null;
+  const inside = (at: number): number | null => (at < 0 ? null : Math.min(classes - 1, at));
+  const next = { row: inside(to[0]), column: inside(to[1]) };
+  return next.row === null && next.column === null ? place : next; // between the heads there is nothing
+}
+
+/** The view within a matrix of so many classes; the whole one for none. */
+export function fitted(view: MatrixView | null, classes: number): MatrixView {
+  if (view === null) return { row: 0, column: 0, size: Math.max(1, classes) };
+  const size = Math.min(classes, Math.max(Math.min(classes, LEAST_VIEW), view.size));
+  return panned({ ...view, size }, 0, 0, classes);
+}
+
 export interface Sums {
   rows: Float64Array;
   columns: Float64Array;
@@ -123,11 +180,24 @@ export function sumsOf({ labels, counts }: Counts): Sums {
   return { rows, columns };
 }
 
-/** Positions in `labels` in the order of show: by number, most samples first, or most errors first. */
-export function ordered(matrix: Counts, sums: Sums, order: Order): number[] {
+/**
+ * Positions in `labels` in the order of show: by number, by name, most samples first, most errors first, or
+ * confusable classes together (by number until that order is known).
+ */
+export function ordered(
+  matrix: Counts,
+  sums: Sums,
+  order: Order,
+  nameOf: (label: number) => string = String,
+): number[] {
   const classes = matrix.labels.length;
   const indices = Array.from({ length: classes }, (_, index) => index);
+  if (order === "clustered") return matrix.clustered ? Array.from(matrix.clustered) : indices;
   if (order === "index") return indices;
+  if (order === "name") {
+    const names = indices.map((index) => nameOf(matrix.labels[index] ?? 0));
+    return indices.sort((a, b) => collator.compare(names[a] ?? "", names[b] ?? "") || a - b);
+  }
   const right = (index: number): number => matrix.counts[index * classes + index] ?? 0;
   const weight = (index: number): number => (sums.rows[index] ?? 0) - (order === "errors" ? right(index) : 0);
   return indices.sort((a, b) => weight(b) - weight(a) || a - b);

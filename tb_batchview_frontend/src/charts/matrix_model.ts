@@ -1,6 +1,6 @@
 // A confusion matrix as it is shown: in an order, with values of a kind and the strength of their colours. Pure.
 
-import { className } from "../format.js";
+import { className, shortName } from "../format.js";
 import type { Cells, Order } from "../selection.js";
 import {
   type Counts,
@@ -20,21 +20,39 @@ export interface MatrixOptions {
   diagonal: boolean;
 }
 
+/** A class that another is taken for, or is taken from, and how often. */
+export interface Confused {
+  position: number;
+  count: number;
+}
+
 /** Rows and columns are counted by position in the order shown; rows are targets. */
 export class MatrixModel {
   readonly classes: number;
+  /** The longest of the names, as far as it is shown. */
+  readonly longest: string;
+  /** Greatest value off the diagonal: what the colours of errors are measured by. */
+  readonly greatest: number;
   private readonly sums: Sums;
   private readonly positions: number[];
-  private readonly greatest: number;
+  private readonly places = new Map<number, number>();
+  private readonly shades: Float32Array;
 
   constructor(
     private readonly matrix: Counts,
-    private readonly options: MatrixOptions,
+    readonly options: MatrixOptions,
   ) {
+    const { names, order } = options;
     this.classes = matrix.labels.length;
     this.sums = sumsOf(matrix);
-    this.positions = ordered(matrix, this.sums, options.order);
+    this.positions = ordered(matrix, this.sums, order, (label) => className(names, label));
+    for (const [position, index] of this.positions.entries())
+      this.places.set(matrix.labels[index] ?? 0, position);
+    this.longest = this.positions
+      .map((_, position) => this.shortName(position))
+      .reduce((longest, name) => (name.length > longest.length ? name : longest), "");
     this.greatest = this.strongest();
+    this.shades = this.shaded();
   }
 
   /** Class number at a position. */
@@ -46,11 +64,14 @@ export class MatrixModel {
     return className(this.options.names, this.label(position));
   }
 
+  /** The name as it stands in a head. */
+  shortName(position: number): string {
+    return shortName(this.name(position), 40);
+  }
+
   /** Position of a class number; `null` when it is not shown. */
   find(label: number | null): number | null {
-    const found =
-      label === null ? -1 : this.positions.findIndex((index) => this.matrix.labels[index] === label);
-    return found < 0 ? null : found;
+    return label === null ? null : (this.places.get(label) ?? null);
   }
 
   count(row: number, column: number): number {
@@ -64,6 +85,31 @@ export class MatrixModel {
     return sums[this.positions[row ?? column ?? 0] ?? 0] ?? 0;
   }
 
+  /** The row or the column that a cell is a share of. */
+  whole(row: number, column: number): Place {
+    return this.options.cells === "row" ? { row, column: null } : { row: null, column };
+  }
+
+  /** The greatest sum beside a row or under a column. */
+  get greatestSum(): number {
+    let greatest = 0;
+    for (const sums of [this.sums.rows, this.sums.columns]) {
+      for (const sum of sums) greatest = Math.max(greatest, sum);
+    }
+    return greatest;
+  }
+
+  /** What a row is most often taken for, or a column most often taken from; `null` without a confusion. */
+  worst({ row, column }: Place): Confused | null {
+    let worst: Confused | null = null;
+    for (let position = 0; position < this.classes; position += 1) {
+      if (position === (row ?? column)) continue;
+      const count = row === null ? this.count(position, column ?? 0) : this.count(row, position);
+      if (count > (worst?.count ?? 0)) worst = { position, count };
+    }
+    return worst;
+  }
+
   value(row: number, column: number, cells = this.options.cells): number {
     const [from, to] = [this.positions[row] ?? 0, this.positions[column] ?? 0];
     return cellValue(this.count(row, column), from, to, this.sums, cells);
@@ -71,8 +117,7 @@ export class MatrixModel {
 
   /** Strength of a cell's colour: positive for errors, negative on the diagonal, 0 where nothing is to be seen. */
   shade(row: number, column: number): number {
-    if (row !== column) return strength(this.value(row, column), this.greatest, this.options.log);
-    return this.options.diagonal ? -this.value(row, row, this.counted ? "row" : this.options.cells) : 0;
+    return this.shades[row * this.classes + column] ?? 0;
   }
 
   shows(row: number, column: number): boolean {
@@ -83,7 +128,6 @@ export class MatrixModel {
     return this.options.cells === "count";
   }
 
-  /** Greatest value off the diagonal: what the colours of errors are measured by. */
   private strongest(): number {
     let greatest = 0;
     for (let row = 0; row < this.classes; row += 1) {
@@ -92,5 +136,21 @@ export class MatrixModel {
       }
     }
     return greatest;
+  }
+
+  /** All shades at once: a thousand classes are a million cells, too many to work out in every frame. */
+  private shaded(): Float32Array {
+    const { classes, greatest } = this;
+    const { diagonal, log } = this.options;
+    const shades = new Float32Array(classes * classes);
+    for (let row = 0; row < classes; row += 1) {
+      for (let column = 0; column < classes; column += 1) {
+        if (row === column || this.count(row, column) === 0) continue;
+        shades[row * classes + column] = strength(this.value(row, column), greatest, log);
+      }
+      if (diagonal)
+        shades[row * classes + row] = -this.value(row, row, this.counted ? "row" : this.options.cells);
+    }
+    return shades;
   }
 }

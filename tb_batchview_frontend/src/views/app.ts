@@ -62,8 +62,19 @@ export class AppElement extends LitElement {
   };
 
   private opened: object | null = null;
+  private choice: string | null | undefined;
+
+  /** Samples that a click has asked for may have come below what is in sight, above all in a narrow window. */
+  private revealSamples(): void {
+    const head = this.querySelector<HTMLElement>("[data-choice]");
+    const choice = head?.dataset.choice ?? null;
+    const again = this.choice === undefined || this.choice === choice;
+    this.choice = choice;
+    if (!again) head?.scrollIntoView({ block: "nearest" });
+  }
 
   protected override updated(): void {
+    this.revealSamples();
     const sample = this.store?.sample.value ?? null;
     const card =
       this.querySelector('[data-testid="sample-scores"]')?.closest('[data-testid="sample"]') ?? null;

@@ -1,8 +1,13 @@
 // The CSV of the current tab's table: every row of the view, not only those in sight.
 
 import * as api from "../api.js";
+import type { MatrixElement } from "../charts/matrix.js";
+import type { Counts } from "../charts/matrix_geometry.js";
+import { MatrixModel } from "../charts/matrix_model.js";
 import { allRows, type Cell, csvText, MOST_CSV_ROWS, saveFile } from "../csv.js";
-import { count } from "../format.js";
+import { count, many, shortName } from "../format.js";
+import type { Pair } from "../pairs.js";
+import type { Cells } from "../selection.js";
 import type { Store } from "../state.js";
 import type { BatchRow, ClassRow, LayerRow, Sample } from "../types.js";
 
@@ -48,31 +53,19 @@ export function batchSheet(rows: readonly BatchRow[], metrics: readonly string[]
   };
 }
 
+const CLASS_FIGURES = (["precision", "recall", "f1"] as const).flatMap(
+  (name) => [name, `${name}_low`, `${name}_high`] as const,
+);
+
 export function classSheet(rows: readonly ClassRow[], names: Names): Sheet {
   return {
-    head: [
-      "class",
-      "name",
-      "support",
-      "predicted",
-      "precision",
-      "recall",
-      "recall_low",
-      "recall_high",
-      "f1",
-      "most_confused",
-      "most_confused_count",
-    ],
+    head: ["class", "name", "support", "predicted", ...CLASS_FIGURES, "most_confused", "most_confused_count"],
     rows: rows.map((row) => [
       row.class,
       named(names, row.class),
       row.support,
       row.predicted,
-      row.precision,
-      row.recall,
-      row.recall_low,
-      row.recall_high,
-      row.f1,
+      ...CLASS_FIGURES.map((name) => row[name]),
       named(names, row.most_confused?.class ?? null),
       row.most_confused?.count,
     ]),
@@ -116,7 +109,7 @@ export function layerSheet(rows: readonly LayerRow[]): Sheet {
 async function sheetOf(store: Store, signal: AbortSignal): Promise<Sheet | null> {
   const { chosen, classNames: names } = store;
   const { tab, start, stop, outcome, target, predicted } = store.selection;
-  const { batchSort, classSort, sampleSort } = store;
+  const { batchSort, sampleSort } = store;
   if (chosen?.phase == null) return null;
   const range = {
     run: chosen.run.name,
@@ -137,7 +130,7 @@ async function sheetOf(store: Store, signal: AbortSignal): Promise<Sheet | null>
   }
   if (tab === "classes") {
     const page = (offset: number, limit: number) =>
-      api.fetchClasses({ ...sorted(classSort), offset, limit }, signal);
+      api.fetchClasses({ ...store.classQuery(range), offset, limit }, signal);
     return classSheet(await allRows(page, (answer) => answer.classes), names);
   }
   if (tab === "samples") {
@@ -146,6 +139,78 @@ async function sheetOf(store: Store, signal: AbortSignal): Promise<Sheet | null>
     return sampleSheet(await allRows(page, (answer) => answer.samples), names);
   }
   return layerSheet(store.layers.value?.layers ?? []);
+}
+
+const KINDS: Record<Cells, string> = { count: "samples", row: "share of row", column: "share of column" };
+
+/** The matrix in the order shown, with full precision: a row a target, a column a predicted class. */
+export function matrixSheet(model: MatrixModel): Sheet {
+  const positions = Array.from({ length: model.classes }, (_, position) => position);
+  const plain = positions.map((position) => String(named(model.options.names, model.label(position))));
+  // Two classes of one name are told apart by their numbers.
+  const names =
+    new Set(plain).size === plain.length
+      ? plain
+      : plain.map((name, position) => `${model.label(position)}: ${name}`);
+  return {
+    head: [`target \\ predicted (${KINDS[model.options.cells]})`, ...names],
+    rows: positions.map((row) => [
+      names[row] ?? "",
+      ...positions.map((column) => {
+        const empty = !model.counted && model.samples(model.whole(row, column)) === 0;
+        return empty ? null : model.value(row, column);
+      }),
+    ]),
+  };
+}
+
+export function pairSheet(pairs: readonly Pair[], names: Names): Sheet {
+  return {
+    head: [
+      "target",
+      "target_name",
+      "predicted",
+      "predicted_name",
+      "samples",
+      "share_of_target",
+      "samples_other_way",
+    ],
+    rows: pairs.map(({ target, predicted, count: samples, share, back }) => [
+      target,
+      named(names, target),
+      predicted,
+      named(names, predicted),
+      samples,
+      share,
+      back,
+    ]),
+  };
+}
+
+const fileName = ({ chosen }: Store, what: string): string =>
+  `${chosen?.run.name}-${chosen?.phase?.name}-${what}`;
+
+export function saveMatrix(store: Store, matrix: Counts): void {
+  const { cells, order, log, diagonal } = store.selection;
+  const sheet = matrixSheet(
+    new MatrixModel(matrix, { names: store.classNames, cells, order, log, diagonal }),
+  );
+  saveFile(fileName(store, "confusion.csv"), csvText(sheet.head, sheet.rows));
+  store.set({ notice: `matrix of ${many(sheet.rows.length, "class", "classes")} saved` });
+}
+
+export function savePairs(store: Store, pairs: readonly Pair[]): void {
+  const sheet = pairSheet(pairs, store.classNames);
+  saveFile(fileName(store, "pairs.csv"), csvText(sheet.head, sheet.rows));
+  store.set({ notice: `${many(pairs.length, "pair")} saved` });
+}
+
+/** Save the matrix as it is drawn, under the sentence that says what it is of. */
+export async function saveMatrixPicture(store: Store, picture: MatrixElement | null): Promise<void> {
+  const sentence = document.querySelector('[data-testid="sentence"]')?.textContent ?? "";
+  const png = await picture?.toPng(shortName(`${store.chosen?.run.name} · ${sentence}`, 300));
+  if (png) saveFile(fileName(store, "confusion.png"), png);
+  store.set({ notice: png ? "picture saved" : "the browser could not make the picture" });
 }
 
 /** Save the table of the tab; a line above says how it went. */

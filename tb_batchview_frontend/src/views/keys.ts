@@ -9,6 +9,8 @@ const KEYS: readonly (readonly [string[], string])[] = [
   [["↑", "↓"], "row up, row down in the table"],
   [["1", "2", "3", "4"], "Batches, Classes, Samples, Layers"],
   [["/"], "search a class"],
+  [["Enter"], "in the matrix, where the arrows move: the samples of the cell"],
+  [["+", "−", "0"], "in the matrix: larger, smaller, all of it"],
   [["?"], "this sheet"],
   [["Esc"], "close the sample, take filters off, then the range"],
 ];

@@ -74,7 +74,7 @@ function outcomeChips(store: Store): TemplateResult {
 /** The samples of the cell, the row or the column that was clicked. */
 export function samplesPanel(store: Store): TemplateResult {
   return html`<section class="panel" aria-label="Samples of the choice" data-testid="confusion-samples">
-    <div class="head">
+    <div class="head" data-choice=${JSON.stringify([store.selection.target, store.selection.predicted])}>
       <h2>${filterWords(store)}</h2>
       <span class="quiet small">${store.samples.head === null ? "" : many(store.samples.total, "sample")} · a row opens its scores</span>
       <span class="end small"><button type="button" class="link"

@@ -3,6 +3,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import type { Chosen } from "../choice.js";
 import { className, count, exact, figure, many } from "../format.js";
+import type { Order } from "../selection.js";
 import type { Store } from "../state.js";
 import type { Health } from "../types.js";
 import { errorLabel, errorText } from "./error_words.js";
@@ -20,11 +21,19 @@ export function epochsOf(
   return from === undefined || to === undefined ? null : [from.epoch, to.epoch];
 }
 
+const ORDER_WORDS: Record<Order, string> = {
+  index: "",
+  name: ", ordered by name",
+  support: ", most samples first",
+  errors: ", most errors first",
+  clustered: ", confusable classes together",
+};
+
 const TAIL: Record<string, (store: Store) => string> = {
   batches: () => "loss of each batch, not a running mean",
   classes: ({ selection, chosen }) =>
     chosen?.output?.task === "multiclass" || chosen?.output?.task === "binary"
-      ? `rows are targets${selection.cells === "count" ? "" : `, shares of the ${selection.cells}`}${selection.log ? ", logarithmic colour" : ""}`
+      ? `rows are targets${selection.cells === "count" ? "" : `, shares of the ${selection.cells}`}${ORDER_WORDS[selection.order]}${selection.log ? ", logarithmic colour" : ""}`
       : "",
   samples: ({ selection, classNames }) =>
     [

@@ -9,6 +9,13 @@ import { OUTCOME_LABELS, type OutcomeKind, removable } from "./parts.js";
 
 const MOST_MATCHES = 50;
 
+/** Tell of a class whether its name holds the words or its number is one; without words every class is meant. */
+export function classMatches(names: readonly string[] | null, words: string): (index: number) => boolean {
+  const wanted = words.trim().toLowerCase();
+  if (wanted === "") return () => true;
+  return (index) => className(names, index).toLowerCase().includes(wanted) || String(index) === wanted;
+}
+
 /** Classes whose name or number holds the words, those that begin with them first. */
 export function findClasses(names: readonly string[] | null, classes: number, words: string): number[] {
   const wanted = words.trim().toLowerCase();
