@@ -7,7 +7,9 @@ or a violation of the content security policy fails the test.
 from __future__ import annotations
 
 import contextlib
+import csv
 import functools
+import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +19,11 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from browser.host import Watched, run_chromium, run_tensorboard, wait_until, watch
+from PIL import Image
 from playwright.sync_api import Browser, Locator, expect
 
 from tb_batchview import BatchWriter, load
+from tb_batchview.seriation import order_confusable
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -307,11 +311,31 @@ def add_batches(writer: BatchWriter, count: int, classes: int, seed: int = 0) ->
     assert writer.flush(30)
 
 
+CONFUSED_NAMES = [f"kind {letter}" for letter in "abcdefghi"]
+
+
+def add_confused(writer: BatchWriter, batches: int, samples: int, classes: int) -> None:
+    """Write batches in which each class is taken for two others, far from it by number."""
+    rng = np.random.default_rng(5)
+    for _ in range(batches):
+        targets = rng.integers(0, classes, samples)
+        wrong = (targets + classes // 3 * rng.integers(1, 3, samples)) % classes
+        predicted = np.where(rng.random(samples) < 0.7, targets, wrong)
+        scores = np.full((samples, classes), 0.2 / (classes - 1), np.float32)
+        scores[np.arange(samples), predicted] = 0.8
+        writer.add_batch(predictions=scores, targets=targets, loss=1.0)
+    assert writer.flush(30)
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logdir = tmp_path_factory.mktemp("lab")
     with BatchWriter(logdir / "hostile", class_names=HOSTILE_NAMES) as writer:
         add_batches(writer, 12, len(HOSTILE_NAMES))
+    with BatchWriter(logdir / "confused", class_names=CONFUSED_NAMES) as writer:
+        add_confused(writer, batches=8, samples=256, classes=len(CONFUSED_NAMES))
+    with BatchWriter(logdir / "thousand") as writer:
+        add_confused(writer, batches=4, samples=400, classes=1000)
     return logdir
 
 
@@ -339,6 +363,200 @@ def test_hostile_class_names_are_text(watched: Watched, lab_tensorboard: str) ->
     assert watched.page.evaluate("window.hacked === undefined")
     # Nothing makes the page wider than the window: the long name is cut, not the layout.
     assert watched.frame.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def open_matrix(watched: Watched, address: str, run: str, **state: Any) -> Locator:
+    open_plugin(watched, address, run=run, tab="classes", **state)
+    canvas = watched.plugin.get_by_test_id("confusion-matrix").locator("canvas")
+    expect_drawn(canvas)
+    return canvas
+
+
+def read_address(watched: Watched, key: str) -> str | None:
+    """Return what stands in the page's address for a key."""
+    found = re.search(rf"p\.batchview\.{key}=([^&]*)", watched.page.evaluate("location.href"))
+    return found and found.group(1)
+
+
+def download(watched: Watched, name: str) -> bytes:
+    with watched.page.expect_download() as download:
+        watched.plugin.get_by_test_id(name).click()
+    return Path(download.value.path()).read_bytes()
+
+
+def test_keys_lead_through_the_matrix_to_the_samples(watched: Watched, lab_tensorboard: str, lab: Path) -> None:
+    confusion = load(lab)["confused"].confusion("train")
+    canvas = open_matrix(watched, lab_tensorboard, "confused")
+    said = watched.plugin.get_by_test_id("matrix-said")
+    press = watched.page.keyboard.press
+    canvas.focus()
+
+    for keys, start in [
+        (["ArrowRight"], "target kind a → predicted kind a"),
+        (["ArrowDown", "ArrowRight", "ArrowRight"], "target kind b → predicted kind c"),
+        (["End"], "target kind b → predicted kind i"),
+        (["Home", "ArrowLeft"], "target kind b. "),
+        (["Control+End"], "target kind i → predicted kind i"),
+        (["Control+Home", "ArrowUp"], "predicted kind a. "),
+        (["PageDown"], "target kind i → predicted kind a"),
+        (["Home", "ArrowRight", "ArrowRight", "ArrowRight"], "target kind i → predicted kind d"),
+        (["ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp", "ArrowUp"], "target kind d → predicted kind d"),
+        (["ArrowUp", "ArrowUp", "ArrowUp"], f"target kind a → predicted kind d. {confusion[0, 3]} samples. "),
+    ]:
+        for key in keys:
+            press(key)
+        expect(said).to_contain_text(start)
+    share = confusion[0, 3] / confusion[0].sum()
+    told = re.search(r"([\d.]+).% of the", said.inner_text())
+    assert told is not None
+    assert float(told.group(1)) == pytest.approx(100 * share, rel=1e-8)
+
+    press("Enter")
+    panel = watched.plugin.get_by_test_id("confusion-samples")
+    expect(panel.get_by_role("heading")).to_have_text("target kind a, predicted kind d")
+    panel.get_by_text("open in Samples").click()
+    expect(watched.plugin.get_by_test_id("samples-count")).to_contain_text(f"{confusion[0, 3]} match")
+    expect(watched.plugin.get_by_test_id("filter-predicted")).to_contain_text("kind d")
+
+
+def test_heads_of_the_matrix_lead_to_the_samples_of_a_row_or_a_column(
+    watched: Watched, lab_tensorboard: str, lab: Path
+) -> None:
+    confusion = load(lab)["confused"].confusion("train")
+    canvas = open_matrix(watched, lab_tensorboard, "confused")
+    heading = watched.plugin.get_by_test_id("confusion-samples").get_by_role("heading")
+    rows = watched.plugin.get_by_test_id("confusion-samples").locator("table").first
+
+    canvas.hover(position={"x": 20, "y": 80})
+    tip = watched.plugin.get_by_test_id("confusion-matrix").locator(".tip")
+    expect(tip).to_contain_text(
+        re.compile(r"^target kind \w\n\d+ samples\nrecall [\d.]+.%\nmost often taken for kind \w")
+    )
+    canvas.click(position={"x": 20, "y": 80})
+    expect(heading).to_have_text(re.compile("^target kind [a-c]$"))
+    target = CONFUSED_NAMES.index(heading.inner_text().removeprefix("target "))
+    expect(rows).to_have_attribute("aria-rowcount", str(confusion[target].sum() + 1))
+
+    canvas.click(position={"x": 200, "y": 28})
+    expect(heading).to_have_text(re.compile("^predicted kind [c-f]$"))
+    predicted = CONFUSED_NAMES.index(heading.inner_text().removeprefix("predicted "))
+    expect(rows).to_have_attribute("aria-rowcount", str(confusion[:, predicted].sum() + 1))
+
+
+def test_clustered_matrix_is_saved_as_it_is_shown(watched: Watched, lab_tensorboard: str, lab: Path) -> None:
+    confusion = load(lab)["confused"].confusion("train")
+    canvas = open_matrix(watched, lab_tensorboard, "confused")
+    before = canvas.evaluate("canvas => canvas.toDataURL()")
+
+    watched.plugin.get_by_test_id("matrix-order").select_option("clustered")
+    expect(watched.plugin.get_by_test_id("sentence")).to_contain_text("confusable classes together")
+    wait_until(lambda: canvas.evaluate("canvas => canvas.toDataURL()") != before, "the matrix in another order")
+    sheet = list(csv.reader(io.StringIO(download(watched, "matrix-csv").decode())))
+    picture = Image.open(io.BytesIO(download(watched, "matrix-png")))
+
+    order = order_confusable(confusion)
+    assert sheet[0][0] == r"target \ predicted (share of row)"
+    assert sheet[0][1:] == [row[0] for row in sheet[1:]] == [CONFUSED_NAMES[number] for number in order]
+    shares = confusion / confusion.sum(axis=1, keepdims=True)
+    assert np.array([row[1:] for row in sheet[1:]], float) == pytest.approx(shares[np.ix_(order, order)])
+    # The three classes of a circle stand together, far as they are by number.
+    assert all(len(set(order[first : first + 3] % 3)) == 1 for first in (0, 3, 6))
+    width, height = canvas.evaluate("canvas => [canvas.clientWidth, canvas.clientHeight]")
+    assert picture.format == "PNG"
+    assert picture.size == (2 * width, 2 * (height + 30))
+    assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
+
+
+def test_most_confused_pairs_lead_to_their_samples(watched: Watched, lab_tensorboard: str, lab: Path) -> None:
+    confusion = load(lab)["confused"].confusion("train")
+    np.fill_diagonal(confusion, 0)
+    target, predicted = np.unravel_index(confusion.argmax(), confusion.shape)
+    open_matrix(watched, lab_tensorboard, "confused")
+    pairs = watched.plugin.get_by_test_id("pairs-table")
+
+    row = read_row(pairs, 0)
+    assert row[:3] == [CONFUSED_NAMES[target], CONFUSED_NAMES[predicted], str(confusion[target, predicted])]
+    assert row[4] == str(confusion[predicted, target])
+    pairs.locator("tr[aria-rowindex='2'] button").click()
+    heading = watched.plugin.get_by_test_id("confusion-samples").get_by_role("heading")
+    expect(heading).to_have_text(f"target {CONFUSED_NAMES[predicted]}, predicted {CONFUSED_NAMES[target]}")
+    pairs.locator("tr[aria-rowindex='2'] td").first.click()
+    expect(heading).to_have_text(f"target {CONFUSED_NAMES[target]}, predicted {CONFUSED_NAMES[predicted]}")
+    saved = list(csv.reader(io.StringIO(download(watched, "pairs-csv").decode())))
+    assert len(saved) - 1 == np.count_nonzero(confusion)
+
+
+def test_search_narrows_the_tables_of_classes(watched: Watched, lab_tensorboard: str) -> None:
+    open_matrix(watched, lab_tensorboard, "confused")
+    table = watched.plugin.get_by_test_id("classes-table")
+
+    watched.plugin.get_by_test_id("sentence").click()  # the keys are those of the plugin's frame
+    watched.page.keyboard.press("/")
+    watched.page.keyboard.type("KIND G")
+    expect(table.locator("table")).to_have_attribute("aria-rowcount", "2")
+    assert read_row(table, 0)[0] == "kind g"
+    expect(watched.plugin.get_by_test_id("classes-count")).to_contain_text("1 of 9 with “KIND G”")
+    # g is taken for two others, and they for it.
+    expect(watched.plugin.get_by_test_id("pairs-count")).to_contain_text("4 of classes with “KIND G”")
+    saved = list(csv.reader(io.StringIO(download(watched, "csv").decode())))
+    assert [row[1] for row in saved] == ["name", "kind g"]
+
+    watched.plugin.get_by_test_id("class-search").press("Escape")
+    expect(table.locator("table")).to_have_attribute("aria-rowcount", "10")
+
+
+def test_a_thousand_classes_are_zoomed_and_moved_and_the_link_knows_where(
+    watched: Watched, lab_tensorboard: str
+) -> None:
+    canvas = open_matrix(watched, lab_tensorboard, "thousand")
+    words = watched.plugin.get_by_test_id("matrix-part")
+    expect(words).to_contain_text("1,000 classes")
+    box = canvas.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.5
+
+    watched.page.mouse.move(x, y)
+    watched.page.keyboard.down("Control")
+    for _ in range(12):
+        watched.page.mouse.wheel(0, -60)
+    watched.page.keyboard.up("Control")
+    wait_until(lambda: read_address(watched, "part") is not None, "the part in the address")
+    row, column, size = map(float, (read_address(watched, "part") or "").split("_"))
+    assert 40 < size < 80
+    assert 300 < row < 600
+    assert 400 < column < 700
+
+    watched.page.mouse.down()
+    watched.page.mouse.move(x - 60, y + 40, steps=4)
+    watched.page.mouse.up()
+    wait_until(lambda: read_address(watched, "part") != f"{row:g}_{column:g}_{size:g}", "the part moved to")
+    moved = [float(number) for number in (read_address(watched, "part") or "").split("_")]
+    assert moved[0] < row
+    assert moved[1] > column
+    assert moved[2] == size
+    assert read_address(watched, "target") is None  # the end of a drag is no click
+
+    watched.page.reload()
+    expect(words).to_contain_text(f"{round(size)} of 1,000 classes")
+    watched.plugin.get_by_text("whole matrix").click()
+    expect(words).to_have_text(re.compile("^1,000 classes"))
+    wait_until(lambda: read_address(watched, "part") is None, "the whole matrix in the address")
+
+
+@pytest.mark.parametrize("run", ["hostile", "confused", "thousand"])
+def test_classes_fit_a_narrow_window(watched: Watched, lab_tensorboard: str, run: str) -> None:
+    watched.page.set_viewport_size({"width": 400, "height": 900})
+    canvas = open_matrix(watched, lab_tensorboard, run, order="clustered", target=1)
+
+    assert watched.frame.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    panels = [watched.plugin.get_by_test_id(name) for name in ("confusion", "confusion-samples", "pairs")]
+    tops = [(panel.bounding_box() or {"y": 0})["y"] for panel in panels]
+    assert tops == sorted(tops)  # the samples come right below the matrix
+    canvas.scroll_into_view_if_needed()
+    canvas.hover(position={"x": 200, "y": 200})
+    tip = watched.plugin.get_by_test_id("confusion-matrix").locator(".tip")
+    expect(tip).to_be_visible()
+    assert (tip.bounding_box() or {"height": 999})["height"] < 240  # not the whole of a name of 10,000 letters
 
 
 def test_page_grows_while_training_writes(watched: Watched, lab: Path, lab_tensorboard: str) -> None:

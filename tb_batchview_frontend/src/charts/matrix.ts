@@ -158,18 +158,16 @@ export class MatrixElement extends CanvasElement {
   private describe(place: Place): string {
     const { row, column } = place;
     const { model } = this;
-    const name = (position: number): string => shortName(model.name(position));
+    const name = (position: number): string => shortName(model.name(position), 60);
     const samples = model.samples(place);
     if (row !== null && column !== null) {
       const share = (of: number, words: string): string =>
-        of === 0
-          ? `no sample ${words}`
-          : `${exactPercent(samples / of)} of the ${many(of, "sample")} ${words}`;
+        of === 0 ? `none ${words}` : `${exactPercent(samples / of)} of the ${count(of)} ${words}`;
       return [
         `target ${name(row)} → predicted ${name(column)}`,
         many(samples, "sample"),
-        share(model.samples({ row, column: null }), `of target ${name(row)}`),
-        share(model.samples({ row: null, column }), `predicted ${name(column)}`),
+        share(model.samples({ row, column: null }), "with this target"),
+        share(model.samples({ row: null, column }), "predicted so"),
       ].join("\n");
     }
     const at = row ?? column;
@@ -213,7 +211,7 @@ export class MatrixElement extends CanvasElement {
   protected override key(event: KeyboardEvent): void {
     if (event.altKey) return;
     const far = event.ctrlKey || event.metaKey;
-    const page = Math.max(1, Math.min(10, Math.floor(this.view.size) - 1));
+    const page = Math.max(1, Math.min(10, Math.floor(this.view.size)));
     const from = this.focused ?? this.firstFocus();
     const to = stepped(from, event.key, far, page, this.classes);
     if (to !== null) this.focusOn(this.focused === null ? from : to);

@@ -164,7 +164,7 @@ function pairColumns(store: Store, greatest: number): TableColumn<Pair>[] {
     {
       key: "count",
       label: "Samples",
-      width: 68,
+      width: 76,
       number: true,
       sortable: true,
       cell: (pair) => cellBar(pair.count, greatest, count(pair.count)),
@@ -173,7 +173,7 @@ function pairColumns(store: Store, greatest: number): TableColumn<Pair>[] {
       key: "share",
       label: "Of target",
       title: "share of the target's samples",
-      width: 64,
+      width: 62,
       number: true,
       sortable: true,
       cell: (pair) => percent(pair.share),
@@ -181,9 +181,9 @@ function pairColumns(store: Store, greatest: number): TableColumn<Pair>[] {
     },
     {
       key: "back",
-      label: "Other way",
+      label: "Reverse",
       title: "how often the second was taken for the first; a click shows those samples",
-      width: 68,
+      width: 64,
       number: true,
       sortable: true,
       cell: (pair) =>
