@@ -25,6 +25,7 @@ import {
   stepped,
   strength,
   sumsOf,
+  wrapped,
   zoomed,
 } from "../src/charts/matrix_geometry.js";
 import { MatrixModel } from "../src/charts/matrix_model.js";
@@ -205,6 +206,15 @@ test("names and sums of all classes are written only where there is room, beside
     expect(layout.left + layout.edge + (layout.labelled ? 52 : 0)).toBeLessThanOrEqual(width);
     expect(layout.labelled).toBe(layout.cell >= 11);
   }
+});
+
+test("a caption is cut into lines between its words", () => {
+  const lines = (text: string) => wrapped(text, 9, (line) => line.length);
+  expect([lines("rows are targets, by row"), lines("incomprehensibilities"), lines("")]).toEqual([
+    ["rows are", "targets,", "by row"],
+    ["incomprehensibilities"],
+    [""],
+  ]);
 });
 
 test("classes are ordered by number, support or errors", () => {

@@ -19,6 +19,7 @@ import {
   placeAt,
   showing,
   stepped,
+  wrapped,
   zoomed,
 } from "./matrix_geometry.js";
 import { MatrixModel } from "./matrix_model.js";
@@ -26,7 +27,8 @@ import { MatrixModel } from "./matrix_model.js";
 const EMPTY: Counts = { labels: [], counts: [] };
 /** Where zooming and moving has stopped, the address may be told: browsers take only so many changes of it. */
 const SETTLED = 300;
-const CAPTION_ROOM = 30;
+const MARGIN = 12;
+const LINE = 18;
 
 @customElement("bv-matrix")
 export class MatrixElement extends CanvasElement {
@@ -113,7 +115,7 @@ export class MatrixElement extends CanvasElement {
   protected override draw(context: CanvasRenderingContext2D): void {
     if (this.classes === 0) return;
     const picture = this.drawMatrix(context, window.devicePixelRatio || 1);
-    if (this.focused !== null && this.querySelector("canvas") === document.activeElement) {
+    if (this.focused !== null && this.querySelector("canvas")?.matches(":focus-visible")) {
       drawOutline(picture, this.focused, "--focus");
     }
   }
@@ -138,18 +140,23 @@ export class MatrixElement extends CanvasElement {
   /** The picture as a PNG, at twice its size on the page, under a line that says what it is. */
   toPng(caption: string): Promise<Blob | null> {
     const ratio = 2;
+    const font = "12px Roboto, system-ui, sans-serif";
     const canvas = document.createElement("canvas");
-    canvas.width = Math.round(this.width * ratio);
-    canvas.height = Math.round((this.height + CAPTION_ROOM) * ratio);
     const context = canvas.getContext("2d");
     if (context === null) return Promise.resolve(null);
-    context.scale(ratio, ratio);
+    context.font = font;
+    const lines = wrapped(caption, this.width, (text) => context.measureText(text).width);
+    const above = lines.length * LINE + 10;
+    canvas.width = Math.round((this.width + 2 * MARGIN) * ratio);
+    canvas.height = Math.round((this.height + above + 2 * MARGIN) * ratio);
     context.fillStyle = themeColour(this, "--ground");
-    context.fillRect(0, 0, this.width, this.height + CAPTION_ROOM);
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.scale(ratio, ratio);
+    context.translate(MARGIN, MARGIN);
     context.fillStyle = themeColour(this, "--text");
-    context.font = "12px Roboto, system-ui, sans-serif";
-    context.fillText(caption, 0, 16, this.width);
-    context.translate(0, CAPTION_ROOM);
+    context.font = font;
+    for (const [index, line] of lines.entries()) context.fillText(line, 0, index * LINE + 12, this.width);
+    context.translate(0, above);
     this.drawMatrix(context, ratio);
     return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   }
@@ -199,6 +206,7 @@ export class MatrixElement extends CanvasElement {
     }
     const place = placeAt(x, y, this.layout, this.view, this.classes);
     if (place === null) return;
+    this.focused = place; // the keys go on from here
     const [target, predicted] = this.labels(place);
     const again = target === this.target && predicted === this.predicted;
     this.onPick?.(again ? null : target, again ? null : predicted);

@@ -209,6 +209,10 @@ export function pairsPanel(store: Store): TemplateResult | typeof nothing {
   const words = store.search.trim();
   const found = words === "" ? "" : ` of classes with “${shortName(words, 30)}”`;
   const counted = pairs.length < total ? `the first ${count(pairs.length)} of ${count(total)}` : count(total);
+  const among =
+    answer.header.shown < answer.header.classes
+      ? ` among the ${count(answer.header.shown)} classes with most errors`
+      : "";
   const greatest = pairs.reduce((most, pair) => Math.max(most, pair.count), 0);
   const pick = (pair: Pair): void => {
     const again = pair.target === target && pair.predicted === predicted;
@@ -221,7 +225,7 @@ export function pairsPanel(store: Store): TemplateResult | typeof nothing {
   const rows = { total: pairs.length, row: (index: number) => pairs[index], want: () => undefined };
   return html`<section class="panel" aria-label="Most confused pairs" data-testid="pairs">
     <div class="head"><h2>Most confused pairs</h2>
-      <span class="quiet small" data-testid="pairs-count">${counted}${found}${total === 0 ? "" : " · a row shows its samples"}</span>
+      <span class="quiet small" data-testid="pairs-count">${counted}${found}${among}${total === 0 ? "" : " · a row shows its samples"}</span>
       <span class="end small"><button type="button" class="link" data-testid="pairs-csv" title="the pairs listed, in this order"
         ?hidden=${total === 0} @click=${() => savePairs(store, pairs)}>CSV</button></span></div>
     ${
