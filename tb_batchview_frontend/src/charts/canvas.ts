@@ -105,7 +105,7 @@ export abstract class CanvasElement extends LitElement {
         : `${left ? `right:${this.width - tip.x + 12}px` : `left:${tip.x + 12}px`};top:${Math.max(0, tip.y - 10)}px`;
     return html`<div class="picture">
       <canvas
-        role=${this.keyed ? "application" : "img"}
+        role="img"
         tabindex=${this.keyed ? 0 : nothing}
         aria-label=${this.label}
         @mousemove=${this.onMove}

@@ -317,7 +317,7 @@ export class MatrixElement extends CanvasElement {
   protected override render(): TemplateResult {
     const whole = this.view.size >= this.classes;
     const words = `${whole ? "" : `${count(Math.round(this.view.size))} of `}${count(this.classes)} classes`;
-    return html`<div class=${whole ? "" : "movable"} @wheel=${this.onWheel} @pointerdown=${this.onDown} @pointermove=${this.onDrag}
+    return html`<div class=${whole ? "" : "movable"} role="application" aria-label="Confusion matrix" @wheel=${this.onWheel} @pointerdown=${this.onDown} @pointermove=${this.onDrag}
         @pointerup=${this.onUp} @pointercancel=${this.onUp} @focusin=${this.redraw} @focusout=${this.onBlur}>${super.render()}</div>
       <div class="hidden" aria-live="polite" data-testid="matrix-said">${this.said}</div>
       ${
