@@ -214,6 +214,14 @@ export function drawOutline({ context, layout, view, colour }: Picture, place: P
   context.beginPath();
   context.rect(left - 3, top - 3, edge + 6, edge + 6);
   context.clip();
+  if (!layout.labelled && place.row !== null && place.column !== null) {
+    // Among a thousand classes a frame of five pixels wants finding: lines lead to it from both heads.
+    context.fillStyle = colour(name);
+    context.globalAlpha = 0.5;
+    context.fillRect(left, y + height / 2, x - left, 1);
+    context.fillRect(x + width / 2, top, 1, y - top);
+    context.globalAlpha = 1;
+  }
   for (const [line, ink] of [
     [5, "--ground"],
     [2.5, name],
