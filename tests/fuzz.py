@@ -222,7 +222,9 @@ def requests_of(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def check_routes(path: Path) -> None:
     """Ask every route, as a browser would."""
-    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(path.parent.parent.parent)), refresh_seconds=3600, patience=60)
+    plugin = BatchViewPlugin(
+        base_plugin.TBContext(logdir=str(path.parent.parent.parent)), refresh_seconds=3600, patience=60
+    )
     apps = plugin.get_plugin_apps()
 
     def ask(route: str, parameters: dict[str, Any]) -> Any:
