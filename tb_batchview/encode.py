@@ -24,7 +24,8 @@ from tb_batchview.errors import ArgumentError, FormatError
 from tb_batchview.records import Array, BatchRecord, LayerSummary, OutputRecord, OutputSpec
 
 Payload = bytes | memoryview
-# A tag, and the content of its metadata.
+# Phase, output or layer, and kind of a value; its tag, and the content of its metadata.
+_Key = tuple[str, str, str]
 _Name = tuple[str, bytes]
 
 _DTYPES: dict[int, np.dtype[Any]] = {
@@ -51,7 +52,6 @@ MAX_STRINGS_BYTES = 1 << 26
 _MAX_TEXT_BYTES = 1 << 16
 
 _DOUBLE = struct.Struct("<d")
-_FLOAT64 = np.dtype("<f8")
 _NO_FIGURES = (math.nan, math.nan)
 # Wire types.
 _VARINT, _FIXED64, _LEN, _FIXED32 = 0, 1, 2, 5
@@ -80,9 +80,10 @@ class EventEncoder:
         self._specs: dict[str, OutputSpec] = {}
         self._prefixes: dict[tuple[str, np.dtype[Any], tuple[int, ...]], _Prefix] = {}
         # What stands before the arrays of values whose metadata was said: as nearly all are.
-        self._plain: dict[tuple[str, bytes, np.dtype[Any], tuple[int, ...]], bytes] = {}
+        self._plain: dict[tuple[_Key, np.dtype[Any], tuple[int, ...]], bytes] = {}
+        self._plain_headers: dict[tuple[str, ...], tuple[bytes, struct.Struct]] = {}
         self._said: dict[str, bytes] = {}
-        self._names: dict[tuple[str, str, str], _Name] = {}
+        self._names: dict[_Key, _Name] = {}
         self._headers: dict[tuple[str, ...], _Name] = {}
 
     def encode(self, record: BatchRecord, specs: Mapping[str, OutputSpec], top_k: int | None = None) -> bytes:
@@ -113,20 +114,21 @@ class EventEncoder:
         derived = {name: tasks.derive(specs[name], output) for name, output in record.outputs.items()}
         event = _Pieces()
         said: dict[str, bytes] = {}
-        self._add_header(event, self._header_name(record), self._header(record, derived), said)
+        self._add_header(event, record, self._header(record, derived), said)
         for name, output in record.outputs.items():
             for kind, array in _front(output, derived[name]):
-                self._add(event, self._output_name(phase, name, kind), array, said)
+                self._add(event, (phase, name, kind), array, said)
         for name, output in record.outputs.items():
             for kind, array in _bulk(output, specs[name], top_k):
-                self._add(event, self._output_name(phase, name, kind), array, said)
+                self._add(event, (phase, name, kind), array, said)
         for layer, summary in record.layers.items():
             for kind, array in _layer_arrays(summary):
-                self._add(event, self._layer_name(phase, layer, kind), array, said)
+                self._add(event, (phase, layer, kind), array, said)
         # Only now: an event that could not be encoded has said nothing.
         if said:
             self._said.update(said)
             self._plain.clear()
+            self._plain_headers.clear()
         return event.join(record.wall_time, record.step)
 
     def encode_status(self, status: metadata.Status, *, step: int, wall_time: float) -> bytes:
@@ -134,7 +136,7 @@ class EventEncoder:
         event = _Pieces()
         text = np.array([metadata.status_text(status)], object)
         content = metadata.status_content(self._worker, self._workers)
-        self._add(event, (metadata.STATUS_TAG, content), text, self._said)
+        self._add_value(event, (metadata.STATUS_TAG, content), text, self._said)
         return b"".join(event.join(wall_time, step))
 
     def _use(self, specs: Mapping[str, OutputSpec]) -> None:
@@ -142,9 +144,9 @@ class EventEncoder:
         if self._specs != specs:
             self._specs = dict(specs)
             self._headers.clear()
+            self._plain_headers.clear()
 
-    def _header_name(self, record: BatchRecord) -> _Name:
-        key = (record.phase, *record.metrics)
+    def _header_name(self, record: BatchRecord, key: tuple[str, ...]) -> _Name:
         name = self._headers.get(key)
         if name is None:
             fields = (
@@ -160,19 +162,15 @@ class EventEncoder:
             name = self._headers[key] = metadata.header_tag(record.phase), content
         return name
 
-    def _output_name(self, phase: str, output: str, kind: str) -> _Name:
-        name = self._names.get((phase, output, kind))
+    def _name(self, key: _Key) -> _Name:
+        name = self._names.get(key)
         if name is None:
-            name = metadata.output_tag(phase, output, kind), metadata.output_content(phase, output, kind)
-            self._names[phase, output, kind] = name
-        return name
-
-    def _layer_name(self, phase: str, layer: str, kind: str) -> _Name:
-        # Kinds of layers are none of outputs: they share the cache.
-        name = self._names.get((phase, layer, kind))
-        if name is None:
-            name = metadata.layer_tag(phase, layer, kind), metadata.layer_content(phase, layer, kind)
-            self._names[phase, layer, kind] = name
+            # Kinds of layers are none of outputs.
+            if key[2] in metadata.LAYER_KINDS:
+                name = metadata.layer_tag(*key), metadata.layer_content(*key)
+            else:
+                name = metadata.output_tag(*key), metadata.output_content(*key)
+            self._names[key] = name
         return name
 
     def _header(self, record: BatchRecord, derived: Mapping[str, dict[str, Array]]) -> list[float]:
@@ -183,29 +181,47 @@ class EventEncoder:
             numbers += (tasks.error_rate(figures), tasks.mean_confidence(figures)) if figures else _NO_FIGURES
         return numbers
 
-    def _add_header(self, event: _Pieces, name: _Name, numbers: list[float], said: dict[str, bytes]) -> None:
+    def _add_header(self, event: _Pieces, record: BatchRecord, numbers: list[float], said: dict[str, bytes]) -> None:
         """Add the numbers of the batch to an event."""
-        plain = self._plain.get((*name, _FLOAT64, (len(numbers),)))
-        if plain is None:
-            self._add(event, name, np.array(numbers, np.float64), said)
-        else:
+        key = (record.phase, *record.metrics)
+        plain = self._plain_headers.get(key)
+        if plain is not None:
             # As an array would hold them, in a third of the time.
-            event.add_packed(plain, struct.pack(f"<{len(numbers)}d", *numbers))
+            event.add_packed(plain[0], plain[1].pack(*numbers))
+            return
+        framed = self._add_value(event, self._header_name(record, key), np.array(numbers, np.float64), said)
+        if framed is not None:
+            self._plain_headers[key] = framed, struct.Struct(f"<{len(numbers)}d")
 
-    def _add(self, event: _Pieces, name: _Name, array: Array, said: dict[str, bytes]) -> None:
-        """Add a value to an event; with metadata if that is news."""
-        tag, content = name
-        plain = self._plain.get((tag, content, array.dtype, array.shape))
+    def _add(self, event: _Pieces, key: _Key, array: Array, said: dict[str, bytes]) -> None:
+        """Add an array of an output or layer to an event."""
+        form = key, array.dtype, array.shape
+        plain = self._plain.get(form)
         if plain is not None and array.flags.c_contiguous:
             event.add_plain(plain, array)
             return
+        framed = self._add_value(event, self._name(key), array, said)
+        # Of another type a copy was added: what stands before it is of that one.
+        if framed is not None and array.dtype in _DTYPE_NUMBERS:
+            if len(self._plain) > _MAX_PREFIXES:
+                self._plain.clear()
+            self._plain[form] = framed
+
+    def _add_value(self, event: _Pieces, name: _Name, array: Array, said: dict[str, bytes]) -> bytes | None:
+        """Add a value to an event; with metadata if that is news.
+
+        Returns:
+            What stands before the array of another value of this name and
+            form; None if something else is to be said with it.
+        """
+        tag, content = name
         suffix = b""
         if self._said.get(tag) != content and said.get(tag) != content:
             said[tag] = content
             suffix = summary_pb2.Summary.Value(metadata=metadata.summary_metadata(content)).SerializeToString()
         if array.dtype.kind in "USO":
             event.add(_string_value(tag, array), None, suffix)
-            return
+            return None
         array = storable(array, tag)
         key = (tag, array.dtype, array.shape)
         prefix = self._prefixes.get(key)
@@ -216,12 +232,9 @@ class EventEncoder:
             prefix = self._prefixes[key] = _Prefix(bare, b"\x0a" + _varint(len(bare) + array.nbytes) + bare)
         if suffix:
             event.add(prefix.bare, array, suffix)
-            return
+            return None
         event.add_plain(prefix.framed, array)
-        if self._said.get(tag) == content:
-            if len(self._plain) > _MAX_PREFIXES:
-                self._plain.clear()
-            self._plain[tag, content, array.dtype, array.shape] = prefix.framed
+        return prefix.framed if self._said.get(tag) == content else None
 
 
 class _Prefix(NamedTuple):

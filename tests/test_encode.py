@@ -121,6 +121,15 @@ def test_arrays_of_another_order_are_copied():
         assert_same(read(payload)["train/outputs/out/predictions"], predictions)
 
 
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.dtype(">f4"), np.dtype(">i8")])
+def test_arrays_of_another_type_are_converted_each_time(dtype: np.dtype):
+    predictions = np.arange(12).reshape(4, 3).astype(dtype)
+    encoder = EventEncoder({})
+    for step in range(4):
+        payload = encoder.encode(batch(step, {"out": OutputRecord(predictions)}), {"out": PLAIN})
+        assert read(payload)["train/outputs/out/predictions"].tolist() == np.arange(12).reshape(4, 3).tolist()
+
+
 @settings(max_examples=200)
 @given(batch_records())
 def test_arrays_are_kept_to_the_bit(drawn: Drawn):
