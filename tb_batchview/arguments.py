@@ -15,7 +15,7 @@ import numpy as np
 
 from tb_batchview import encode, metadata
 from tb_batchview.errors import ArgumentError
-from tb_batchview.records import TASKS, Array, LayerSummary, OutputRecord
+from tb_batchview.records import TASKS, Array, GradientSummary, LayerSummary, OutputRecord
 
 # The name of the output when arrays are given without one.
 DEFAULT_OUTPUT = "output"
@@ -81,6 +81,17 @@ def layer_values(name: str, values: Any) -> Array | LayerSummary:
     """Return a copy of a layer's values, or its summary as it is."""
     check_name("layer", name)
     return values if isinstance(values, LayerSummary) else copy_array(f"histograms[{name!r}]", values)
+
+
+def gradient_values(name: str, values: Any) -> Array | GradientSummary:
+    """Return a copy of a layer's gradient in one row, or its summary."""
+    check_name("layer", name)
+    if isinstance(values, GradientSummary):
+        return values
+    # Weights of other shapes are no array together.
+    weights = values if isinstance(values, (list, tuple)) and all(map(np.shape, values)) else [values]
+    flat = [copy_array(f"gradients[{name!r}]", weight).reshape(-1) for weight in weights]
+    return np.concatenate(flat) if flat else np.zeros(0, np.float32)
 
 
 def check_name(thing: str, name: Any) -> str:

@@ -25,7 +25,7 @@ from tb_batchview.capture import (
     select_layers,
 )
 from tb_batchview.errors import ArgumentError, BatchViewError
-from tb_batchview.records import PHASES, BatchRecord, LayerSummary
+from tb_batchview.records import PHASES, BatchRecord, GradientSummary, LayerSummary
 from tb_batchview.writer import BatchWriter
 
 _FIT = "train"
@@ -76,6 +76,11 @@ class BatchViewCallback(keras.callbacks.Callback):
             would merge into the next, since tapping these can change the last
             bit of training. "all", None, or a list of names, globs (as in
             `fnmatch`) and layers, which are taken at their word.
+        gradients: Whether the gradients of the loss are summarised too: for
+            each layer with trainable weights, whatever `layers` says, the
+            norm and a histogram. They are those that Keras gives the
+            optimizer, without its loss scale and before it clips or
+            accumulates them.
         histogram_freq: Layers are summarised in every n-th batch of each
             phase; 0 is never.
         update_freq: Predictions, targets and what belongs to each sample are
@@ -101,6 +106,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
         task: str | Mapping[str, str] = "auto",
         layers: str | Sequence[Any] | None = "auto",
+        gradients: bool = False,
         histogram_freq: int = 10,
         update_freq: int = 1,
         top_k: int | None = None,
@@ -117,6 +123,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         self.layers = _check_layers(layers)
         self.histogram_freq = _check_count("histogram_freq", histogram_freq, least=0)
         self._record = _check_record(record)
+        self.gradients = _check_gradients(gradients, self.histogram_freq, self._record)
         self._class_names = class_names
         worker, workers = find_worker()
         self._writer = BatchWriter(
@@ -217,6 +224,10 @@ class BatchViewCallback(keras.callbacks.Callback):
             return {}
         return {name: summary for name, summary in seen.layers.items() if name.partition("#")[0] in self.layer_names}
 
+    def _own_gradients(self, seen: Observed) -> dict[str, GradientSummary]:
+        """Return the gradients, if this callback wants them now."""
+        return seen.gradients if self.gradients and seen.turn % self.histogram_freq == 0 else {}
+
     def _describe_model(self) -> None:
         self._writer.run = {
             "model": self.model.name,
@@ -277,6 +288,7 @@ class BatchViewCallback(keras.callbacks.Callback):
                     metrics=seen.metrics,
                     outputs=seen.outputs,
                     layers=self._own_layers(seen),
+                    gradients=self._own_gradients(seen),
                 )
 
         nbytes = sum(observation.nbytes for observation in observations)
@@ -321,6 +333,19 @@ def _check_count(name: str, value: Any, *, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ArgumentError(f"{name} must be a whole number of at least {least}. Received: {name}={value!r}.")
     return value
+
+
+def _check_gradients(gradients: Any, histogram_freq: int, record: Sequence[str]) -> bool:
+    if not isinstance(gradients, bool):
+        raise ArgumentError(f"gradients must be True or False. Received: gradients={gradients!r}.")
+    if gradients and not histogram_freq:
+        raise ArgumentError(
+            "gradients=True needs a histogram_freq of at least 1, which says in which batches they are summarised. "
+            "Received: histogram_freq=0."
+        )
+    if gradients and _FIT not in record:
+        raise ArgumentError(f"gradients=True needs the phase 'train'. Received: record={record!r}.")
+    return gradients
 
 
 def _check_record(record: Any) -> tuple[str, ...]:

@@ -26,7 +26,6 @@ Array = npt.NDArray[Any]
 # A count in a header is below this.
 _MOST = 2**62
 
-_FIGURES = len(metadata.LAYER_FIGURES)
 # The pieces of a longer record are copied: they would keep all of it in memory.
 _PIECE_BYTES = 1 << 16
 
@@ -126,7 +125,8 @@ class PhaseColumns:
         self.fieldset = Column(np.int32, 0)
         self.fieldsets: dict[frozenset[str], int] = {}
         self.outputs: dict[str, _OutputColumns] = {}
-        self.layers: dict[str, tuple[Column, Column]] = {}
+        # Of layers and gradients, by layer and kind.
+        self.layers: dict[tuple[str, str], tuple[Column, Column]] = {}
         self.last_step = -1  # the greatest so far
         self._in_order = True
         self._spikes = RunningSpikes()
@@ -243,7 +243,7 @@ class PhaseColumns:
         for layer in dict.fromkeys(layer for part in parts for layer, _ in part.plan.summaries):
             rows, figures = self._layer(layer)
             having = [
-                (self.count + place, block.take(part.rows, offset, "<f4", _FIGURES))
+                (self.count + place, block.take(part.rows, offset, "<f4", len(layouts.SUMMARIES[layer[1]])))
                 for part, place in zip(parts, places, strict=True)
                 for name, offset in part.plan.summaries
                 if name == layer
@@ -253,11 +253,18 @@ class PhaseColumns:
             rows.extend(found[order])
             figures.extend(np.concatenate([values for _, values in having])[order])
 
-    def _layer(self, name: str) -> tuple[Column, Column]:
+    def _layer(self, key: tuple[str, str]) -> tuple[Column, Column]:
         """Return the batches that have a layer, and its figures there."""
-        if name not in self.layers:
-            self.layers[name] = (Column(np.int64, 0), Column(np.float32, np.nan, _FIGURES))
-        return self.layers[name]
+        if key not in self.layers:
+            self.layers[key] = (Column(np.int64, 0), Column(np.float32, np.nan, len(layouts.SUMMARIES[key[1]])))
+        return self.layers[key]
+
+    def _layer_views(self, kind: str) -> dict[str, LayerView]:
+        return {
+            name: LayerView(rows.view(), figures.view())
+            for (name, other), (rows, figures) in self.layers.items()
+            if other == kind
+        }
 
     def put_in_order(self, ranks: Array) -> int:
         """Sort the batches by step; of one step the later file's counts.
@@ -289,7 +296,8 @@ class PhaseColumns:
             wall_time=self.wall_time.view(),
             fields={name: column.view() for name, column in self.fields.items()},
             outputs={name: output.view(self.count) for name, output in self.outputs.items()},
-            layers={name: LayerView(rows.view(), figures.view()) for name, (rows, figures) in self.layers.items()},
+            layers=self._layer_views("layer_summary"),
+            gradients=self._layer_views("gradient_summary"),
             seen=max(seen, int(step[-1]) + 1 if len(step) else 0),
             _file=self.file.view(),
             _position=self.position.view(),
@@ -349,7 +357,7 @@ class PhaseColumns:
             floats=tuple((self.fields[field], place) for field, place in places.items() if field in self.fields),
             outputs=tuple((output, layout.samples[output], tuple(slots)) for output, slots in front.items()),
             summaries=tuple(
-                (layer, slot.offset) for (layer, kind), slot in layout.layers.items() if kind == "layer_summary"
+                (key, slot.offset) for key, slot in layout.layers.items() if key[1] in layouts.SUMMARIES
             ),
         )
         # The layout is kept with it, so that no other one gets the same id.
@@ -367,7 +375,7 @@ class _Plan:
     whole: tuple[int | None, ...]
     floats: tuple[tuple[Column, int], ...]
     outputs: tuple[tuple[str, int, tuple[tuple[str, Any, int], ...]], ...]
-    summaries: tuple[tuple[str, int], ...]
+    summaries: tuple[tuple[tuple[str, str], int], ...]
 
 
 class _Part(NamedTuple):

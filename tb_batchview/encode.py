@@ -21,7 +21,7 @@ from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_
 
 from tb_batchview import metadata, tasks
 from tb_batchview.errors import ArgumentError, FormatError
-from tb_batchview.records import Array, BatchRecord, LayerSummary, OutputRecord, OutputSpec
+from tb_batchview.records import Array, BatchRecord, GradientSummary, LayerSummary, OutputRecord, OutputSpec
 
 Payload = bytes | memoryview
 # Phase, output or layer, and kind of a value; its tag, and the content of its metadata.
@@ -124,6 +124,9 @@ class EventEncoder:
         for layer, summary in record.layers.items():
             for kind, array in _layer_arrays(summary):
                 self._add(event, (phase, layer, kind), array, said)
+        for layer, gradient in record.gradients.items():
+            for kind, array in _gradient_arrays(gradient):
+                self._add(event, (phase, layer, kind), array, said)
         # Only now: an event that could not be encoded has said nothing.
         if said:
             self._said.update(said)
@@ -165,9 +168,11 @@ class EventEncoder:
     def _name(self, key: _Key) -> _Name:
         name = self._names.get(key)
         if name is None:
-            # Kinds of layers are none of outputs.
+            # Kinds of layers and gradients are none of outputs.
             if key[2] in metadata.LAYER_KINDS:
                 name = metadata.layer_tag(*key), metadata.layer_content(*key)
+            elif key[2] in metadata.GRADIENT_KINDS:
+                name = metadata.gradient_tag(*key), metadata.layer_content(*key)
             else:
                 name = metadata.output_tag(*key), metadata.output_content(*key)
             self._names[key] = name
@@ -368,16 +373,26 @@ def _bulk(output: OutputRecord, spec: OutputSpec, top_k: int | None) -> list[tup
 
 
 def _layer_arrays(summary: LayerSummary) -> Iterator[tuple[str, Array]]:
+    yield "layer_summary", _figures(summary, metadata.LAYER_FIGURES)
+    yield "layer_histogram", np.asarray(summary.histogram, np.float32)
+    for kind in ("unit_means", "unit_zeros", "unit_saturated"):
+        values = getattr(summary, kind)
+        if values is not None:
+            yield f"layer_{kind}", np.asarray(values, np.float32)
+
+
+def _gradient_arrays(summary: GradientSummary) -> Iterator[tuple[str, Array]]:
+    yield "gradient_summary", _figures(summary, metadata.GRADIENT_FIGURES)
+    yield "gradient_histogram", np.asarray(summary.histogram, np.float32)
+
+
+def _figures(summary: LayerSummary | GradientSummary, names: tuple[str, ...]) -> Array:
     if summary.min > summary.max:
         # Of no finite value: a reduction's neutral elements.
         nan = math.nan
         summary = dataclasses.replace(summary, mean=nan, std=nan, min=nan, max=nan, zero_fraction=nan)
-    figures = [getattr(summary, figure) for figure in metadata.LAYER_FIGURES]
     with np.errstate(over="ignore"):
-        yield "layer_summary", np.array(figures, np.float64).astype(np.float32)
-    yield "layer_histogram", np.asarray(summary.histogram, np.float32)
-    if summary.unit_means is not None:
-        yield "layer_unit_means", np.asarray(summary.unit_means, np.float32)
+        return np.array([getattr(summary, name) for name in names], np.float64).astype(np.float32)
 
 
 def _per_sample(values: Array) -> npt.NDArray[np.float32]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tb_batchview import blocks, encode, metadata, tfrecord
+from tb_batchview import blocks, encode, layouts, metadata, tfrecord
 from tb_batchview.blocks import Block
 from tb_batchview.errors import FormatError, VersionError
 from tb_batchview.layouts import Entry, KnownLayout, make_layout
@@ -239,9 +239,9 @@ class EventFile:
             wall_time=event.wall_time,
             front=payload if isinstance(payload, bytes) else bytes(payload[: layout.front_stop]),
             summaries={
-                layer: bytes(payload[slot.offset : slot.offset + slot.nbytes])
-                for (layer, kind), slot in layout.layers.items()
-                if kind == "layer_summary"
+                key: bytes(payload[slot.offset : slot.offset + slot.nbytes])
+                for key, slot in layout.layers.items()
+                if key[1] in layouts.SUMMARIES
             },
         )
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tb_batchview import analysis, histograms, metadata, rollups
+from tb_batchview.errors import ArgumentError
 from tb_batchview.places import Place, Reader
 from tb_batchview.records import LayerSummary
 from tb_batchview.views import PhaseView, RunView
@@ -247,6 +248,73 @@ class LayerLog:
         """Read the unit means of some of the batches, (last - first, units)."""
         return self._read_rows("layer_unit_means", first, last, np.nan)
 
+    @property
+    def unit_zeros(self) -> Array:
+        """Return the share of zeros of each unit, float32, (batches, units).
+
+        NaN where they were not recorded, or of another number of units.
+        """
+        return self._read_rows("layer_unit_zeros", 0, len(self._layer.rows), np.nan)
+
+    @property
+    def unit_saturated(self) -> Array:
+        """Return the share of saturated values of each unit, likewise.
+
+        A value is saturated within a hundredth of an end of what the layer's
+        activation can return: sigmoid, tanh, softsign, their hard forms, and
+        the upper end of a ReLU that has one. Of other layers there are none:
+        shape (batches, 0).
+        """
+        return self._read_rows("layer_unit_saturated", 0, len(self._layer.rows), np.nan)
+
+    @property
+    def dead(self) -> Array:
+        """Return how many units of each batch were dead, float64.
+
+        A unit is dead in a batch if all its values that were looked at are 0.
+        NaN where that was not recorded.
+        """
+        return _count_full(self.unit_zeros, len(self._layer.rows))
+
+    @property
+    def saturated(self) -> Array:
+        """Return how many units of each batch were saturated, float64.
+
+        A unit is saturated in a batch if all its values that were looked at
+        are. NaN where that was not recorded: the layer has no such end.
+        """
+        return _count_full(self.unit_saturated, len(self._layer.rows))
+
+    def dead_units(self, last: int = 1) -> list[int]:
+        """Return the units that were dead in each of the last batches.
+
+        Args:
+            last: How many of the summarised batches to look at, from the end.
+
+        Raises:
+            ArgumentError: It is no whole number of at least 1.
+        """
+        return self._full_units("layer_unit_zeros", last)
+
+    def saturated_units(self, last: int = 1) -> list[int]:
+        """Return the units that were saturated in each of the last batches.
+
+        Args:
+            last: How many of the summarised batches to look at, from the end.
+
+        Raises:
+            ArgumentError: It is no whole number of at least 1.
+        """
+        return self._full_units("layer_unit_saturated", last)
+
+    def _full_units(self, kind: str, last: int) -> list[int]:
+        if isinstance(last, bool) or not isinstance(last, (int, np.integer)) or last < 1:
+            raise ArgumentError(f"last must be a whole number of at least 1. Received: last={last!r}.")
+        stop = len(self._layer.rows)
+        shares = self._read_rows(kind, max(0, stop - int(last)), stop, np.nan)
+        units: list[int] = np.flatnonzero((shares == 1).all(axis=0)).tolist() if len(shares) else []
+        return units
+
     def _read_rows(self, kind: str, first: int, last: int, fill: float) -> Array:
         width = self._rollup.width(kind, first, last)
         matrix = np.full((last - first, width), fill, np.float32)
@@ -268,11 +336,11 @@ def read_summary(place: Place, layer: str, reader: Reader) -> LayerSummary:
     figures = reader(place, slots[layer, "layer_summary"]).tolist()
     named: dict[str, float] = dict(zip(metadata.LAYER_FIGURES, figures, strict=True))
     histogram = slots.get((layer, "layer_histogram"))
-    units = slots.get((layer, "layer_unit_means"))
+    units = {kind: slots.get((layer, f"layer_{kind}")) for kind in ("unit_means", "unit_zeros", "unit_saturated")}
     return LayerSummary(
         **named,
         histogram=np.zeros(0, np.float32) if histogram is None else reader(place, histogram),
-        unit_means=None if units is None else reader(place, units),
+        **{kind: None if slot is None else reader(place, slot) for kind, slot in units.items()},
     )
 
 
@@ -289,6 +357,13 @@ def _edges(found: tuple[float, float] | None, moments: analysis.Moments, bins: i
     if found is not None:
         return analysis.common_edges(np.array(found[:1]), np.array(found[1:]), bins)
     return analysis.common_edges(moments.min, moments.max, bins)
+
+
+def _count_full(shares: Array, batches: int) -> Array:
+    """Count the shares of 1 in each row; NaN where nothing is known."""
+    if not shares.shape[1]:
+        return np.full(batches, np.nan)
+    return np.where(np.isnan(shares).all(axis=1), np.nan, np.count_nonzero(shares == 1, axis=1))
 
 
 def _only(values: Array) -> float:

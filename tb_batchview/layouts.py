@@ -27,6 +27,9 @@ MAX_FRONT_BYTES = 1 << 27
 # Between the values of one record stand names and metadata; what has more is not remembered.
 MAX_CONSTANT_BYTES = 1 << 20
 
+# Figures that are held for every batch, and their names.
+SUMMARIES = {"layer_summary": metadata.LAYER_FIGURES, "gradient_summary": metadata.GRADIENT_FIGURES}
+
 # Where the step of an event begins, as a varint: after the wall time and its own tag.
 STEP_START = 10
 
@@ -42,7 +45,7 @@ class Layout:
         content: The header's metadata.
         header: The numbers of the batch, float64.
         arrays: By output and kind.
-        layers: By layer and kind.
+        layers: Figures of layers and of gradients, by layer and kind.
         samples: Number of samples by output, where there are any.
     """
 
@@ -69,7 +72,7 @@ class Entry(NamedTuple):
         position: Of the payload in the file.
         length: Of the payload, bytes.
         front: The payload's first bytes, at least up to its bulk.
-        summaries: The raw `layer_summary` of each layer.
+        summaries: The raw figures by layer and kind, of `SUMMARIES`.
     """
 
     layout: Layout
@@ -79,7 +82,7 @@ class Entry(NamedTuple):
     step: int
     wall_time: float
     front: bytes
-    summaries: Mapping[str, bytes]
+    summaries: Mapping[tuple[str, str], bytes]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,7 +95,7 @@ class KnownLayout:
         read_ahead: Bytes of a record to read, at least up to its bulk.
         near: What stands where (start, stop, bytes) within these bytes.
         far: The same in the rest of the record.
-        summaries: Layer, offset and bytes of each `layer_summary`.
+        summaries: Layer and kind, offset and bytes of each of `SUMMARIES`.
     """
 
     layout: Layout
@@ -100,7 +103,7 @@ class KnownLayout:
     read_ahead: int
     near: tuple[tuple[int, int, bytes], ...]
     far: tuple[tuple[int, int, bytes], ...]
-    summaries: tuple[tuple[str, int, int], ...]
+    summaries: tuple[tuple[tuple[str, str], int, int], ...]
 
     @classmethod
     def of(cls, layout: Layout, event: encode.DecodedEvent, payload: encode.Walkable) -> KnownLayout | None:
@@ -131,9 +134,7 @@ class KnownLayout:
             near=tuple(item for item in constants if item[1] <= read_ahead),
             far=tuple(item for item in constants if item[1] > read_ahead),
             summaries=tuple(
-                (layer, slot.offset, slot.nbytes)
-                for (layer, kind), slot in layout.layers.items()
-                if kind == "layer_summary"
+                (key, slot.offset, slot.nbytes) for key, slot in layout.layers.items() if key[1] in SUMMARIES
             ),
         )
 
@@ -159,10 +160,10 @@ class KnownLayout:
             wall_time=_DOUBLE.unpack_from(front, 1)[0],
             front=front,
             summaries={
-                layer: front[start : start + count]
+                key: front[start : start + count]
                 if start + count <= len(front)
                 else os.pread(fd, count, position + start)
-                for layer, start, count in self.summaries
+                for key, start, count in self.summaries
             },
         )
 
@@ -190,7 +191,7 @@ def make_layout(event: encode.DecodedEvent, contents: Mapping[str, Content]) -> 
             continue
         if what.kind == "header":
             header, content = slot, what
-        elif what.kind in metadata.LAYER_KINDS:
+        elif what.kind in metadata.LAYER_KINDS or what.kind in metadata.GRADIENT_KINDS:
             _check(slot, 1, "layer figure")
             layers[what.layer, what.kind] = slot
         elif what.kind in metadata.FRONT_KINDS or what.kind in metadata.BULK_KINDS:
@@ -204,9 +205,10 @@ def make_layout(event: encode.DecodedEvent, contents: Mapping[str, Content]) -> 
         return None
     if header.dtype != np.float64 or header.shape != (len(content.fields),):
         raise FormatError(f"The header of a batch must be float64 and as long as its fields. Received: {header.shape}.")
-    summaries = [slot for (_, kind), slot in layers.items() if kind == "layer_summary"]
-    if any(slot.shape != (len(metadata.LAYER_FIGURES),) or slot.dtype != np.float32 for slot in summaries):
-        raise FormatError(f"A layer summary must be {len(metadata.LAYER_FIGURES)} float32.")
+    for (_, kind), slot in layers.items():
+        names = SUMMARIES.get(kind)
+        if names is not None and (slot.shape != (len(names),) or slot.dtype != np.float32):
+            raise FormatError(f"A {kind.replace('_', ' ')} must be {len(names)} float32.")
     layout = Layout(content.phase, content, header, arrays, layers, samples)
     if layout.front_stop > MAX_FRONT_BYTES:
         raise FormatError(

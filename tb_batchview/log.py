@@ -27,9 +27,10 @@ from tb_batchview import analysis, encode, index, metadata, tasks
 from tb_batchview.analysis import ClassReport, ClassTrend
 from tb_batchview.calibration import Calibration, ThresholdCurve, calibrate, trace_thresholds
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
+from tb_batchview.gradients import GradientLog, read_gradient
 from tb_batchview.layers import LayerLog, read_summary
 from tb_batchview.places import JoinedSlot, Place, Reader, gone, open_place, read_array, read_joined
-from tb_batchview.records import LayerSummary, OutputSpec
+from tb_batchview.records import GradientSummary, LayerSummary, OutputSpec
 from tb_batchview.store import RunStore
 from tb_batchview.views import Health, PhaseView, RunView, SampleView
 
@@ -256,6 +257,11 @@ class Run:
     def layers(self) -> tuple[str, ...]:
         """Return the names of the layers that were summarised."""
         return tuple(dict.fromkeys(layer for phase in self.view.phases.values() for layer in phase.layers))
+
+    @property
+    def gradient_layers(self) -> tuple[str, ...]:
+        """Return the names of the layers whose gradients were summarised."""
+        return tuple(dict.fromkeys(layer for phase in self.view.phases.values() for layer in phase.gradients))
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -525,6 +531,20 @@ class Run:
             raise NotFoundError(_unknown("layer", name, columns.layers, f"phase {phase!r} of run {self.name!r}"))
         return LayerLog(name, view, columns)
 
+    def gradients(self, name: str, phase: str = "train") -> GradientLog:
+        """Return the gradient of a layer's weights by batch.
+
+        Raises:
+            NotFoundError: There is no such phase, or no gradient of such a
+                layer in it.
+        """
+        view = self.view
+        columns = find_phase(view, phase, self.name)
+        if name not in columns.gradients:
+            place = f"the gradients of phase {phase!r} of run {self.name!r}"
+            raise NotFoundError(_unknown("layer", name, columns.gradients, place))
+        return GradientLog(name, view, columns, self._reader)
+
     def to_pandas(self, phase: str) -> Any:
         """Return a table of one row per sample.
 
@@ -729,6 +749,16 @@ class Batch:
         slots = self._place.layout.layers
         return {
             layer: read_summary(self._place, layer, self._reader) for layer, kind in slots if kind == "layer_summary"
+        }
+
+    @property
+    def gradients(self) -> dict[str, GradientSummary]:
+        """Return the summaries of the gradients in this batch, by layer."""
+        slots = self._place.layout.layers
+        return {
+            layer: read_gradient(self._place, layer, self._reader)
+            for layer, kind in slots
+            if kind == "gradient_summary"
         }
 
     @functools.cached_property

@@ -40,9 +40,11 @@ FRONT_KINDS = (
     "sample_ids",
 )
 BULK_KINDS = ("targets", "predictions", "top_scores", "top_classes")
-LAYER_KINDS = ("layer_summary", "layer_histogram", "layer_unit_means")
-# The values of `layer_summary`, in order.
+LAYER_KINDS = ("layer_summary", "layer_histogram", "layer_unit_means", "layer_unit_zeros", "layer_unit_saturated")
+GRADIENT_KINDS = ("gradient_summary", "gradient_histogram")
+# The values of `layer_summary` and `gradient_summary`, in order.
 LAYER_FIGURES = ("count", "mean", "std", "min", "max", "zero_fraction", "nonfinite")
+GRADIENT_FIGURES = (*LAYER_FIGURES, "norm")
 # The first fields of every header; metrics and figures of outputs follow.
 HEADER_FIELDS = ("epoch", "index", "size", "loss")
 OUTPUT_FIGURES = ("error_rate", "confidence")
@@ -119,6 +121,11 @@ def output_tag(phase: str, output: str, kind: str) -> str:
 def layer_tag(phase: str, layer: str, kind: str) -> str:
     """Return the tag of one figure of a layer; `kind` is of `LAYER_KINDS`."""
     return f"{phase}/layers/{layer}/{kind.removeprefix('layer_')}"
+
+
+def gradient_tag(phase: str, layer: str, kind: str) -> str:
+    """Return the tag of a figure of a gradient, of `GRADIENT_KINDS`."""
+    return f"{phase}/gradients/{layer}/{kind.removeprefix('gradient_')}"
 
 
 def metric_field(name: str) -> str:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from tb_batchview import encode, index, tfrecord
 from tb_batchview.errors import FormatError, NotFoundError
-from tb_batchview.layouts import Layout, make_layout
+from tb_batchview.layouts import SUMMARIES, Layout, make_layout
 
 Array = npt.NDArray[Any]
 
@@ -122,21 +122,26 @@ def _join_slots(kind: str, slots: Sequence[encode.Slot | None], rows: Sequence[i
 
 def _pick_layers(layouts: Sequence[Layout]) -> Mapping[tuple[str, str], encode.Slot]:
     """Return the figures of each layer, of the first worker that has it."""
-    lead: dict[str, int] = {}
-    # The summary decides: without one a layer is not listed.
-    for kinds in (("layer_summary",), ("layer_histogram", "layer_unit_means")):
+    lead: dict[tuple[str, str], int] = {}
+    # The summary decides: without one a layer, or a gradient, is not listed.
+    for first in (True, False):
         for part, layout in enumerate(layouts):
             for layer, kind in layout.layers:
-                if kind in kinds:
-                    lead.setdefault(layer, part)
+                if (kind in SUMMARIES) == first:
+                    lead.setdefault((layer, _what(kind)), part)
     return {
         (layer, kind): JoinedSlot(
             slot.tag, slot.dtype, slot.shape, 0, slot.nbytes, pieces=((part, slot, slot.shape[0]),)
         )
         for part, layout in enumerate(layouts)
         for (layer, kind), slot in layout.layers.items()
-        if lead[layer] == part
+        if lead[layer, _what(kind)] == part
     }
+
+
+def _what(kind: str) -> str:
+    """Return what a figure is of: "layer" or "gradient"."""
+    return kind.partition("_")[0]
 
 
 def read_joined(place: Place, slot: JoinedSlot, read: Reader) -> Array:

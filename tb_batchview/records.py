@@ -109,6 +109,9 @@ class LayerSummary:
         nonfinite: How many were NaN or infinite.
         histogram: Counts in equal bins from `min` to `max`, shape (bins,).
         unit_means: Mean of each unit or channel, shape (units,), or None.
+        unit_zeros: Share of zeros of each, likewise: 1 is a dead unit.
+        unit_saturated: Share of values at an end of what its activation can
+            return, likewise; None where there is no such end.
     """
 
     count: float
@@ -120,6 +123,8 @@ class LayerSummary:
     nonfinite: float
     histogram: Array
     unit_means: Array | None = None
+    unit_zeros: Array | None = None
+    unit_saturated: Array | None = None
 
     @classmethod
     def of(cls, values: Array) -> LayerSummary:
@@ -132,11 +137,13 @@ class LayerSummary:
         with np.errstate(all="ignore"):
             finite = np.isfinite(values)
             kept = values[finite].astype(np.float64)
-            units = None
+            units = zeros = None
             if values.ndim > 1:
                 axes = tuple(range(values.ndim - 1))
-                units = np.where(finite, values, 0).sum(axis=axes, dtype=np.float64) / finite.sum(axis=axes)
+                seen = finite.sum(axis=axes)
+                units = np.where(finite, values, 0).sum(axis=axes, dtype=np.float64) / seen
                 units = units.astype(np.float32)
+                zeros = (np.count_nonzero(values == 0, axis=axes) / seen).astype(np.float32)
             low, high = (float(kept.min()), float(kept.max())) if kept.size else (math.nan, math.nan)
             # The width first: half of it, so that the widest range is finite.
             places = (kept / 2 - low / 2) / (high / 2 - low / 2) * HISTOGRAM_BINS if high > low else np.zeros(kept.size)
@@ -151,7 +158,51 @@ class LayerSummary:
                 nonfinite=float(values.size - kept.size),
                 histogram=np.bincount(bins, minlength=HISTOGRAM_BINS).astype(np.float32),
                 unit_means=units,
+                unit_zeros=zeros,
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientSummary:
+    """Figures of the gradient of one layer's weights in one batch.
+
+    Attributes:
+        count: Number of values looked at (a sample of them in large layers).
+        mean, std, min, max, zero_fraction: Of the finite ones; NaN when there
+            are none.
+        nonfinite: How many were NaN or infinite.
+        norm: The L2 norm of all values of all weights of the layer; NaN or
+            infinite when one of them is.
+        histogram: Counts in equal bins from `min` to `max`, shape (bins,).
+    """
+
+    count: float
+    mean: float
+    std: float
+    min: float
+    max: float
+    zero_fraction: float
+    nonfinite: float
+    norm: float
+    histogram: Array
+
+    @classmethod
+    def of(cls, values: Array) -> GradientSummary:
+        """Summarise the gradient of a layer.
+
+        Args:
+            values: Of all its weights, any shape, integers or floats.
+        """
+        flat = values.reshape(-1)
+        summary = LayerSummary.of(flat)
+        with np.errstate(all="ignore"):
+            wide = flat.astype(np.float64)
+            # A square may be more, or less, than a float64 can hold.
+            peak = np.abs(wide).max(initial=0.0)
+            peak = peak if np.isfinite(peak) and peak > 0 else 1.0
+            norm = float(peak * np.sqrt(np.square(wide / peak).sum()))
+        figures = {name.name: getattr(summary, name.name) for name in dataclasses.fields(cls) if name.name != "norm"}
+        return cls(norm=norm, **figures)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,6 +220,7 @@ class BatchRecord:
         metrics: The batch's own metrics by Keras' names.
         outputs: By output name; empty when this batch's arrays are not kept.
         layers: Summaries by layer name; empty when not summarised.
+        gradients: Summaries of gradients by layer name, likewise.
     """
 
     phase: str
@@ -181,6 +233,7 @@ class BatchRecord:
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     outputs: Mapping[str, OutputRecord] = dataclasses.field(default_factory=dict)
     layers: Mapping[str, LayerSummary] = dataclasses.field(default_factory=dict)
+    gradients: Mapping[str, GradientSummary] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.phase not in PHASES:

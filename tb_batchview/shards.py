@@ -7,7 +7,7 @@ growing run costs little more than the steps. docs/data-format.md has the rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -94,7 +94,8 @@ class _Join:
             wall_time=_frozen(wall_time),
             fields=Late(_names(shard.fields for shard in self._shards), self._average),
             outputs=self._join_outputs(),
-            layers=Late(_names(shard.layers for shard in self._shards), self._join_layer),
+            layers=self._join_layers([shard.layers for shard in self._shards]),
+            gradients=self._join_layers([shard.gradients for shard in self._shards]),
             seen=max(shard.seen for shard in self._shards),
             _file=nothing,
             _position=nothing,
@@ -188,16 +189,22 @@ class _Join:
 
         return SampleView(starts, Late(_names(samples.columns for samples, _, _ in having), join))
 
-    def _join_layer(self, name: str) -> LayerView:
-        """Return the summaries of a layer, of the first worker with one."""
-        found = [
-            (number, rows, shard.layers[name]) for number, (shard, rows) in enumerate(self) if name in shard.layers
-        ]
-        rows, first = np.unique(np.concatenate([rows[layer.rows] for _, rows, layer in found]), return_index=True)
-        shard = np.repeat([number for number, _, _ in found], [len(layer.rows) for _, _, layer in found])
-        own = np.concatenate([layer.rows for _, _, layer in found])
-        figures = np.concatenate([layer.figures for _, _, layer in found])
-        return LayerView(_frozen(rows), _frozen(figures[first]), _frozen(shard[first]), _frozen(own[first]))
+    def _join_layers(self, views: Sequence[Mapping[str, LayerView]]) -> Late[LayerView]:
+        """Return the summaries of each layer, of the first worker with one."""
+
+        def join(name: str) -> LayerView:
+            found = [
+                (number, rows, view[name])
+                for number, (view, rows) in enumerate(zip(views, self._rows, strict=True))
+                if name in view
+            ]
+            rows, first = np.unique(np.concatenate([rows[layer.rows] for _, rows, layer in found]), return_index=True)
+            shard = np.repeat([number for number, _, _ in found], [len(layer.rows) for _, _, layer in found])
+            own = np.concatenate([layer.rows for _, _, layer in found])
+            figures = np.concatenate([layer.figures for _, _, layer in found])
+            return LayerView(_frozen(rows), _frozen(figures[first]), _frozen(shard[first]), _frozen(own[first]))
+
+        return Late(_names(views), join)
 
 
 def _known(shard: PhaseView, name: str) -> Array:
@@ -212,7 +219,7 @@ def _known(shard: PhaseView, name: str) -> Array:
     return numbers
 
 
-def _names(mappings: Iterator[Mapping[str, Any]]) -> list[str]:
+def _names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for mapping in mappings for name in mapping))
 
 

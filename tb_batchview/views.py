@@ -142,11 +142,12 @@ class SampleView:
 
 @dataclasses.dataclass(frozen=True)
 class LayerView:
-    """The summaries of one layer in one phase.
+    """The summaries of one layer, or of its gradient, in one phase.
 
     Attributes:
         rows: int64, the batches that have one.
-        figures: float32, shape (rows, 7): see `metadata.LAYER_FIGURES`.
+        figures: float32, shape (rows, figures): see `metadata.LAYER_FIGURES`
+            and `GRADIENT_FIGURES`.
         shard: int64, which of several workers' each summary is.
         own: int64, the batches as numbered by that worker.
     """
@@ -182,6 +183,7 @@ class PhaseView:
     fields: Mapping[str, Array]
     outputs: Mapping[str, SampleView]
     layers: Mapping[str, LayerView]
+    gradients: Mapping[str, LayerView]
     seen: int
     _file: Array
     _position: Array

@@ -28,7 +28,7 @@ from tb_batchview.earlier import ARCHITECTURE, Earlier, last_steps
 from tb_batchview.errors import ArgumentError, BatchViewError, BatchViewWarning
 from tb_batchview.eventfile import EventFile
 from tb_batchview.handoff import Handoff
-from tb_batchview.records import Array, BatchRecord, LayerSummary, OutputRecord, OutputSpec
+from tb_batchview.records import Array, BatchRecord, GradientSummary, LayerSummary, OutputRecord, OutputSpec
 from tb_batchview.specs import SpecBook
 from tb_batchview.tasks import TaskHint
 from tb_batchview.version import __version__
@@ -226,6 +226,7 @@ class BatchWriter:
         sample_weight: Any = None,
         sample_ids: Any = None,
         histograms: Mapping[str, Any] | None = None,
+        gradients: Mapping[str, Any] | None = None,
         wall_time: float | None = None,
     ) -> None:
         """Record one batch.
@@ -249,6 +250,9 @@ class BatchWriter:
             sample_ids: Integers or strings, shape (samples,).
             histograms: By layer name: the layer's values, shape
                 (samples, ..., units), or a `LayerSummary`.
+            gradients: By layer name: the gradient of the loss, an array or a
+                list of one for each weight, of any shapes, or a
+                `GradientSummary`.
             wall_time: End of the step in seconds since 1970; None is now.
 
         Raises:
@@ -262,6 +266,7 @@ class BatchWriter:
             sample_ids=sample_ids,
         )
         layers = {name: arguments.layer_values(name, values) for name, values in (histograms or {}).items()}
+        slopes = {name: arguments.gradient_values(name, values) for name, values in (gradients or {}).items()}
         sizes = {array.shape[0] for output in outputs.values() for array in _arrays(output)}
         if len(sizes) > 1:
             raise ArgumentError(f"All outputs must have the same number of samples. Received: {sorted(sizes)}.")
@@ -280,15 +285,16 @@ class BatchWriter:
             },
             outputs=outputs,
         )
-        held = [array for output in outputs.values() for array in _arrays(output)] + list(layers.values())
-        nbytes = sum(array.nbytes for array in held if isinstance(array, np.ndarray))
+        held = [array for output in outputs.values() for array in _arrays(output)]
+        held += [value for value in (*layers.values(), *slopes.values()) if isinstance(value, np.ndarray)]
+        nbytes = sum(array.nbytes for array in held)
         # Steps are put in the order in which they are given out.
         with self._adding:
             with self._lock:
                 self._book.tell(outputs)
                 record = self._place(record)
                 specs = self._book.specs()
-            self._put(_Job(lambda: (_summarised(record, layers),), 1, phase, specs), max(nbytes, 1))
+            self._put(_Job(lambda: (_summarised(record, layers, slopes),), 1, phase, specs), max(nbytes, 1))
 
     def submit(
         self,
@@ -643,11 +649,20 @@ def _arrays(output: OutputRecord) -> list[Array]:
     return list(output.arrays().values())
 
 
-def _summarised(record: BatchRecord, layers: Mapping[str, Array | LayerSummary]) -> BatchRecord:
-    """Return a record with the summaries of its layers."""
-    if not layers:
+def _summarised(
+    record: BatchRecord, layers: Mapping[str, Array | LayerSummary], gradients: Mapping[str, Array | GradientSummary]
+) -> BatchRecord:
+    """Return a record with the summaries of its layers and gradients."""
+    if not layers and not gradients:
         return record
-    summaries = {
-        name: values if isinstance(values, LayerSummary) else LayerSummary.of(values) for name, values in layers.items()
-    }
-    return dataclasses.replace(record, layers=summaries)
+    return dataclasses.replace(
+        record,
+        layers={
+            name: values if isinstance(values, LayerSummary) else LayerSummary.of(values)
+            for name, values in layers.items()
+        },
+        gradients={
+            name: values if isinstance(values, GradientSummary) else GradientSummary.of(values)
+            for name, values in gradients.items()
+        },
+    )

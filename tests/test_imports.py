@@ -14,8 +14,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
-READING = FACTS | {"analysis", "blocks", "calibration", "columns", "encode", "histograms", "index", "kept", "layers"}
-READING |= {"layouts", "log", "places", "rollups", "running", "samples", "store", "tfrecord", "views"}
+READING = FACTS | {"analysis", "blocks", "calibration", "columns", "encode", "gradients", "histograms", "index", "kept"}
+READING |= {"layers", "layouts", "log", "places", "rollups", "running", "samples", "store", "tfrecord", "views"}
 WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord"}
 LIGHT_TENSORBOARD = {
     "tensorboard.backend.http_util",
@@ -56,6 +56,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "kept": (set(), set()),
     "rollups": (FACTS | {"analysis", "encode", "histograms", "kept", "layouts", "places", "views"}, set()),
     "layers": (FACTS | {"analysis", "histograms", "places", "rollups", "views"}, set()),
+    "gradients": (FACTS | {"places", "views"}, set()),
     "log": (READING, {"pandas"}),
     "loader": ({"plugin", "metadata", "errors"}, LIGHT_TENSORBOARD),
     "http": ({"errors"}, LIGHT_TENSORBOARD | {"werkzeug"}),

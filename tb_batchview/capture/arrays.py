@@ -1,7 +1,7 @@
 """What capture needs of a backend beyond `keras.ops`, for the one in use.
 
-Which arrays belong to the step that is watched, a branch, how to count, the way to
-NumPy. `tf_arrays`, `jax_arrays` and `torch_arrays` have the same functions.
+Which arrays belong to the step that is watched, a branch, how to count, the parts of
+a gradient, the way to NumPy. `tf_arrays`, `jax_arrays` and `torch_arrays` have the same functions.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import keras
 
 # mypy takes the first branch, and the others' functions have its types.
 if keras.backend.backend() == "tensorflow":
-    from tb_batchview.capture.tf_arrays import Scene, choose, count, is_array, is_merged, to_numpy
+    from tb_batchview.capture.tf_arrays import Scene, add_parts, choose, count, is_array, is_merged, keep, to_numpy
 elif keras.backend.backend() == "jax":
-    from tb_batchview.capture.jax_arrays import Scene, choose, count, is_array, is_merged, to_numpy  # type: ignore[assignment]
+    from tb_batchview.capture.jax_arrays import Scene, add_parts, choose, count, is_array, is_merged, keep, to_numpy  # type: ignore[assignment]
 else:
-    from tb_batchview.capture.torch_arrays import Scene, choose, count, is_array, is_merged, to_numpy  # type: ignore[assignment]
+    from tb_batchview.capture.torch_arrays import Scene, add_parts, choose, count, is_array, is_merged, keep, to_numpy  # type: ignore[assignment]
 
-__all__ = ["Scene", "choose", "count", "is_array", "is_merged", "to_numpy"]
+__all__ = ["Scene", "add_parts", "choose", "count", "is_array", "is_merged", "keep", "to_numpy"]

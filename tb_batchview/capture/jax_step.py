@@ -72,7 +72,8 @@ class JaxStep(TappedStep):
         """Tell whether other processes train the model without recording."""
         if self._unsure:
             self._unsure = False
-            wishes = sorted((freq, *sorted(self._choose_layers())) for freq in self._freqs())
+            layers = [f"gradients={self._wants_gradients()}", *sorted(self._choose_layers())]
+            wishes = sorted((freq, *layers) for freq in self._freqs())
             self._alone = jax.process_count() > 1 and not jax_processes.agree(self.phase, repr(wishes))
             if self._alone:
                 self._complain(
@@ -86,7 +87,7 @@ class JaxStep(TappedStep):
             # An eager step shows the very batch that the loop may use again.
             name: seen[name].copy() if isinstance(seen[name], np.ndarray) else seen[name]
             for name in dict.fromkeys([*self._names, *seen])
-            if name in seen and (due or not name.startswith("layers/"))
+            if name in seen and (due or not name.startswith(("layers/", "gradients/")))
         }
         if jax.process_count() > 1:
             # Of the whole; this process records its own part.
@@ -102,7 +103,7 @@ class JaxStep(TappedStep):
         """Run the user's step: what is compiled."""
         due, data = due_and_data
         user_step = getattr(self.model, keras_names.STEP_ATTRIBUTE[self.phase])
-        with Tap(self.model, self._choose_layers) as tap:
+        with Tap(self.model, self._choose_layers, gradients=self._wants_gradients()) as tap:
             sight = tap.begin((state, data))
             sight.batch = data
             with carried_out(sight):
@@ -122,9 +123,18 @@ class JaxStep(TappedStep):
         tensors, states = self._gather(tap, sight)
         tensors |= self._read_metrics(tap, states, has_loss="loss" in tensors)
         try:
-            tensors |= self._summarise(due, self._layers_of(sight))
+            outputs = self._layers_of(sight)
+            bounds = self._bounds_of(outputs)
+            if outputs:
+                tensors |= _when(due, lambda: name_figures(summarise(outputs, bounds), outputs))
         except Exception as error:
             tap.problems.append(f"The layers could not be summarised: {error!r}.")
+        try:
+            gradients = self._gradients_of(tap, sight)
+            if gradients:
+                tensors |= _when(due, lambda: self._name_gradient_figures(gradients))
+        except Exception as error:
+            tap.problems.append(f"The gradients could not be summarised: {error!r}.")
         self._report(tap)
         # JAX returns dicts in the order of their keys.
         self._names = list(tensors)
@@ -149,21 +159,17 @@ class JaxStep(TappedStep):
             if mask is not None and sight.belongs(mask):
                 keras_names.set_mask(sight.sample_losses[place], mask)
 
-    def _summarise(self, due: Any, outputs: dict[str, Any]) -> dict[str, Any]:
-        if not outputs:
-            return {}
 
-        def compute() -> dict[str, Any]:
-            return name_figures(summarise(outputs), outputs)
-
-        if not isinstance(due, jax.core.Tracer):
-            # An eager step; a branch of JAX would be compiled anew each time.
-            return compute() if due else {}
-        shapes = jax.eval_shape(compute)
-        figures: dict[str, Any] = arrays.choose(
-            due, compute, lambda: {name: jax.numpy.zeros(shape.shape) for name, shape in shapes.items()}
-        )
-        return figures
+def _when(due: Any, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Compute figures where they are due, else zeros in their place."""
+    if not isinstance(due, jax.core.Tracer):
+        # An eager step; a branch of JAX would be compiled anew each time.
+        return compute() if due else {}
+    shapes = jax.eval_shape(compute)
+    figures: dict[str, Any] = arrays.choose(
+        due, compute, lambda: {name: jax.numpy.zeros(shape.shape) for name, shape in shapes.items()}
+    )
+    return figures
 
 
 def _is_hidden(sight: Sight) -> bool:

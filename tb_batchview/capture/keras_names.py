@@ -199,6 +199,63 @@ def loss_function(loss: Any) -> tuple[str, dict[str, Any]]:
     return name, dict(options) if isinstance(options, dict) else {}
 
 
+# `Trainer.optimizer` (public), and the attributes of models that have several.
+def optimizers(model: Any) -> list[Any]:
+    """Return the optimizers of a model, each once."""
+    found = [getattr(model, "optimizer", None), *vars(model).values()]
+    unique = {id(value): value for value in found if isinstance(value, keras.optimizers.Optimizer)}
+    return list(unique.values())
+
+
+def apply_attribute() -> str:
+    """Return the method of an optimizer that Keras' step gives gradients."""
+    return "stateless_apply" if keras.backend.backend() == "jax" else "apply"
+
+
+# `BaseOptimizer._trainable_variables` (3.0 to 3.15): what gradients belong to
+# that come without their variables. Without it they are not recorded.
+def optimized_variables(optimizer: Any) -> list[Any]:
+    """Return the variables that an optimizer was built for."""
+    return list(getattr(optimizer, "_trainable_variables", ()))
+
+
+# `Variable.overwrite_with_gradient` (3.3 to 3.15), of float8 scales.
+def is_overwritten(variable: Any) -> bool:
+    """Tell whether a variable's gradient is in truth its new value."""
+    return bool(getattr(variable, "overwrite_with_gradient", False))
+
+
+# `LossScaleOptimizer.dynamic_scale` and `.step_counter` (3.0 to 3.15).
+# Without them gradients are recorded scaled.
+def scale_before(optimizer: Any, values: Any) -> Any | None:
+    """Find the loss scale among the values of an optimizer's variables.
+
+    Args:
+        optimizer: Any of Keras.
+        values: Of `optimizer.variables`, in their order.
+    """
+    scale = getattr(optimizer, "dynamic_scale", None)
+    return next((value for known, value in zip(optimizer.variables, values, strict=True) if known is scale), None)
+
+
+def loss_scale(optimizer: Any, before: Any, finite: Any) -> Any | None:
+    """Return what an optimizer multiplied the loss with; None for nothing.
+
+    Args:
+        optimizer: Any of Keras, after it was given the gradients.
+        before: Its dynamic scale before that, where it was to be had.
+        finite: Whether all the gradients are finite.
+    """
+    scale, counter = getattr(optimizer, "dynamic_scale", None), getattr(optimizer, "step_counter", None)
+    if before is not None or scale is None or counter is None:
+        return before if before is not None else getattr(optimizer, "loss_scale_factor", None)
+    # Read in the middle of the step it would be an operation more there. By
+    # now it was halved, or doubled if the counter began anew, or left alone.
+    now = keras.ops.convert_to_tensor(scale)
+    doubled = keras.ops.equal(keras.ops.convert_to_tensor(counter), 0)
+    return keras.ops.where(finite, keras.ops.where(doubled, now / 2, now), now * 2)
+
+
 # `Layer._layers`: the direct sublayers, in the order they were assigned.
 # Without it only `model.layers` is seen.
 def sublayers(layer: Any) -> Sequence[Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,33 @@ _PASSIVE = (
     keras.layers.RepeatVector,
     keras.layers.Masking,
 )
+
+# Those whose output is what their activation returned.
+_ACTIVATED = (
+    keras.layers.Activation,
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+    keras.layers.SimpleRNN,
+)
+# By the name in `keras.activations`.
+_BOUNDS = {
+    "sigmoid": (0.01, 0.99),
+    "hard_sigmoid": (0.01, 0.99),
+    "tanh": (-0.98, 0.98),
+    "hard_tanh": (-0.98, 0.98),
+    "softsign": (-0.98, 0.98),
+    "relu6": (-math.inf, 5.94),
+}
 
 
 def walk_layers(model: Any) -> dict[str, Any]:
@@ -98,6 +126,51 @@ def select_layers(model: Any, wanted: str | Sequence[Any] | None, *, missing_ok:
             )
         chosen.update(matches)
     return {name: layer for name, layer in everything.items() if name in chosen}
+
+
+def name_owners(model: Any) -> dict[int, str]:
+    """Tell which layer each variable of a model is of.
+
+    What runs inside a layer of Keras (the cell of an RNN, the projections of
+    an attention) counts as that layer's, as it does for "auto".
+
+    Returns:
+        Names, as of `walk_layers`, by the id of the variable, in the order of
+        the model; variables of the model's own are under its name.
+    """
+    everything = walk_layers(model)
+    owners = {id(variable): model.name for variable in model.variables}
+    opaque: list[str] = []
+    for name, layer in everything.items():
+        if any(name.startswith(prefix) for prefix in opaque):
+            continue
+        if _is_opaque(layer):
+            opaque.append(name + "/")
+        # Layers come after those they are in.
+        owners |= {id(variable): name for variable in layer.variables}
+    names = list(everything)
+    order = {name: place for place, name in enumerate(names)}
+    return dict(sorted(owners.items(), key=lambda item: order.get(item[1], -1)))
+
+
+def find_bounds(layer: Any) -> tuple[float, float] | None:
+    """Tell where the units of a layer are saturated.
+
+    Returns:
+        Values of at most the first or at least the second are within a
+        hundredth of an end of what the activation can return; None where it
+        has no end, or where nobody knows. An end at 0 does not count: units
+        that stay there are dead.
+    """
+    if isinstance(layer, keras.layers.ReLU):
+        plain = layer.max_value is not None and not layer.negative_slope and not layer.threshold
+        return (-math.inf, 0.99 * float(layer.max_value)) if plain else None
+    if not isinstance(layer, _ACTIVATED):
+        return None
+    activation = getattr(layer, "activation", None)
+    if activation is None:
+        return None
+    return next((bounds for name, bounds in _BOUNDS.items() if activation is getattr(keras.activations, name, 0)), None)
 
 
 def digest_architecture(model: Any) -> str:

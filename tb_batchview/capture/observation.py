@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, Protocol
 
 from tb_batchview.capture import arrays
 from tb_batchview.capture.gather import not_per_sample
+from tb_batchview.capture.gradients import decode_gradient
 from tb_batchview.capture.summary import decode_summary
-from tb_batchview.records import Array, LayerSummary, OutputRecord
+from tb_batchview.records import Array, GradientSummary, LayerSummary, OutputRecord
 from tb_batchview.tasks import TaskHint
 
 
@@ -45,6 +46,7 @@ class Observed(NamedTuple):
         metrics: Metrics of the batch by name.
         outputs: Arrays by output.
         layers: Summaries by layer; empty in a batch that is not summarised.
+        gradients: Likewise.
         turn: Steps before this one, counted up to a common multiple of what
             the recorders asked for: tells whose turn it is.
         hints: What the losses say about the outputs.
@@ -56,6 +58,7 @@ class Observed(NamedTuple):
     metrics: dict[str, float]
     outputs: dict[str, OutputRecord]
     layers: dict[str, LayerSummary]
+    gradients: dict[str, GradientSummary]
     turn: int
     hints: Mapping[str, TaskHint]
     problems: list[str]
@@ -65,8 +68,8 @@ class Tensors(NamedTuple):
     """An `Observation` of one batch, as tensors by their names.
 
     Attributes:
-        tensors: As `gather` names them, and "layers/<name>" with the figures
-            of `summarise`.
+        tensors: As `gather` names them, "layers/<name>" with the figures of
+            `summarise`, "gradients/<name>" with those of `summarise_gradients`.
         hints: What the losses say about the outputs.
         wall_time: When the step returned, seconds since 1970.
         turn: Steps before this one.
@@ -97,7 +100,7 @@ def read_observed(named: Mapping[str, Array], hints: Mapping[str, TaskHint], tur
     """Sort what a step saw by what it is.
 
     Args:
-        named: As `gather` names it, and "layers/<name>".
+        named: As `gather` names it, "layers/<name>" and "gradients/<name>".
         hints: What the losses say about the outputs.
         turn: Steps before this one.
     """
@@ -105,6 +108,7 @@ def read_observed(named: Mapping[str, Array], hints: Mapping[str, TaskHint], tur
     metrics: dict[str, float] = {}
     outputs: dict[str, dict[str, Array]] = {}
     layers: dict[str, LayerSummary] = {}
+    gradients: dict[str, GradientSummary] = {}
     for name, array in named.items():
         kind, _, rest = name.partition("/")
         if kind == "size":
@@ -115,6 +119,8 @@ def read_observed(named: Mapping[str, Array], hints: Mapping[str, TaskHint], tur
             metrics[rest] = float(array)
         elif kind == "layers":
             layers[rest] = decode_summary(array)
+        elif kind == "gradients":
+            gradients[rest] = decode_gradient(array)
         elif kind == "outputs":
             output, _, field = rest.rpartition("/")
             outputs.setdefault(output, {})[field] = array
@@ -132,4 +138,4 @@ def read_observed(named: Mapping[str, Array], hints: Mapping[str, TaskHint], tur
         for name, fields in outputs.items()
     }
     records = {name: OutputRecord(**fields) for name, fields in fitting.items() if fields}
-    return Observed(size, loss, metrics, records, layers, turn, hints, problems)
+    return Observed(size, loss, metrics, records, layers, gradients, turn, hints, problems)

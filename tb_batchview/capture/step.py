@@ -17,7 +17,8 @@ import keras
 
 from tb_batchview.capture import arrays, keras_names
 from tb_batchview.capture.gather import describe, gather, is_recordable, name_outputs
-from tb_batchview.capture.layers import select_layers
+from tb_batchview.capture.gradients import Weight, name_gradients, summarise_gradients
+from tb_batchview.capture.layers import find_bounds, select_layers
 from tb_batchview.capture.metrics import read_metrics, replay_metrics
 from tb_batchview.capture.observation import Observation, Tensors
 from tb_batchview.capture.summary import name_figures, summarise
@@ -31,6 +32,7 @@ class Recorder(Protocol):
 
     layers: Any
     histogram_freq: int
+    gradients: bool
     # Of the layers chosen, set here: those made in `build` come late.
     layer_names: frozenset[str]
 
@@ -59,6 +61,8 @@ class TappedStep(abc.ABC):
         # Names of layers that are chosen by the user, not by "auto".
         self._asked_for: set[str] = set()
         self._looked_for_layers = False
+        # Of the layers that can be saturated: where they are.
+        self._bounds: dict[str, tuple[float, float]] = {}
 
     @abc.abstractmethod
     def _build(self, *arguments: Any) -> Callable[..., tuple[Any, list[Observation]]]:
@@ -74,8 +78,8 @@ class TappedStep(abc.ABC):
     def join(self, recorder: Recorder) -> None:
         """Add a recorder; what it wants is in effect from the next step."""
         if recorder not in self._recorders:
-            wishes = [(other.layers, other.histogram_freq) for other in self._recorders]
-            if wishes and (recorder.layers, recorder.histogram_freq) not in wishes:
+            wishes = [_wishes_of(other) for other in self._recorders]
+            if wishes and _wishes_of(recorder) not in wishes:
                 self._run = None
             self._recorders.append(recorder)
             self._looked_for_layers = False
@@ -172,14 +176,38 @@ class TappedStep(abc.ABC):
 
     def _summarise_due(self, tap: Tap, sight: Sight, count: int) -> dict[str, Any]:
         """Name the figures of the layers, in a step that runs eagerly."""
-        outputs = self._layers_of(sight) if self._is_due(count) else {}
-        if not outputs:
+        if not self._is_due(count):
             return {}
+        figures: dict[str, Any] = {}
         try:
-            return name_figures(summarise(outputs), outputs)
+            outputs = self._layers_of(sight)
+            figures |= name_figures(summarise(outputs, self._bounds_of(outputs)), outputs) if outputs else {}
         except Exception as error:
             tap.problems.append(f"The layers could not be summarised: {error!r}.")
-            return {}
+        try:
+            figures |= self._name_gradient_figures(self._gradients_of(tap, sight))
+        except Exception as error:
+            tap.problems.append(f"The gradients could not be summarised: {error!r}.")
+        return figures
+
+    def _name_gradient_figures(self, gradients: dict[str, list[Weight]]) -> dict[str, Any]:
+        figures = summarise_gradients(gradients) if gradients else {}
+        return {f"gradients/{name}": vector for name, vector in figures.items()}
+
+    def _wants_gradients(self) -> bool:
+        """Tell whether the gradients of this phase's steps are wanted."""
+        return self.phase == "train" and any(
+            recorder.gradients and recorder.histogram_freq for recorder in self._recorders
+        )
+
+    def _gradients_of(self, tap: Tap, sight: Sight) -> dict[str, list[Weight]]:
+        """Return the gradients that the step applied, by layer."""
+        return name_gradients(self.model, sight, tap.problems) if self._wants_gradients() else {}
+
+    def _bounds_of(self, outputs: dict[str, Any]) -> dict[str, tuple[float, float]]:
+        """Return where the layers are saturated, each call of one by itself."""
+        layers = {name: name.partition("#")[0] for name in outputs}
+        return {name: self._bounds[layer] for name, layer in layers.items() if layer in self._bounds}
 
     def _layers_of(self, sight: Sight) -> dict[str, Any]:
         """Return the outputs of layers that may be summarised, by name."""
@@ -221,9 +249,15 @@ class TappedStep(abc.ABC):
                 layers = select_layers(self.model, recorder.layers, missing_ok=True)
                 recorder.layer_names = frozenset(layers)
                 chosen |= layers
+                found = {name: find_bounds(layer) for name, layer in layers.items()}
+                self._bounds |= {name: bounds for name, bounds in found.items() if bounds is not None}
                 if recorder.layers != "auto":
                     self._asked_for |= layers.keys()
         return chosen
+
+
+def _wishes_of(recorder: Recorder) -> tuple[Any, int, bool]:
+    return recorder.layers, recorder.histogram_freq, recorder.gradients
 
 
 def read_predictions(model: Any, outputs: Any) -> Observation:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
 
+from tb_batchview import metadata
 from tb_batchview.capture import arrays, keras_names
 from tb_batchview.records import Array, LayerSummary
 
@@ -25,7 +26,9 @@ BINS = 30
 VALUES_PER_SAMPLE = 256
 # Layers with more units than this have no mean per unit.
 MAX_UNITS = 1024
-_FIGURES = 7
+FIGURES = len(metadata.LAYER_FIGURES)
+# By layer: values of at most the first, or at least the second, are saturated.
+Bounds = Mapping[str, tuple[float, float]]
 
 
 class Sampling(NamedTuple):
@@ -83,7 +86,7 @@ class Group(NamedTuple):
     figures: Any
 
 
-def summarise(values: dict[str, Any]) -> list[Group]:
+def summarise(values: dict[str, Any], bounds: Bounds | None = None) -> list[Group]:
     """Compute the figures of layers' outputs, in the graph if there is one.
 
     Layers of which as many values are looked at go through the same
@@ -93,21 +96,37 @@ def summarise(values: dict[str, Any]) -> list[Group]:
     Args:
         values: By layer, tensors of shape (samples, ...), real numbers of any
             dtype.
+        bounds: Of the layers whose units can saturate: where they do.
     """
-    groups = _group(values)
-    tables = [_sample([values[name] for name in names], sampling) for sampling, names in groups]
+    groups = _group(values, bounds or {})
+    tables = [_sample([values[name] for name in names], sampling) for sampling, _, names in groups]
+    known = [None if limits is None else np.array(limits, np.float32) for _, limits, _ in groups]
+    figures = tabulate(tables, [sampling for sampling, _, _ in groups], known)
+    return [Group(names, table) for (_, _, names), table in zip(groups, figures, strict=True)]
+
+
+def tabulate(tables: list[Any], samplings: list[Sampling], bounds: list[Array | None]) -> list[Any]:
+    """Compute the figures of each row of some tables.
+
+    Args:
+        tables: float32, shape (layers, values): what is looked at.
+        samplings: How it was chosen, for each table.
+        bounds: For each table, shape (layers, 2): below and above which the
+            units of a layer are saturated; None where they cannot be.
+
+    Returns:
+        For each table one of shape (layers, figures).
+    """
     totals = [ops.sum(table, 1) for table in tables]
 
-    def each(compute: Callable[[Any, Any, Sampling], Any]) -> Callable[[], list[Any]]:
-        return lambda: [
-            compute(table, total, sampling) for table, total, (sampling, _) in zip(tables, totals, groups, strict=True)
-        ]
+    def each(compute: Callable[[Any, Any, Sampling, Array | None], Any]) -> Callable[[], list[Any]]:
+        return lambda: [compute(*row) for row in zip(tables, totals, samplings, bounds, strict=True)]
 
     # Looking at each value for NaN doubles the cost. A sum shows whether it is
     # needed; one that overflows asks for it in vain, which does no harm.
     all_finite = ops.isfinite(sum(ops.sum(total) for total in totals))
-    figures = arrays.choose(all_finite, each(_compute_finite), each(_compute_any))
-    return [Group(names, table) for (_, names), table in zip(groups, figures, strict=True)]
+    figures: list[Any] = arrays.choose(all_finite, each(_compute_finite), each(_compute_any))
+    return figures
 
 
 def name_figures(groups: list[Group], order: Iterable[str]) -> dict[str, Any]:
@@ -116,26 +135,36 @@ def name_figures(groups: list[Group], order: Iterable[str]) -> dict[str, Any]:
     return {f"layers/{name}": rows[name] for name in order}
 
 
-def plan_figures(values: dict[str, Any]) -> dict[str, slice]:
+def plan_figures(values: dict[str, Any], bounds: Bounds | None = None) -> dict[str, slice]:
     """Tell where each layer's figures are in those of `summarise`, in a row."""
-    groups = [(_FIGURES + BINS + sampling.units, names) for sampling, names in _group(values)]
+    groups = [
+        (FIGURES + BINS + (1 + sampling.units * (2 if limits is None else 3) if sampling.units else 0), names)
+        for sampling, limits, names in _group(values, bounds or {})
+    ]
     lengths = [(name, length) for length, names in groups for name in names]
     ends = itertools.accumulate(length for _, length in lengths)
     places = {name: slice(end - length, end) for (name, length), end in zip(lengths, ends, strict=True)}
     return {name: places[name] for name in values}
 
 
-def _group(values: dict[str, Any]) -> list[tuple[Sampling, list[str]]]:
-    groups: list[tuple[Sampling, list[str]]] = []
+_Group = tuple[Sampling, list[tuple[float, float]] | None, list[str]]
+
+
+def _group(values: dict[str, Any], bounds: Bounds) -> list[_Group]:
+    groups: list[_Group] = []
     for name, value in values.items():
         rank = rank_of(value)
-        sampling = plan_sampling((None, None) if rank is None else tuple(value.shape))
+        sampling = plan_sampling((None, None) if rank is None else tuple(value.shape)) or Sampling(1, 0, 0)
+        limits = bounds.get(name) if sampling.units else None
         # Of what is not known beforehand all is looked at, each by itself.
-        known = next((names for other, names in groups if other == sampling), None) if sampling else None
-        if known is None:
-            groups.append((sampling or Sampling(1, 0, 0), [name]))
+        for known, alike, names in groups if sampling.values else ():
+            if known == sampling and (alike is None) == (limits is None):
+                names.append(name)
+                if alike is not None and limits is not None:
+                    alike.append(limits)
+                break
         else:
-            known.append(name)
+            groups.append((sampling, None if limits is None else [limits], [name]))
     return groups
 
 
@@ -161,28 +190,34 @@ def _smaller(one: Any, other: Any) -> Any:
     return min(one, other) if isinstance(one, int) and isinstance(other, int) else ops.minimum(one, other)
 
 
-def _compute_finite(table: Any, total: Any, sampling: Sampling) -> Any:
+def _compute_finite(table: Any, total: Any, sampling: Sampling, bounds: Array | None) -> Any:
     seen = ops.cast(ops.shape(table)[1], "float32")
     # An empty batch has figures too: 0 values, and 0 for the rest.
     divisor = ops.maximum(seen, 1.0)
     mean = total / divisor
     variance = ops.sum(ops.square(table - mean[:, None]), 1) / divisor
     low, high = _extremes(table, table)
-    zeros = ops.sum(ops.cast(ops.equal(table, 0.0), "float32"), 1) / divisor
+    zeros = ops.cast(ops.equal(table, 0.0), "float32")
+    if sampling.units:
+        zeros = _by_unit(zeros, sampling)
+    share = ops.sum(zeros, 1) / divisor
     figures = ops.stack(
-        [ops.ones_like(mean) * seen, mean, ops.sqrt(variance), low, high, zeros, ops.zeros_like(mean)], 1
+        [ops.ones_like(mean) * seen, mean, ops.sqrt(variance), low, high, share, ops.zeros_like(mean)], 1
     )
     scale = BINS / (high - low)
     # All values in one place: the range is nothing, or more than a float32.
     scale = ops.where(ops.isfinite(scale), scale, 0.0)
     parts = [figures, _count((table - low[:, None]) * scale[:, None], BINS)]
     if sampling.units:
-        rounds = ops.reshape(table, [-1, _rounds(table, sampling), sampling.units])
-        parts.append(_in_order(ops.mean(rounds, 1), sampling))
+        sums = [_by_unit(table, sampling), zeros]
+        if bounds is not None:
+            sums.append(_by_unit(_find_saturated(table, bounds), sampling))
+        weights = ops.ones_like(zeros) * (divisor / sampling.units)
+        parts += _describe_units(sums, weights, sampling)
     return ops.concatenate(parts, 1)
 
 
-def _compute_any(table: Any, total: Any, sampling: Sampling) -> Any:
+def _compute_any(table: Any, total: Any, sampling: Sampling, bounds: Array | None) -> Any:
     finite = ops.isfinite(table)
     clean = ops.where(finite, table, 0.0)
     seen = ops.cast(ops.shape(table)[1], "float32")
@@ -193,8 +228,9 @@ def _compute_any(table: Any, total: Any, sampling: Sampling) -> Any:
     variance = ops.sum(ops.where(finite, ops.square(clean - mean[:, None]) / divisor, 0.0), 1)
     # With no finite value at all these stay at infinity.
     low, high = _extremes(ops.where(finite, table, math.inf), ops.where(finite, table, -math.inf))
-    zeros = ops.sum(ops.cast(ops.logical_and(finite, ops.equal(table, 0.0)), "float32"), 1) / divisor[:, 0]
-    figures = ops.stack([ops.zeros_like(mean) + seen, mean, ops.sqrt(variance), low, high, zeros, seen - kept], 1)
+    zeros = ops.cast(ops.logical_and(finite, ops.equal(table, 0.0)), "float32")
+    share = ops.sum(zeros, 1) / divisor[:, 0]
+    figures = ops.stack([ops.zeros_like(mean) + seen, mean, ops.sqrt(variance), low, high, share, seen - kept], 1)
     # Halves, since the range of two float32 may be more than one.
     width = (high / 2 - low / 2) / BINS
     width = ops.where(width > 0, width, 1.0)
@@ -203,15 +239,28 @@ def _compute_any(table: Any, total: Any, sampling: Sampling) -> Any:
     places = ops.where(ops.logical_and(finite, ops.isfinite(places)), places, float(BINS))
     parts = [figures, _count(places, BINS + 1)[:, :BINS]]
     if sampling.units:
-        shape = [-1, _rounds(table, sampling), sampling.units]
-        sums = ops.sum(ops.reshape(clean, shape), 1)
-        weights = ops.sum(ops.reshape(ops.cast(finite, "float32"), shape), 1)
-        parts.append(_in_order(sums / ops.maximum(weights, 1.0), sampling))
+        sums = [_by_unit(clean, sampling), _by_unit(zeros, sampling)]
+        if bounds is not None:
+            beyond = ops.where(finite, _find_saturated(table, bounds), 0.0)
+            sums.append(_by_unit(beyond, sampling))
+        weights = ops.maximum(_by_unit(ops.cast(finite, "float32"), sampling), 1.0)
+        parts += _describe_units(sums, weights, sampling)
     return ops.concatenate(parts, 1)
 
 
-def _rounds(table: Any, sampling: Sampling) -> Any:
-    return ops.shape(table)[1] // sampling.units
+def _by_unit(table: Any, sampling: Sampling) -> Any:
+    """Return the sums of the values of each unit, as they follow each other."""
+    return ops.sum(ops.reshape(table, [-1, ops.shape(table)[1] // sampling.units, sampling.units]), 1)
+
+
+def _find_saturated(table: Any, bounds: Array) -> Any:
+    beyond = ops.logical_or(ops.less_equal(table, bounds[:, :1]), ops.greater_equal(table, bounds[:, 1:]))
+    return ops.cast(beyond, "float32")
+
+
+def _describe_units(sums: list[Any], weights: Any, sampling: Sampling) -> list[Any]:
+    """Return the number of units, and of each sum the means by unit."""
+    return [ops.zeros_like(weights[:, :1]) + sampling.units, *(_in_order(each / weights, sampling) for each in sums)]
 
 
 def _extremes(lows: Any, highs: Any) -> tuple[Any, Any]:
@@ -244,16 +293,21 @@ def _in_order(means: Any, sampling: Sampling) -> Any:
 
 def decode_summary(vector: Array) -> LayerSummary:
     """Read the numbers that `summarise` computed."""
-    count, mean, std, low, high, zeros, nonfinite = vector[:_FIGURES].tolist()
-    empty = nonfinite >= count
+    rest = vector[FIGURES + BINS :]
+    # Means, shares of zeros, and shares of saturated values where there may be some.
+    rows = rest[1:].reshape(-1, int(rest[0])).copy() if len(rest) else []
     return LayerSummary(
-        count=count,
-        mean=math.nan if empty else mean,
-        std=math.nan if empty else std,
-        min=math.nan if empty else low,
-        max=math.nan if empty else high,
-        zero_fraction=math.nan if empty else zeros,
-        nonfinite=nonfinite,
-        histogram=vector[_FIGURES : _FIGURES + BINS].copy(),
-        unit_means=vector[_FIGURES + BINS :].copy() if len(vector) > _FIGURES + BINS else None,
+        **decode_figures(vector),
+        histogram=vector[FIGURES : FIGURES + BINS].copy(),
+        unit_means=rows[0] if len(rows) else None,
+        unit_zeros=rows[1] if len(rows) else None,
+        unit_saturated=rows[2] if len(rows) > 2 else None,
     )
+
+
+def decode_figures(vector: Array) -> dict[str, float]:
+    """Read the figures that a row of `tabulate` begins with, by name."""
+    figures: dict[str, float] = dict(zip(metadata.LAYER_FIGURES, vector[:FIGURES].tolist(), strict=True))
+    if figures["nonfinite"] >= figures["count"]:
+        figures |= dict.fromkeys(("mean", "std", "min", "max", "zero_fraction"), math.nan)
+    return figures

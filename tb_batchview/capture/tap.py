@@ -14,7 +14,7 @@ import inspect
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -25,9 +25,25 @@ from tb_batchview.capture.layers import walk_layers
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 # The attributes of `Sight` that hold arrays.
-_SEEN = ("inputs", "loss", "sample_losses", "loss_calls", "metric_calls", "activations")
+_SEEN = ("inputs", "loss", "sample_losses", "loss_calls", "metric_calls", "activations", "applied")
 # In the place of an array that stayed in the trace it was made in.
 _LOST = object()
+
+
+class Applied(NamedTuple):
+    """What an optimizer was given.
+
+    Attributes:
+        optimizer: The optimizer.
+        variables: Those to change.
+        gradients: One for each; None where there is none.
+        scale: What the loss was multiplied with, where the call shows it.
+    """
+
+    optimizer: Any
+    variables: list[Any]
+    gradients: list[Any]
+    scale: Any
 
 
 class Sight:
@@ -42,6 +58,7 @@ class Sight:
         loss_calls: What each of them was given.
         metric_calls: The `update_state` calls of each metric, by its id.
         activations: Outputs by layer name; "name#1" is the second call.
+        applied: What each optimizer was given, the first time.
         in_loop: Names of layers that ran inside a loop of the graph, whose
             tensors cannot leave it.
         batch: What the step was given.
@@ -55,6 +72,7 @@ class Sight:
         self.loss_calls: list[Call] = []
         self.metric_calls: dict[int, list[Call]] = {}
         self.activations: dict[str, Any] = {}
+        self.applied: list[Applied] = []
         self.in_loop: set[str] = set()
         self.calls_loss = False
         self.batch = batch
@@ -121,6 +139,21 @@ class Sight:
         """Remember what a metric was given."""
         self.metric_calls.setdefault(metric, []).append(call)
 
+    def see_apply(self, optimizer: Any, result: Any, call: Call) -> None:
+        """Remember the first gradients that an optimizer was given."""
+        if any(applied.optimizer is optimizer for applied in self.applied):
+            return
+        positional, named = call
+        stateless = keras_names.apply_attribute() == "stateless_apply"
+        names = ("optimizer_variables", "grads", "trainable_variables") if stateless else ("grads", "trainable_variables")
+        given = dict(zip(names, positional, strict=False)) | named
+        variables = given.get("trainable_variables")
+        if stateless or variables is None:
+            variables = keras_names.optimized_variables(optimizer)
+        scale = keras_names.scale_before(optimizer, given["optimizer_variables"]) if stateless else None
+        gradients = [arrays.keep(gradient) for gradient in given["grads"]]
+        self.applied.append(Applied(optimizer, list(variables), gradients, scale))
+
     def see_layer(self, name: str, result: Any, call: Call) -> None:
         """Remember what a layer returned."""
         value = next((leaf for leaf in keras.tree.flatten(result) if arrays.is_array(leaf)), None)
@@ -147,11 +180,18 @@ class Tap:
         problems: What could not be watched, one sentence each.
     """
 
-    def __init__(self, model: Any, choose_layers: Callable[[], dict[str, Any]]) -> None:
-        """Prepare to watch `model` and the layers chosen, by name."""
+    def __init__(self, model: Any, choose_layers: Callable[[], dict[str, Any]], *, gradients: bool = False) -> None:
+        """Prepare to watch `model` and the layers chosen, by name.
+
+        Args:
+            model: A Keras model.
+            choose_layers: Returns the layers.
+            gradients: Whether to watch its optimizers.
+        """
         self.problems: list[str] = []
         self._model = model
         self._choose_layers = choose_layers
+        self._gradients = gradients
         self._sights: dict[int, Sight] = {}
         self._shadows: dict[tuple[int, str], tuple[Any, Any]] = {}
 
@@ -188,6 +228,8 @@ class Tap:
             self._shadow(compiled, "build", lambda sight, result, call: self._shadow_losses())
         self._shadow_losses()
         self._shadow_layers()
+        for optimizer in keras_names.optimizers(self._model) if self._gradients else ():
+            self._shadow(optimizer, keras_names.apply_attribute(), _named(Sight.see_apply, optimizer))
 
     def _shadow_losses(self) -> None:
         for flat in keras_names.flat_losses(self._model):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -26,6 +26,9 @@ class Scene:
 
     def holds(self, value: Any) -> bool:
         """Tell whether a value is a tensor of the step itself."""
+        if isinstance(value, tf.IndexedSlices):
+            # The gradient of an embedding: of the rows that were looked up.
+            return self.holds(value.values)
         if not isinstance(value, tf.Tensor):
             return False
         # Keras builds a model by running it on symbols, in a graph that is
@@ -48,6 +51,20 @@ def count(places: Any, size: int) -> Any:
     # The raw op: the only count that is fast with and without XLA;
     # tf.math.bincount needs a constant size there and has none.
     return tf.raw_ops.DenseBincount(input=places, size=size, weights=tf.constant([], tf.float32), binary_output=False)
+
+
+def keep(gradient: Any) -> Any:
+    """Return a gradient as it is now: nothing changes it later."""
+    return gradient
+
+
+def add_parts(parts: Sequence[Any], shape: tuple[int, ...]) -> Any:
+    """Return the sum of the parts of a gradient, as a dense tensor."""
+    dense = [
+        tf.math.unsorted_segment_sum(part.values, part.indices, shape[0]) if isinstance(part, tf.IndexedSlices) else part
+        for part in parts
+    ]
+    return tf.add_n(dense) if len(dense) > 1 else dense[0]
 
 
 def is_merged(output: Any) -> bool:

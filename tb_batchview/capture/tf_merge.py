@@ -21,13 +21,15 @@ def merge_pieces(strategy: Any, pieces: Any) -> Any:
 
     Args:
         strategy: Of the model.
-        pieces: "tensors" as `gather` names them, "states" of the metrics and
-            the vector of "layers", each with a value per replica.
+        pieces: "tensors" as `gather` names them, "states" of the metrics, the
+            vector of "layers" and the "gradients" by layer, each with a value
+            per replica.
 
     Returns:
         The same structure with a value each: arrays in the order of the data,
         the loss weighted by samples (as Keras' loss tracker does), states
-        summed. Layers are those of the first replica.
+        summed. Layers are those of the first replica. Of a gradient all values
+        are returned: to add them costs time, and they may not be looked at.
     """
     if strategy.num_replicas_in_sync == 1:
         return pieces
@@ -43,4 +45,5 @@ def merge_pieces(strategy: Any, pieces: Any) -> Any:
             merged["loss"] = tf.math.divide_no_nan(tf.add_n(products) * len(sizes), tf.add_n(sizes))
     states = {name: [tf.add_n(local(state)) for state in values] for name, values in pieces["states"].items()}
     layers = None if pieces["layers"] is None else local(pieces["layers"])[0]
-    return {"tensors": merged, "states": states, "layers": layers}
+    gradients = {name: [local(value) for value in values] for name, values in (pieces["gradients"] or {}).items()}
+    return {"tensors": merged, "states": states, "layers": layers, "gradients": gradients}

@@ -157,18 +157,22 @@ class Layout(NamedTuple):
         figures: Of the tensor "layers": where the figures of each layer are
             behind its first number, which is 0 if they were not computed,
             else the count of the step and 1.
+        gradients: The same of the tensor "gradients".
         hints: What the losses say about the outputs.
     """
 
     leaves: list[Leaf]
     figures: dict[str, slice]
+    gradients: dict[str, slice]
     hints: dict[str, TaskHint]
 
     def read(self, vector: Array) -> Observed:
         """Take a packed vector apart."""
         named = unpack(vector, self.leaves)
-        layers = named.pop("layers", None)
-        count = 0 if layers is None else int(layers[0]) - 1
-        if layers is not None and count >= 0:
-            named |= {f"layers/{name}": layers[1:][place] for name, place in self.figures.items()}
-        return read_observed(named, self.hints, max(count, 0))
+        count = 0
+        for kind, figures in (("layers", self.figures), ("gradients", self.gradients)):
+            vector = named.pop(kind, np.zeros(1, np.float32))
+            if vector[0]:
+                count = int(vector[0]) - 1
+                named |= {name: vector[1:][place] for name, place in figures.items()}
+        return read_observed(named, self.hints, count)

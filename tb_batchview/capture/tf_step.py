@@ -16,6 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from tb_batchview.capture import keras_names
+from tb_batchview.capture.gradients import Weight, plan_gradients, summarise_gradients
 from tb_batchview.capture.observation import Observation, Tensors
 from tb_batchview.capture.step import TappedStep
 from tb_batchview.capture.summary import plan_figures, summarise
@@ -37,6 +38,9 @@ class TensorFlowStep(TappedStep):
         self._layouts: dict[int, Layout] = {}
         # Of the trace that is being made: where the figures of each layer are.
         self._figures: dict[str, slice] = {}
+        self._gradient_figures: dict[str, slice] = {}
+        # Of several replicas: whose the parts of the gradients are.
+        self._named: dict[str, list[Weight]] = {}
         # Steps so far.
         self._count: Any = None
         self._eager: list[Observation] = []
@@ -94,24 +98,29 @@ class TensorFlowStep(TappedStep):
     def _graph_step(self, data: Any) -> Any:
         strategy = self.model.distribute_strategy
         self._decorated = None
-        with Tap(self.model, self._choose_layers) as tap:
+        self._named = {}
+        with Tap(self.model, self._choose_layers, gradients=self._wants_gradients()) as tap:
             logs, pieces = strategy.run(self._replica_step(tap), args=(data,))
         if strategy.num_replicas_in_sync > 1:
             logs = merge_logs(strategy, logs)
         try:
+            pieces = merge_pieces(strategy, pieces)
+            if strategy.num_replicas_in_sync > 1:
+                pieces["gradients"] = self._join_gradients(tap, pieces["gradients"])
             self._count.assign_add(1)
-            vector = self._pack(tap, merge_pieces(strategy, pieces))
+            vector = self._pack(tap, pieces)
         except Exception as error:
             tap.problems.append(f"What the step saw could not be gathered: {error!r}.")
-            vector, _ = pack({}, self._remember(Layout([], {}, {})))
+            vector, _ = pack({}, self._remember(Layout([], {}, {}, {})))
         self._report(tap)
         return logs, vector
 
     def _eager_step(self, data: Any) -> Any:
-        with Tap(self.model, self._choose_layers) as tap:
+        with Tap(self.model, self._choose_layers, gradients=self._wants_gradients()) as tap:
             logs, pieces = self._replica_step(tap)(data)
         try:
-            tensors = self._name_all(tap, pieces) | self._name_layers(pieces["layers"])
+            tensors = self._name_all(tap, pieces) | self._name_layers(pieces["layers"], self._figures)
+            tensors |= self._name_layers(pieces["gradients"], self._gradient_figures)
             self._eager.append(Tensors(tensors, self._hints, time.time(), int(self._count)))
             self._count.assign_add(1)
         except Exception as error:
@@ -141,40 +150,84 @@ class TensorFlowStep(TappedStep):
         # metrics are updated again without being watched.
         tap.end()
         tensors, states = self._gather(tap, sight)
+        layers, gradients = self._summarise(tap, sight)
+        return logs, {"tensors": tensors, "states": states, "layers": layers, "gradients": gradients}
+
+    def _summarise(self, tap: Tap, sight: Sight) -> tuple[Any, Any]:
+        """Return the figures of layers and gradients.
+
+        In a graph each is a vector with a flag; of several replicas the
+        gradients are as they are, since only their sum is the batch's.
+        """
+        if tf.executing_eagerly():
+            return self._summarise_due(tap, sight, int(self._count)), None
+        layers = gradients = None
         try:
-            layers = self._summarise(tap, sight)
+            outputs = self._layers_of(sight)
+            bounds = self._bounds_of(outputs)
+            plan = plan_figures(outputs, bounds)
+            self._figures = {f"layers/{name}": place for name, place in plan.items()}
+            layers = self._when_due(
+                self._figures,
+                lambda: [tf.reshape(group.figures, [-1]) for group in summarise(outputs, bounds)],
+            )
         except Exception as error:
             tap.problems.append(f"The layers could not be summarised: {error!r}.")
-            layers = None
-        return logs, {"tensors": tensors, "states": states, "layers": layers}
+        try:
+            named = self._gradients_of(tap, sight)
+            if self.model.distribute_strategy.num_replicas_in_sync > 1:
+                # All replicas name the same ones in the same order.
+                self._named = named
+                gradients = {name: [weight.parts[0] for weight in weights] for name, weights in named.items()}
+            else:
+                gradients = self._summarise_gradients(named)
+        except Exception as error:
+            tap.problems.append(f"The gradients could not be summarised: {error!r}.")
+        return layers, gradients
 
-    def _summarise(self, tap: Tap, sight: Sight) -> Any:
-        """Return the layers' figures: in a graph, one vector with a flag."""
-        if tf.executing_eagerly():
-            return self._summarise_due(tap, sight, int(self._count))
-        outputs = self._layers_of(sight)
-        if not outputs:
+    def _join_gradients(self, tap: Tap, parts: dict[str, list[Any]] | None) -> Any:
+        """Return the figures of gradients of which each replica has a part."""
+        try:
+            return self._summarise_gradients(
+                {
+                    name: [weight._replace(parts=part) for weight, part in zip(weights, parts[name], strict=True)]
+                    for name, weights in (self._named if parts else {}).items()
+                }
+            )
+        except Exception as error:
+            tap.problems.append(f"The gradients could not be summarised: {error!r}.")
             return None
-        self._figures = plan_figures(outputs)
+
+    def _summarise_gradients(self, gradients: dict[str, list[Weight]]) -> Any:
+        lengths = plan_gradients(gradients)
+        stops = itertools.accumulate(lengths.values())
+        places = zip(lengths.items(), stops, strict=True)
+        self._gradient_figures = {f"gradients/{name}": slice(stop - length, stop) for (name, length), stop in places}
+        return self._when_due(self._gradient_figures, lambda: list(summarise_gradients(gradients).values()))
+
+    def _when_due(self, figures: dict[str, slice], compute: Callable[[], list[Any]]) -> Any:
+        """Return a flag and figures, computed where they are due, else 0."""
+        if not figures:
+            return None
         freqs = self._freqs()
         due = tf.reduce_any([tf.equal(self._count % freq, 0) for freq in freqs])
 
-        def compute() -> Any:
+        def compute_all() -> Any:
             # Modulo what all of them divide, since a float32 counts to 2**24.
             flag = tf.cast(self._count % math.lcm(*freqs) + 1, tf.float32)
-            return tf.concat([flag[None], *(tf.reshape(group.figures, [-1]) for group in summarise(outputs))], 0)
+            return tf.concat([flag[None], *compute()], 0)
 
-        length = 1 + max(place.stop for place in self._figures.values())
-        return tf.cond(due, compute, lambda: tf.zeros([length]))
+        length = 1 + max(place.stop for place in figures.values())
+        return tf.cond(due, compute_all, lambda: tf.zeros([length]))
 
-    def _name_layers(self, layers: Any) -> dict[str, Any]:
-        """Name the layers' figures of an eager step."""
+    def _name_layers(self, layers: Any, figures: dict[str, slice]) -> dict[str, Any]:
+        """Name the figures of an eager step."""
         if layers is None or isinstance(layers, dict):
             return layers or {}
         # The step itself was a tf.function.
         if not layers[0]:
             return {}
-        return {f"layers/{name}": layers[1:][place] for name, place in self._figures.items()}
+        return {name: layers[1:][place] for name, place in figures.items()}
 
     def _name_all(self, tap: Tap, pieces: Any) -> dict[str, Any]:
         tensors = dict(pieces["tensors"])
@@ -182,10 +235,9 @@ class TensorFlowStep(TappedStep):
 
     def _pack(self, tap: Tap, pieces: Any) -> Any:
         tensors = self._name_all(tap, pieces)
-        if pieces["layers"] is not None:
-            tensors["layers"] = pieces["layers"]
+        tensors |= {name: pieces[name] for name in ("layers", "gradients") if pieces[name] is not None}
         leaves: list[Leaf] = []
-        mark = self._remember(Layout(leaves, self._figures, self._hints))
+        mark = self._remember(Layout(leaves, self._figures, self._gradient_figures, self._hints))
         vector, leaves[:] = pack(tensors, mark)
         return vector
 

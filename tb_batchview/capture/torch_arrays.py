@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -51,6 +51,16 @@ def count(places: Any, size: int) -> Any:
     places = places.reshape(-1).long()
     counts = torch.zeros(size, dtype=torch.float32, device=places.device)
     return counts.scatter_add_(0, places, torch.ones_like(places, dtype=torch.float32))
+
+
+def keep(gradient: Any) -> Any:
+    """Copy a gradient: a loop may set it to zero, or clip it, in place."""
+    return gradient.detach().clone() if isinstance(gradient, torch.Tensor) else gradient
+
+
+def add_parts(parts: Sequence[Any], shape: tuple[int, ...]) -> Any:
+    """Return the gradient, which is in one part."""
+    return parts[0]
 
 
 def is_merged(output: Any) -> bool:

@@ -29,7 +29,9 @@ class TorchStep(TappedStep):
         return self._watch
 
     def _watch(self, data: Any) -> tuple[Any, list[Observation]]:
-        with Tap(self.model, self._choose_layers) as tap:
+        # Only where they are looked at, since they are copied.
+        gradients = self._wants_gradients() and self._is_due(self._count)
+        with Tap(self.model, self._choose_layers, gradients=gradients) as tap:
             # Keras wraps each batch in a list of one.
             sight = tap.begin(data[0])
             result = self.original(data)
