@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import layouts, metadata
+from tb_batchview import layouts
 from tb_batchview.blocks import Block
 from tb_batchview.growing import Column
 from tb_batchview.layouts import Entry, Layout
@@ -356,9 +356,7 @@ class PhaseColumns:
             whole=tuple(places.get(field) for field in self.numbers),
             floats=tuple((self.fields[field], place) for field, place in places.items() if field in self.fields),
             outputs=tuple((output, layout.samples[output], tuple(slots)) for output, slots in front.items()),
-            summaries=tuple(
-                (key, slot.offset) for key, slot in layout.layers.items() if key[1] in layouts.SUMMARIES
-            ),
+            summaries=tuple((key, slot.offset) for key, slot in layout.layers.items() if key[1] in layouts.SUMMARIES),
         )
         # The layout is kept with it, so that no other one gets the same id.
         self._plans[id(layout)] = (layout, plan)

@@ -335,12 +335,18 @@ def read_summary(place: Place, layer: str, reader: Reader) -> LayerSummary:
     slots = place.layout.layers
     figures = reader(place, slots[layer, "layer_summary"]).tolist()
     named: dict[str, float] = dict(zip(metadata.LAYER_FIGURES, figures, strict=True))
-    histogram = slots.get((layer, "layer_histogram"))
-    units = {kind: slots.get((layer, f"layer_{kind}")) for kind in ("unit_means", "unit_zeros", "unit_saturated")}
+
+    def read(kind: str) -> Array | None:
+        slot = slots.get((layer, f"layer_{kind}"))
+        return None if slot is None else reader(place, slot)
+
+    histogram = read("histogram")
     return LayerSummary(
         **named,
-        histogram=np.zeros(0, np.float32) if histogram is None else reader(place, histogram),
-        **{kind: None if slot is None else reader(place, slot) for kind, slot in units.items()},
+        histogram=np.zeros(0, np.float32) if histogram is None else histogram,
+        unit_means=read("unit_means"),
+        unit_zeros=read("unit_zeros"),
+        unit_saturated=read("unit_saturated"),
     )
 
 

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from tb_batchview.capture import keras_names
 from tb_batchview.capture.gather import at_path, is_recordable, name_outputs
 from tb_batchview.capture.hints import read_loss_hint
-from tb_batchview.capture.layers import select_layers, walk_layers
-from tb_batchview.capture.summary import BINS, decode_summary, name_figures, plan_sampling, summarise
+from tb_batchview.capture.layers import find_bounds, name_owners, select_layers, walk_layers
+from tb_batchview.capture.summary import BINS, decode_summary, name_figures, plan_figures, plan_sampling, summarise
 from tb_batchview.capture.tf_pack import pack, read_mark, unpack
 from tb_batchview.capture.thin import MAX_VALUES, choose_positions, thin
+from tb_batchview.errors import ArgumentError
 from tests import models
 
 DTYPES = ("float16", "float32", "float64", "bool", "int8", "uint8", "int16", "int32", "int64", "uint16", "uint32")
@@ -84,10 +85,10 @@ def test_sampling_sees_every_channel_equally_often(sizes: list[int]):
         assert set(np.bincount(places % sizes[-1], minlength=sizes[-1])) == {plan.values // sizes[-1]}
 
 
-def summary_of(values: np.ndarray, *, jit_compile: bool = False) -> Any:
+def summary_of(values: np.ndarray, *, jit_compile: bool = False, bounds: Any = None) -> Any:
     @tf.function(jit_compile=jit_compile)
     def step(tensor: Any) -> Any:
-        return summarise({"layer": tensor})[0].figures[0]
+        return summarise({"layer": tensor}, bounds)[0].figures[0]
 
     return decode_summary(step(tf.constant(values)).numpy())
 
@@ -108,6 +109,79 @@ def test_a_small_layer_is_summarised_whole(shape: tuple[int, ...], jit_compile: 
     assert np.abs(found.histogram - counts).sum() <= 2  # A value on an edge may fall to either side.
     if len(shape) > 1:
         np.testing.assert_allclose(found.unit_means, values.reshape(-1, shape[-1]).mean(0), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found.unit_zeros, (values.reshape(-1, shape[-1]) == 0).mean(0), rtol=1e-5)
+    assert found.unit_saturated is None
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("shape", [(5, 1), (5, 7), (4, 6, 6, 5)])
+def test_values_at_an_end_are_counted_by_unit(shape: tuple[int, ...], jit_compile: bool, broken: bool):
+    values = np.tanh(3 * np.random.default_rng(3).normal(size=shape)).astype("float32")
+    values[..., 0] = -1
+    if broken:
+        values.reshape(-1)[1] = np.inf
+    found = summary_of(values, jit_compile=jit_compile, bounds={"layer": (-0.98, 0.98), "another": (0.0, 1.0)})
+
+    rows = values.reshape(-1, shape[-1])
+    finite = np.isfinite(rows)
+    beyond = (np.abs(rows) >= np.float32(0.98)) & finite
+    np.testing.assert_allclose(found.unit_saturated, beyond.sum(0) / finite.sum(0), rtol=1e-5)
+    assert found.unit_saturated[0] == 1
+    np.testing.assert_allclose(found.unit_means, np.where(finite, rows, 0).sum(0) / finite.sum(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(found.unit_zeros, 0)
+
+
+def test_layers_that_can_be_saturated_and_others_of_one_form_keep_their_figures():
+    random = np.random.default_rng(5)
+    values = {name: random.uniform(-1, 1, size=(6, 7)).astype("float32") for name in "abcd"}
+    bounds = {"b": (-0.5, 0.5), "d": (-0.9, 0.1)}
+    tensors = {name: tf.constant(array) for name, array in values.items()}
+    figures = name_figures(summarise(tensors, bounds), values)
+    places = plan_figures(tensors, bounds)
+
+    row = np.concatenate([group.figures.numpy().ravel() for group in summarise(tensors, bounds)])
+    for name, array in values.items():
+        vector = figures[f"layers/{name}"].numpy()
+        np.testing.assert_array_equal(row[places[name]], vector)
+        found = decode_summary(vector)
+        np.testing.assert_allclose(found.unit_means, array.mean(0), rtol=1e-4, atol=1e-6)
+        if name in bounds:
+            low, high = bounds[name]
+            np.testing.assert_allclose(found.unit_saturated, ((array <= low) | (array >= high)).mean(0), rtol=1e-5)
+        else:
+            assert found.unit_saturated is None
+
+
+@pytest.mark.parametrize(
+    ("layer", "bounds"),
+    [
+        (models.LAYERS.Dense(2, activation="sigmoid"), (0.01, 0.99)),
+        (models.LAYERS.Conv2D(2, 1, activation="tanh"), (-0.98, 0.98)),
+        (models.LAYERS.Activation("hard_sigmoid"), (0.01, 0.99)),
+        (models.LAYERS.Dense(2, activation=keras.activations.relu6), (-np.inf, 5.94)),
+        (models.LAYERS.ReLU(max_value=2.0), (-np.inf, 1.98)),
+        (models.LAYERS.ReLU(), None),
+        (models.LAYERS.ReLU(max_value=2.0, negative_slope=0.1), None),
+        (models.LAYERS.Dense(2, activation="relu"), None),
+        (models.LAYERS.Dense(2, activation=lambda x: x), None),
+        (models.LAYERS.SimpleRNN(2), (-0.98, 0.98)),
+        (models.LAYERS.LSTM(2), None),  # Its output is a product with a gate.
+        (models.LAYERS.Flatten(), None),
+    ],
+)
+def test_where_a_layer_is_saturated_is_told_by_its_activation(layer: Any, bounds: Any):
+    assert find_bounds(layer) == bounds
+
+
+def test_weights_are_of_the_layer_that_is_named_in_layers():
+    model = make_nested()
+    owners = name_owners(model)
+
+    trainable = [owners[id(weight)] for weight in model.trainable_weights]
+    assert list(dict.fromkeys(trainable)) == ["times", "rnn", "norm", "dense"]
+    assert {owners[id(weight)] for weight in model.get_layer("rnn").weights} == {"rnn"}
+    assert set(owners) >= {id(weight) for weight in model.variables}
 
 
 def test_operations_that_must_be_deterministic_count_without_the_op_that_is_not_so_on_every_device(
@@ -222,6 +296,73 @@ def test_auto_looks_into_models_and_layers_of_the_users_own():
     model = keras.Model(inputs, Block()(inner(inputs)))
 
     assert list(select_layers(model, "auto")) == ["encoder/dense", "block/inner"]
+
+
+class Branch(keras.Model):
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name)
+        self.first = models.LAYERS.Dense(8, name="first")
+        self.inner = keras.Sequential([keras.Input((8,)), models.LAYERS.Dense(8, name="a0")], name="inner")
+
+    def call(self, inputs: Any) -> Any:
+        return self.inner(self.first(inputs))
+
+
+def make_deep() -> Any:
+    inputs = keras.Input((8,))
+    hidden = Branch("right")(Branch("left")(inputs))
+    outer = keras.Model(inputs, models.LAYERS.Dense(2, name="head")(hidden), name="deep")
+    outer_inputs = keras.Input((8,))
+    return keras.Model(outer_inputs, models.LAYERS.Dense(2, name="last")(outer(outer_inputs)))
+
+
+DEEP = ["deep/left/first", "deep/left/inner/a0", "deep/right/first", "deep/right/inner/a0", "deep/head", "last"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        (["last"], ["last"]),
+        (["deep/left/first"], ["deep/left/first"]),
+        (["first"], ["deep/left/first", "deep/right/first"]),  # By the layer's own name, wherever it is.
+        (["*/first"], ["deep/left/first", "deep/right/first"]),
+        (["deep/right/*"], ["deep/right/first", "deep/right/inner", "deep/right/inner/a0"]),
+        (["?ead", "LAST", "l?st"], ["deep/head", "last"]),
+        (["a[0-3]"], ["deep/left/inner/a0", "deep/right/inner/a0"]),
+        (("last", "deep"), ["deep", "last"]),  # In the order of the model; a model is a layer too.
+        ("auto", DEEP),
+        (None, []),
+    ],
+)
+def test_layers_are_chosen_by_name_and_glob(wanted: Any, chosen: list[str]):
+    model = make_deep()
+    if wanted == ["?ead", "LAST", "l?st"]:
+        with pytest.raises(ArgumentError, match="'LAST', which matches none of: deep, deep/left, "):
+            select_layers(model, wanted)  # Letters count.
+        wanted = ["?ead", "l?st"]
+    assert list(select_layers(model, wanted)) == chosen
+
+
+def test_a_name_that_is_no_glob_of_itself_is_a_name():
+    model = keras.Model()
+    model.first, model.second = models.LAYERS.Dense(2, name="a[0]"), models.LAYERS.Dense(2, name="a0")
+
+    assert list(select_layers(model, ["a[0]"])) == ["a[0]", "a0"]
+
+
+def test_layers_are_chosen_as_objects_and_all():
+    model = make_deep()
+    right = model.get_layer("deep").get_layer("right")
+
+    assert select_layers(model, [right.first, model.get_layer("last")]) == {
+        "deep/right/first": right.first,
+        "last": model.get_layer("last"),
+    }
+    everything = select_layers(model, "all")
+    assert set(DEEP) < set(everything)
+    assert not [layer for layer in everything.values() if isinstance(layer, keras.layers.InputLayer)]
+    with pytest.raises(ArgumentError, match="which matches none of"):
+        select_layers(model, [models.LAYERS.Dense(2)])
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def same_values(found: Entry | StatusEntry, content: bytes) -> bool:
         and (found.step, found.wall_time) == (event.step, event.wall_time)
         and found.summaries
         == {
-            layer: payload[slot.offset : slot.offset + slot.nbytes]
+            (layer, kind): payload[slot.offset : slot.offset + slot.nbytes]
             for (layer, kind), slot in layout.layers.items()
             if kind == "layer_summary"
         }
@@ -219,7 +219,10 @@ def test_a_remembered_layout_is_checked_in_the_bulk_too(tmp_path: Path, monkeypa
 
     entries = refresh(follow(tmp_path))
 
-    assert [list(entry.summaries) for entry in entries if isinstance(entry, Entry)] == [["aa"], ["bb"]] * 6
+    assert [list(entry.summaries) for entry in entries if isinstance(entry, Entry)] == [
+        [("aa", "layer_summary")],
+        [("bb", "layer_summary")],
+    ] * 6
     assert all(same_values(entry, path.read_bytes()) for entry in entries)
 
 

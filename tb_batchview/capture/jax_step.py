@@ -78,7 +78,7 @@ class JaxStep(TappedStep):
             if self._alone:
                 self._complain(
                     "Nothing is recorded: of several processes of JAX each must have the callback, with the same "
-                    "layers and histogram_freq, since all must run the same step. Training is not touched."
+                    "layers, gradients and histogram_freq, since all must run the same step. Training is not touched."
                 )
         return self._alone
 

@@ -104,11 +104,14 @@ def select_layers(model: Any, wanted: str | Sequence[Any] | None, *, missing_ok:
     Raises:
         ArgumentError: A name, glob or layer matches nothing in the model.
     """
-    everything = walk_layers(model)
+    # What only holds the place of an input is never called.
+    everything = {
+        name: layer for name, layer in walk_layers(model).items() if not isinstance(layer, keras.layers.InputLayer)
+    }
     if wanted is None:
         return {}
     if wanted == "all":
-        return {name: layer for name, layer in everything.items() if not isinstance(layer, keras.layers.InputLayer)}
+        return everything
     if wanted == "auto":
         opaque = {name + "/" for name, layer in everything.items() if _is_opaque(layer)}
         return {
@@ -192,7 +195,8 @@ def _match(everything: dict[str, Any], item: Any) -> list[str]:
         return [
             name
             for name, layer in everything.items()
-            if fnmatch.fnmatchcase(name, item) or fnmatch.fnmatchcase(layer.name, item)
+            # A name with brackets is no glob that matches itself.
+            if item in (name, layer.name) or fnmatch.fnmatchcase(name, item) or fnmatch.fnmatchcase(layer.name, item)
         ]
     return [name for name, layer in everything.items() if layer is item]
 

@@ -295,7 +295,7 @@ def decode_summary(vector: Array) -> LayerSummary:
     """Read the numbers that `summarise` computed."""
     rest = vector[FIGURES + BINS :]
     # Means, shares of zeros, and shares of saturated values where there may be some.
-    rows = rest[1:].reshape(-1, int(rest[0])).copy() if len(rest) else []
+    rows: list[Array] = list(rest[1:].reshape(-1, int(rest[0])).copy()) if len(rest) else []
     return LayerSummary(
         **decode_figures(vector),
         histogram=vector[FIGURES : FIGURES + BINS].copy(),

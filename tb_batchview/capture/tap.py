@@ -145,7 +145,9 @@ class Sight:
             return
         positional, named = call
         stateless = keras_names.apply_attribute() == "stateless_apply"
-        names = ("optimizer_variables", "grads", "trainable_variables") if stateless else ("grads", "trainable_variables")
+        names = (
+            ("optimizer_variables", "grads", "trainable_variables") if stateless else ("grads", "trainable_variables")
+        )
         given = dict(zip(names, positional, strict=False)) | named
         variables = given.get("trainable_variables")
         if stateless or variables is None:

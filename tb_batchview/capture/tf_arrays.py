@@ -61,7 +61,9 @@ def keep(gradient: Any) -> Any:
 def add_parts(parts: Sequence[Any], shape: tuple[int, ...]) -> Any:
     """Return the sum of the parts of a gradient, as a dense tensor."""
     dense = [
-        tf.math.unsorted_segment_sum(part.values, part.indices, shape[0]) if isinstance(part, tf.IndexedSlices) else part
+        tf.math.unsorted_segment_sum(part.values, part.indices, shape[0])
+        if isinstance(part, tf.IndexedSlices)
+        else part
         for part in parts
     ]
     return tf.add_n(dense) if len(dense) > 1 else dense[0]

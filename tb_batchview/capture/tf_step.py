@@ -191,8 +191,10 @@ class TensorFlowStep(TappedStep):
             return self._summarise_gradients(
                 {
                     name: [weight._replace(parts=part) for weight, part in zip(weights, parts[name], strict=True)]
-                    for name, weights in (self._named if parts else {}).items()
+                    for name, weights in self._named.items()
                 }
+                if parts
+                else {}
             )
         except Exception as error:
             tap.problems.append(f"The gradients could not be summarised: {error!r}.")
