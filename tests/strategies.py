@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tb_batchview.records import PHASES, BatchRecord, LayerSummary, OutputRecord, OutputSpec
+from tb_batchview.records import PHASES, BatchRecord, GradientSummary, LayerSummary, OutputRecord, OutputSpec
 
 settings.register_profile("drawn", derandomize=True, deadline=None, database=None)
 settings.load_profile("drawn")
@@ -83,7 +83,15 @@ def layer_summaries(draw: st.DrawFn) -> LayerSummary:
     """Return a summary with any figures."""
     figures = draw(st.lists(floats, min_size=7, max_size=7))
     histogram = draw(hnp.arrays(np.float32, st.integers(0, 5)))
-    return LayerSummary(*figures, histogram, draw(st.none() | hnp.arrays(np.float32, st.integers(0, 5))))
+    by_unit = [draw(st.none() | hnp.arrays(np.float32, st.integers(0, 5))) for _ in range(3)]
+    return LayerSummary(*figures, histogram, *by_unit)
+
+
+@st.composite
+def gradient_summaries(draw: st.DrawFn) -> GradientSummary:
+    """Return the summary of a gradient with any figures."""
+    figures = draw(st.lists(floats, min_size=8, max_size=8))
+    return GradientSummary(*figures, draw(hnp.arrays(np.float32, st.integers(0, 5))))
 
 
 @st.composite
@@ -102,5 +110,6 @@ def batch_records(draw: st.DrawFn) -> tuple[BatchRecord, dict[str, OutputSpec]]:
         metrics=draw(st.dictionaries(names, st.floats(), max_size=3)),
         outputs={name: record for name, (_, record) in drawn.items()},
         layers=draw(st.dictionaries(names, layer_summaries(), max_size=2)),
+        gradients=draw(st.dictionaries(names, gradient_summaries(), max_size=2)),
     )
     return record, {name: spec for name, (spec, _) in drawn.items()}

@@ -419,6 +419,100 @@ def test_the_figures_of_a_layer_are_those_of_its_outputs(tmp_path: Path):
         assert np.abs(np.asarray(layer.histograms[place]) - counts).sum() <= 4  # On the border of two bins.
 
 
+def test_units_are_those_of_the_outputs(tmp_path: Path):
+    make = lambda: compiled(  # noqa: E731
+        keras.Sequential(
+            [
+                keras.Input((8,)),
+                LAYERS.Dense(12, activation="relu", name="hidden"),
+                LAYERS.Dense(6, activation="tanh", name="bent", bias_initializer="ones"),
+                LAYERS.Dense(4, activation="softmax", name="scores"),
+            ]
+        )
+    )
+    run = train_twice(make, feed(X, Y, epochs=1), tmp_path, histogram_freq=1)
+    keras.utils.set_random_seed(7)
+    model = make()
+    hidden = model.layers[0](X[:16])
+    bent = ops.convert_to_numpy(model.layers[1](hidden))
+    hidden = ops.convert_to_numpy(hidden)
+
+    np.testing.assert_allclose(run.layer("hidden").unit_zeros[0], (hidden == 0).mean(0), atol=1e-6)
+    np.testing.assert_allclose(run.layer("bent").unit_saturated[0], (np.abs(bent) >= 0.98).mean(0), atol=1e-6)
+    assert run.layer("hidden").unit_saturated.shape[1] == 0
+
+
+def differentiate(model: Any, x: Any, y: Any) -> list[np.ndarray]:
+    """Return the gradients of the mean crossentropy by the weights."""
+    if JAX:
+        values = [variable.value for variable in model.trainable_variables]
+        rest = [variable.value for variable in model.non_trainable_variables]
+        loss = lambda values: crossentropy(y, model.stateless_call(values, rest, x, training=True)[0])  # noqa: E731
+        return [np.asarray(one) for one in jax.grad(loss)(values)]
+    model.zero_grad()
+    crossentropy(ops.convert_to_tensor(y), model(x, training=True)).backward()
+    return [ops.convert_to_numpy(variable.value.grad).copy() for variable in model.trainable_variables]
+
+
+GRADED: dict[str, Callable[[], Any]] = {
+    "plain": lambda: keras.optimizers.Adam(0.01),
+    "clipped": lambda: keras.optimizers.SGD(0.1, momentum=0.9, clipnorm=0.01),
+    "accumulated": lambda: keras.optimizers.Adam(0.01, gradient_accumulation_steps=2),
+    "scaled": lambda: keras.optimizers.Adam(0.01, loss_scale_factor=1024.0),
+    "scaled dynamically": lambda: keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.Adam(0.01), initial_scale=2.0**10, dynamic_growth_steps=2
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "mode"),
+    [
+        pytest.param(optimizer, options, id=f"{optimizer}-{mode}")
+        for optimizer in GRADED
+        for mode, options in MODES.items()
+        if mode == "default" or optimizer == "plain"
+    ],
+)
+def test_gradients_are_those_of_the_loss(optimizer: str, mode: dict[str, Any], tmp_path: Path):
+    weights: list[list[np.ndarray]] = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            # JAX has the values elsewhere while it trains.
+            if JAX:
+                self.model.jax_state_sync()
+            weights.append([np.array(weight) for weight in self.model.get_weights()])
+
+    make = lambda: compiled(models.make_mlp(), optimizer=GRADED[optimizer](), **mode)  # noqa: E731
+    run = train_twice(make, feed(X, Y), tmp_path, gradients=True, histogram_freq=1)
+    model = make()
+    weights.append(model.get_weights())
+    feed(X, Y)(make(), [Watch()])
+    several = bool(mode.get("steps_per_execution"))
+    assert run.gradient_layers == ("hidden", "scores")
+    assert run.gradients("hidden").steps.tolist() == [0, 1, 2, 3]
+    for step in (0,) if several else range(4):
+        model.set_weights(weights[step])
+        start = STARTS[step % 2]
+        found = differentiate(model, X[start : start + 16], Y[start : start + 16])
+        for name, parts in (("hidden", found[:2]), ("scores", found[2:])):
+            flat = np.concatenate([part.ravel() for part in parts])
+            summary = run.batches("train")[step].gradients[name]
+            assert summary.norm == pytest.approx(np.linalg.norm(flat), rel=1e-5)
+            assert (summary.mean, summary.std) == pytest.approx((flat.mean(), flat.std()), rel=1e-4, abs=1e-7)
+            assert summary.histogram.sum() == summary.count == flat.size
+
+
+@pytest.mark.parametrize("kind", ["convnet", "rnn"])
+def test_models_of_every_shape_train_the_same_with_gradients(kind: str, tmp_path: Path):
+    model, shape = KINDS[kind]
+    run = train_twice(lambda: compiled(model()), feed(draw(*shape), Y), tmp_path, gradients=True, histogram_freq=1)
+    assert run.gradient_layers
+    for name in run.gradient_layers:
+        assert (run.gradients(name).norm > 0).all()
+
+
 def test_outputs_that_are_not_finite_are_counted(tmp_path: Path):
     x = X.copy()
     x[0, 0] = np.nan

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from tensorboard.compat.proto import event_pb2
 
-from tb_batchview import encode, metadata, tfrecord
+from tb_batchview import encode, load, metadata, tfrecord
 from tb_batchview.records import BatchRecord, OutputRecord, OutputSpec
 
 GOLDEN = Path(__file__).parent / "golden"
 FORMAT = Path(__file__).parent.parent / "docs" / "data-format.md"
 V1 = GOLDEN / "v1.batchview-events"
+V1_GRADIENTS = GOLDEN / "v1-gradients.batchview-events"
 TIME = 1780000000.5
 nan, inf = math.nan, math.inf
 
@@ -142,6 +144,68 @@ def test_metadata_of_version_1_is_read_as_ever():
 
 def test_today_the_same_bytes_are_written():
     assert runpy.run_path(str(GOLDEN / "make_v1.py"))["make"]() == V1.read_bytes()
+
+
+# --- what came to version 1 later ---
+
+LATER = {
+    "train/layers/gate/summary": [8.0, 0.5, 1.5, -1.0, 3.0, 0.25, 0.0],
+    "train/layers/gate/histogram": [4.0, 0.0, 3.0, 1.0],
+    "train/layers/gate/unit_means": [0.25, 0.75],
+    "train/layers/gate/unit_zeros": [0.5, 0.0],
+    "train/layers/gate/unit_saturated": [0.0, 1.0],
+    "train/layers/dense/summary": [8.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+    "train/layers/dense/histogram": [4.0, 0.0, 3.0, 1.0],
+    "train/layers/dense/unit_means": [0.0, 0.0],
+    "train/layers/dense/unit_zeros": [1.0, 1.0],
+    "train/gradients/block/gate/summary": [8.0, 0.5, 1.5, -1.0, 3.0, 0.25, 0.0, 4.5],
+    "train/gradients/block/gate/histogram": [4.0, 0.0, 3.0, 1.0],
+    "train/gradients/dense/summary": [2.0, nan, nan, nan, nan, nan, 2.0, nan],
+    "train/gradients/dense/histogram": [0.0, 0.0, 0.0, 0.0],
+}
+
+
+def test_gradients_and_shares_by_unit_are_read_as_ever(tmp_path: Path):
+    payloads = payloads_of(V1_GRADIENTS)
+    for payload, later in zip(payloads[1:], (True, False, True), strict=True):
+        arrays = {slot.tag: encode.slot_array(payload, slot) for slot in encode.decode_event(payload).slots}
+        assert arrays.pop("train/header").tolist()[2:] == [2.0, 0.5]
+        assert list(arrays) == (list(LATER) if later else [])
+        for tag, array in arrays.items():
+            assert array.dtype == np.float32
+            np.testing.assert_array_equal(array, LATER[tag], err_msg=tag)
+    contents = [metadata.parse_content(slot.content) for slot in encode.decode_event(payloads[1]).slots[1:]]
+    assert {content.version for content in contents} == {1}
+    assert contents[3] == metadata.Content(1, "layer_unit_zeros", "train", layer="gate")
+    assert contents[9] == metadata.Content(1, "gradient_summary", "train", layer="block/gate")
+
+    folder = tmp_path / metadata.DIRECTORY
+    folder.mkdir()
+    (folder / metadata.file_name(1_780_000_000, "host", 7, 0)).write_bytes(V1_GRADIENTS.read_bytes())
+    run = load(tmp_path)["."]
+    assert (run.layers, run.gradient_layers) == (("gate", "dense"), ("block/gate", "dense"))
+    assert run.gradients("block/gate").steps.tolist() == [0, 2]
+    np.testing.assert_array_equal(run.gradients("block/gate").norm, [4.5, 4.5])
+    assert run.layer("dense").dead_units(last=2) == [0, 1]
+    assert run.layer("gate").saturated_units(last=2) == [1]
+
+
+def test_today_the_same_bytes_are_written_of_what_came_later():
+    assert runpy.run_path(str(GOLDEN / "make_v1_gradients.py"))["make"]() == V1_GRADIENTS.read_bytes()
+
+
+def test_what_came_later_is_skipped_by_those_who_do_not_know_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A reader as of 0.1.0: the same but for the kinds it knows."""
+    folder = tmp_path / metadata.DIRECTORY
+    folder.mkdir()
+    (folder / metadata.file_name(1_780_000_000, "host", 7, 0)).write_bytes(V1_GRADIENTS.read_bytes())
+    monkeypatch.setattr(metadata, "LAYER_KINDS", ("layer_summary", "layer_histogram", "layer_unit_means"))
+    monkeypatch.setattr(metadata, "GRADIENT_KINDS", ())
+    run = load(tmp_path)["."]
+
+    assert (run.layers, run.gradient_layers, len(run.batches("train"))) == (("gate", "dense"), (), 3)
+    assert run.health.corrupt_records == 0
+    np.testing.assert_array_equal(run.layer("gate").unit_means, [[0.25, 0.75]] * 2)
 
 
 # --- the worked example of docs/data-format.md ---

@@ -5,6 +5,8 @@ And always: training with the callback is the same to the bit as without it.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -245,7 +247,7 @@ def test_mixed_precision_has_the_gradients_without_their_scale(mode: dict[str, A
 @pytest.mark.parametrize("mode", [GRAPH, EAGER], ids=["graph", "eager"])
 def test_a_loss_scale_that_overflows_is_taken_out_of_what_is_left(mode: dict[str, Any], tmp_path: Path):
     def make() -> Any:
-        optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=2.0**122)
+        optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1e-6), initial_scale=2.0**122)
         return compiled(models.make_mlp(), optimizer, **mode)
 
     run = train_twice(make, feed(1e3 * X, Y, epochs=5), tmp_path, gradients=True, histogram_freq=1)
@@ -366,7 +368,13 @@ class Decorated(Stepped):
 @pytest.mark.parametrize("mode", [GRAPH, EAGER], ids=["graph", "eager"])
 @pytest.mark.parametrize("kind", [Stepped, Decorated])
 def test_a_step_of_ones_own_has_its_gradients(kind: Any, mode: dict[str, Any], tmp_path: Path):
-    check(lambda: compiled(kind(), **mode), X, Y, tmp_path)
+    def make() -> Any:
+        keras.utils.set_random_seed(7)
+        model = kind()
+        model(X[:1])
+        return compiled(model, **mode)
+
+    check(make, X, Y, tmp_path)
 
 
 class Players(keras.Model):
@@ -437,8 +445,9 @@ def test_gradients_that_are_no_numbers_are_counted(value: float, mode: dict[str,
     log = run.gradients("hidden")
     assert np.isfinite(log.norm[0])
     assert log.nonfinite[0] == 0
-    assert not np.isfinite(log.norm[1:]).any()
-    assert (log.nonfinite[1:] > 0).all()
+    # Of the third TensorFlow may have a gradient of 0, where a ReLU was given NaN.
+    assert not np.isfinite(log.norm[1])
+    assert log.nonfinite[1] > 0
 
 
 @pytest.mark.parametrize("factor", [1e-30, 1e25])
@@ -484,6 +493,44 @@ def test_of_a_large_layer_a_sample_is_looked_at_and_all_of_its_norm(tmp_path: Pa
         assert log.norm[step] == pytest.approx(np.linalg.norm(flat), rel=1e-5)
         assert log.std[step] == pytest.approx(flat.std(), rel=0.05)
         assert np.abs(log.mean[step] - flat.mean()) < 0.1 * flat.std()
+
+
+def test_replicas_have_the_gradient_of_the_whole_batch():
+    # In a process of its own: the devices must be split before TensorFlow starts.
+    script = """
+import tempfile
+import keras, numpy as np, tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+from tb_batchview import BatchViewCallback, load
+from tests import models
+from tests.test_gradients import Watch, assert_gradients, crossentropy, take_gradients
+
+def make():
+    keras.utils.set_random_seed(7)
+    inputs = keras.Input((5,), dtype="int32")
+    hidden = models.LAYERS.GlobalAveragePooling1D()(models.LAYERS.Embedding(30, 6, name="words")(inputs))
+    return keras.Model(inputs, models.LAYERS.Dense(4, activation="softmax", name="head")(hidden))
+
+x = np.random.default_rng(2).integers(0, 10, (40, 5)).astype("int32")
+y = np.random.default_rng(1).integers(0, 4, 40)
+for scaled in (False, True):
+    log_dir, found, watch = tempfile.mkdtemp(), [], Watch()
+    for callbacks in ([], [BatchViewCallback(log_dir, gradients=True, histogram_freq=2)]):
+        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+            model, optimizer = make(), keras.optimizers.Adam(0.01)
+            if scaled:
+                optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=1024.0)
+            model.compile(optimizer, "sparse_categorical_crossentropy")
+        options = dict(batch_size=16, epochs=2, shuffle=False, verbose=0)
+        history = model.fit(x, y, callbacks=[*callbacks, watch], **options).history
+        found.append((history, [weight.tobytes() for weight in model.get_weights()]))
+    assert found[0] == found[1]
+    assert_gradients(load(log_dir)["."], take_gradients(make, watch.weights, x, y, every=2))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 # --- what is asked for, and what is in the way ---

@@ -29,7 +29,7 @@ from tb_batchview import answers, cli, encode, layouts, metadata, places, tasks,
 from tb_batchview.errors import ArgumentError, FormatError
 from tb_batchview.log import load
 from tb_batchview.plugin import BatchViewPlugin
-from tb_batchview.records import BatchRecord, OutputRecord, OutputSpec
+from tb_batchview.records import BatchRecord, GradientSummary, OutputRecord, OutputSpec
 from tb_batchview.store import RunStore
 from tb_batchview.views import PhaseView, RunView
 from tb_batchview.writer import BatchWriter
@@ -660,6 +660,32 @@ def test_every_route_answers_as_for_a_run_of_one_process(tmp_path: Path) -> None
 def summaries(step: int, worker: int) -> dict[str, Any]:
     """Return what a worker tells of its layers; the first one counts."""
     return {"dense": make_summary(step + 100 * worker)} if step % 3 == 0 else {}
+
+
+def test_gradients_are_those_of_the_first_worker_that_has_them(tmp_path: Path) -> None:
+    def gradient(step: int, worker: int) -> GradientSummary:
+        return GradientSummary(4, 0.5, 0.25, 0.0, 1.0, 0.0, 0.0, step + 100.0 * worker, np.full(3, step + worker))
+
+    # The first has layers only in the last batch, the second gradients of another layer too.
+    shards: list[list[BatchRecord]] = [[], []]
+    for step in range(4):
+        first = {"dense": gradient(step, 0)} if step % 2 else {}
+        layers = {"dense": make_summary(step)} if step == 3 else {}
+        shards[0].append(share(step, 0, samples=4, gradients=first, layers=layers))
+        second = {"dense": gradient(step, 1), "head": gradient(step, 1)}
+        shards[1].append(share(step, 1, samples=4, gradients=second, layers=summaries(step, 1)))
+    for worker in (0, 1):
+        write_worker(tmp_path, shards[worker], worker)
+    run = load(tmp_path)["."]
+
+    assert run.gradient_layers == ("dense", "head")
+    np.testing.assert_array_equal(run.gradients("dense").norm, [100, 1, 102, 3])
+    np.testing.assert_array_equal(run.gradients("dense").histograms[:, 0], [1, 1, 3, 3])
+    np.testing.assert_array_equal(run.gradients("head").norm, [100, 101, 102, 103])
+    assert [batch.gradients["dense"].norm for batch in run.batches("train")] == [100, 1, 102, 3]
+    # A layer and its gradient may be of another worker each.
+    np.testing.assert_array_equal(run.layer("dense").min, [100, 3])
+    np.testing.assert_array_equal(run.layer("dense").unit_means[:, 0], [100.5, 3.5])
 
 
 def test_answers_of_what_one_worker_lacks(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def name_gradients(model: Any, sight: Sight, problems: list[str]) -> dict[str, l
                 found.setdefault(owner, []).append(Weight([gradient], shape, applied))
     if lost:
         problems.append(
-            f"The gradients of {', '.join(lost[:10])}{' and others' * (len(lost) > 10)} are not recorded: they are "
+            f"The gradients of {', '.join(lost[:10])} are not recorded: they are "
             "applied inside a loop or a branch of the step, are no dense numbers, or are of weights that no layer of "
             "the model has."
         )
