@@ -110,7 +110,7 @@ def record_runs_of_the_docs() -> None:
     hidden = layers.Dense(8, activation="relu", name="hidden")
     model = keras.Sequential([keras.Input((4,)), hidden, layers.Dense(3, activation="softmax", name="scores")])
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    callback = BatchViewCallback("logs/first", class_names=["cat", "dog", "fox"], histogram_freq=5)
+    callback = BatchViewCallback("logs/first", class_names=["cat", "dog", "fox"], gradients=True, histogram_freq=5)
     model.fit(x, y, epochs=3, validation_data=(x[:24], y[:24]), callbacks=[callback], **options)
 
     inputs = keras.Input((4,))
