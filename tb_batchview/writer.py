@@ -420,6 +420,7 @@ class BatchWriter:
             record.metrics,
             record.outputs,
             record.layers,
+            record.gradients,
         )
 
     def _put(self, job: _Job, nbytes: int) -> bool:

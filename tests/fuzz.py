@@ -258,10 +258,14 @@ def check_log(path: Path) -> None:
                     with contextlib.suppress(BatchViewError):
                         getattr(batch, kind if kind not in ("confidence", "error", "target_score") else "wall_time")
                 with contextlib.suppress(BatchViewError):
-                    repr(batch.layers)
+                    repr((batch.layers, batch.gradients))
             for layer in run.batches(phase)._columns.layers:
                 with contextlib.suppress(BatchViewError):
                     repr((run.layer(layer, phase).average(), run.layer(layer, phase).edges))
+                    repr((run.layer(layer, phase).dead, run.layer(layer, phase).saturated_units(last=3)))
+            for layer in run.batches(phase)._columns.gradients:
+                with contextlib.suppress(BatchViewError):
+                    repr((run.gradients(layer, phase).norm, run.gradients(layer, phase).edges))
             for output in run.outputs:
                 for count in (run.confusion, run.class_report):
                     with contextlib.suppress(BatchViewError):
