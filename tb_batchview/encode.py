@@ -10,6 +10,7 @@ granted.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import struct
 from collections.abc import Iterator, Mapping
@@ -80,7 +81,7 @@ class EventEncoder:
         self._specs: dict[str, OutputSpec] = {}
         self._prefixes: dict[tuple[str, np.dtype[Any], tuple[int, ...]], _Prefix] = {}
         # What stands before the arrays of values whose metadata was said: as nearly all are.
-        self._plain: dict[tuple[_Key, np.dtype[Any], tuple[int, ...]], bytes] = {}
+        self._plain: dict[tuple[_Key, np.dtype[Any], tuple[int, ...]], tuple[bytes, int]] = {}
         self._plain_headers: dict[tuple[str, ...], tuple[bytes, struct.Struct]] = {}
         self._said: dict[str, bytes] = {}
         self._names: dict[_Key, _Name] = {}
@@ -192,25 +193,28 @@ class EventEncoder:
         plain = self._plain_headers.get(key)
         if plain is not None:
             # As an array would hold them, in a third of the time.
-            event.add_packed(plain[0], plain[1].pack(*numbers))
+            framed, numbers_struct = plain
+            event.pieces += (framed, numbers_struct.pack(*numbers))
+            event.size += len(framed) + numbers_struct.size
             return
-        framed = self._add_value(event, self._header_name(record, key), np.array(numbers, np.float64), said)
-        if framed is not None:
-            self._plain_headers[key] = framed, struct.Struct(f"<{len(numbers)}d")
+        new = self._add_value(event, self._header_name(record, key), np.array(numbers, np.float64), said)
+        if new is not None:
+            self._plain_headers[key] = new, struct.Struct(f"<{len(numbers)}d")
 
     def _add(self, event: _Pieces, key: _Key, array: Array, said: dict[str, bytes]) -> None:
         """Add an array of an output or layer to an event."""
         form = key, array.dtype, array.shape
         plain = self._plain.get(form)
         if plain is not None and array.flags.c_contiguous:
-            event.add_plain(plain, array)
+            event.pieces += (plain[0], array)
+            event.size += plain[1]
             return
         framed = self._add_value(event, self._name(key), array, said)
         # Of another type a copy was added: what stands before it is of that one.
-        if framed is not None and array.dtype in _DTYPE_NUMBERS:
+        if framed is not None and array.dtype in _DTYPE_NUMBERS and 0 < array.nbytes < LARGE_BYTES:
             if len(self._plain) > _MAX_PREFIXES:
                 self._plain.clear()
-            self._plain[form] = framed
+            self._plain[form] = framed, len(framed) + array.nbytes
 
     def _add_value(self, event: _Pieces, name: _Name, array: Array, said: dict[str, bytes]) -> bytes | None:
         """Add a value to an event; with metadata if that is news.
@@ -238,7 +242,7 @@ class EventEncoder:
         if suffix:
             event.add(prefix.bare, array, suffix)
             return None
-        event.add_plain(prefix.framed, array)
+        event.add_framed(prefix.framed, array)
         return prefix.framed if self._said.get(tag) == content else None
 
 
@@ -256,12 +260,18 @@ class _Prefix(NamedTuple):
 
 
 class _Pieces:
-    """The pieces of an event's values, the small ones to be joined."""
+    """The pieces of an event's values, the small ones to be joined.
+
+    Attributes:
+        pieces: Those of the head, which `join` fills in, and of the values.
+        size: Bytes of the values.
+    """
+
+    __slots__ = ("_large", "pieces", "size")
 
     def __init__(self) -> None:
-        # The head of the event comes first.
-        self._pieces: list[Any] = [b""]
-        self._size = 0
+        self.pieces: list[Any] = [b"\x09", b"", b"\x10", b"", b"\x2a", b""]
+        self.size = 0
         # Where the large arrays are among them.
         self._large: list[int] = []
 
@@ -274,43 +284,37 @@ class _Pieces:
         # An array of no bytes has no buffer that join() takes.
         bulk: Any = b"" if array is None or not array.nbytes else array
         if array is not None and array.nbytes >= LARGE_BYTES:
-            self._large.append(len(self._pieces) + 3)
-        self._pieces += (b"\x0a", length, prefix, bulk, suffix)
-        self._size += 1 + len(length) + size
+            self._large.append(len(self.pieces) + 3)
+        self.pieces += (b"\x0a", length, prefix, bulk, suffix)
+        self.size += 1 + len(length) + size
 
-    def add_packed(self, framed: bytes, packed: bytes) -> None:
-        """Add a value whose array is packed already."""
-        self._pieces += (framed, packed)
-        self._size += len(framed) + len(packed)
-
-    def add_plain(self, framed: bytes, array: Array) -> None:
+    def add_framed(self, framed: bytes, array: Array) -> None:
         """Add a value that the array's bytes end."""
         nbytes = array.nbytes
         if nbytes >= LARGE_BYTES:
-            self._large.append(len(self._pieces) + 1)
-        self._pieces += (framed, array if nbytes else b"")
-        self._size += len(framed) + nbytes
+            self._large.append(len(self.pieces) + 1)
+        self.pieces += (framed, array if nbytes else b"")
+        self.size += len(framed) + nbytes
 
     def join(self, wall_time: float, step: int) -> list[Payload]:
         """Return the event, large arrays by themselves."""
-        if wall_time and step:
-            head = b"\x09%b\x10%b\x2a%b" % (_DOUBLE.pack(wall_time), _varint(step), _varint(self._size))
-        else:
-            time = _DOUBLE.pack(wall_time)
-            # As protobuf does: zero is left out.
-            head = (b"\x09" + time if any(time) else b"") + (b"\x10" + _varint(step) if step else b"")
-            head += b"\x2a" + _varint(self._size)
+        pieces = self.pieces
+        pieces[1], pieces[3], pieces[5] = _DOUBLE.pack(wall_time), _varint(step), _length(self.size)
+        # As protobuf does: zero is left out.
+        if not step:
+            pieces[2:4] = b"", b""
+        if not any(pieces[1]):
+            pieces[:2] = b"", b""
         if not self._large:
-            self._pieces[0] = head
-            return [b"".join(self._pieces)]
+            return [b"".join(pieces)]
         joined: list[Payload] = []
         begin = 0
         for place in self._large:
-            joined.append(b"".join([head, *self._pieces[begin:place]]))
+            joined.append(b"".join(pieces[begin:place]))
             # Flat: the length of a view is that of its first dimension.
-            joined.append(memoryview(self._pieces[place].reshape(-1)).cast("B"))
-            head, begin = b"", place + 1
-        joined.append(b"".join(self._pieces[begin:]))
+            joined.append(memoryview(pieces[place].reshape(-1)).cast("B"))
+            begin = place + 1
+        joined.append(b"".join(pieces[begin:]))
         return joined
 
 
@@ -468,6 +472,10 @@ def _varint(number: int) -> bytes:
         number >>= 7
     encoded.append(number)
     return bytes(encoded)
+
+
+# Most values and events are as long as another one.
+_length = functools.lru_cache(maxsize=4096)(_varint)
 
 
 # --- reading ---------------------------------------------------------------

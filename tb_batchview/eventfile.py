@@ -61,15 +61,11 @@ class EventFile:
                 waiting are lost, and the file still ends with a whole one.
         """
         if not self._written and not self._pieces:
-            self._gather([encode.encode_file_version(time.time())])
-        self._gather(payload)
-        if len(payload) > 1 or self._pending >= _BUFFER_BYTES:
-            self.flush()
-
-    def _gather(self, payload: Sequence[bytes | memoryview]) -> None:
+            self._pieces += tfrecord.frame_pieces([encode.encode_file_version(time.time())])
         self._pieces += tfrecord.frame_pieces(payload)
-        for piece in payload:
-            self._pending += len(piece)
+        self._pending += len(payload[0])
+        if self._pending >= _BUFFER_BYTES or len(payload) > 1:
+            self.flush()
 
     def flush(self) -> None:
         """Hand everything to the operating system.
