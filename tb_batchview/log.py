@@ -174,9 +174,13 @@ class Log(Mapping[str, "Run"]):
         return None
 
     def is_read(self, name: str | None = None) -> bool:
-        """Tell whether a run, or every one, was read as far as looked at."""
+        """Tell whether a run, or every one, was read as far as looked at.
+
+        And whether that can be seen: at the end of reading the snapshot is
+        still to be made.
+        """
         stores = self._stores
-        return not any(store.pending for run, store in stores.items() if name in (None, run))
+        return not any(store.pending or store.view.unread for run, store in stores.items() if name in (None, run))
 
     def snapshot(self) -> dict[str, Run]:
         """Return the runs as they are now, untouched by a later refresh."""

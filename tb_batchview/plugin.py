@@ -9,6 +9,7 @@ with `os.pread`, never mapped: a file truncated under a map would end TensorBoar
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from tensorboard import errors
 from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
-from tb_batchview import answers, metadata, score_answers
+from tb_batchview import answers, checks, metadata, score_answers
 from tb_batchview import log as logs
 from tb_batchview.answers import Answer, Chosen
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
@@ -101,6 +102,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "/label_errors": _route(self.label_errors_impl, (*_RANGE, "limit")),
             "/layers": _route(self.layers_impl, ("run", "phase", "start", "stop")),
             "/layer": _route(self.layer_impl, ("run", "phase", "layer", "start", "stop", "points", "axis")),
+            "/doctor": _route(self.doctor_impl, ("run",)),
             "/static/*": _static_route,
         }
 
@@ -138,6 +140,16 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             else None,
             "runs": [answers.describe_run(run.name, run.view, with_names=name is not None) for run in runs],
         }
+
+    def doctor_impl(self, parameters: Parameters) -> Answer:
+        """Return what is wrong with the installation and the runs."""
+        name = parameters.optional_text("run")
+        self._refresher.ask(name)
+        if name is None:
+            found = [*checks.check_installation(), *checks.check_log(self._log.snapshot(), Path(self._logdir))]
+        else:
+            found = [*checks.check_run(self._find(name))]
+        return {"findings": [dataclasses.asdict(finding) for finding in found]}
 
     def batches_impl(self, parameters: Parameters) -> Answer | bytes:
         """Return the timeline of a range, or a page of its table."""

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from terminal import run_at_terminal
 
-from tb_batchview import BatchWriter, cli
+from tb_batchview import BatchWriter, checks, cli
 from tb_batchview.version import __version__
 from tb_batchview.views import Health
 
@@ -46,7 +46,7 @@ def event_file(logdir: Path) -> Path:
 
 
 def test_inspect_lists_every_phase_of_every_run(logdir: Path) -> None:
-    size = cli.format_bytes(event_file(logdir).stat().st_size)
+    size = checks.format_bytes(event_file(logdir).stat().st_size)
 
     result = run_cli("inspect", str(logdir))
 
@@ -90,7 +90,7 @@ def test_missing_directory_is_wrong_usage(tmp_path: Path) -> None:
 
 
 def test_doctor_finds_nothing_wrong_with_a_whole_run(logdir: Path) -> None:
-    findings = list(cli.check_log(cli.load(logdir), logdir))
+    findings = list(checks.check_log(cli.load(logdir), logdir))
 
     assert [(finding.about, finding.remedy) for finding in findings] == [("run run", "")] * 3
     assert [finding.state for finding in findings[1:]] == ["train: 12 of 12 batches", "validation: 3 of 3 batches"]
@@ -100,7 +100,7 @@ def test_doctor_tells_a_torn_end_from_a_fault(logdir: Path) -> None:
     file = event_file(logdir)
     os.truncate(file, file.stat().st_size - 5)
 
-    findings = [finding for finding in cli.check_log(cli.load(logdir), logdir) if "end within" in finding.state]
+    findings = [finding for finding in checks.check_log(cli.load(logdir), logdir) if "end within" in finding.state]
 
     assert [finding.remedy for finding in findings] == [""]
 
@@ -128,10 +128,10 @@ def test_doctor_explains_an_empty_directory(tmp_path: Path) -> None:
 
 
 def test_doctor_finds_a_missing_plugin_and_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cli.metadata, "entry_points", lambda **_: [])
-    monkeypatch.setattr(cli, "__file__", str(tmp_path / "cli.py"))
+    monkeypatch.setattr(checks.metadata, "entry_points", lambda **_: [])
+    monkeypatch.setattr(checks, "__file__", str(tmp_path / "checks.py"))
 
-    found = {finding.about: finding.remedy for finding in cli.check_installation()}
+    found = {finding.about: finding.remedy for finding in checks.check_installation()}
 
     assert "-m pip install tb_batchview" in found["plugin"]
     assert found["frontend"] == "make frontend in a checkout; otherwise install again"
@@ -145,9 +145,9 @@ def test_doctor_knows_which_setuptools_end_old_tensorboards(
     monkeypatch: pytest.MonkeyPatch, tensorboard: str, setuptools: str, wrong: bool
 ) -> None:
     versions = {"tensorboard": tensorboard, "setuptools": setuptools}
-    monkeypatch.setattr(cli, "_version", lambda package: versions.get(package, ""))
+    monkeypatch.setattr(checks, "_version", lambda package: versions.get(package, ""))
 
-    remedies = [finding.remedy for finding in cli.check_installation() if finding.about == "TensorBoard"]
+    remedies = [finding.remedy for finding in checks.check_installation() if finding.about == "TensorBoard"]
 
     assert bool(remedies) == wrong
 
@@ -165,7 +165,7 @@ def test_every_fault_of_a_run_has_a_remedy(logdir: Path, monkeypatch: pytest.Mon
     )
     monkeypatch.setattr(type(run), "health", health)
 
-    states = [finding.state for finding in cli.check_run(run) if finding.remedy]
+    states = [finding.state for finding in checks.check_run(run) if finding.remedy]
 
     assert states == [
         "1 corrupt record(s) were left out",

@@ -163,6 +163,7 @@ DOCUMENTED = {
     "label_errors": ["label_errors?run=tags&phase=train"],
     "layers": [f"layers?{DIGITS}"],
     "layer": [f"layer?{DIGITS}&layer=dense"],
+    "doctor": ["doctor?run=digits"],
 }
 
 
@@ -605,6 +606,18 @@ def test_clustered_order_comes_only_when_asked_for(client: Client) -> None:
     assert arrays["clustered"].tolist() == seriation.order_confusable(plain[1]["counts"]).tolist()
     few = get_arrays(client, f"confusion?{DIGITS}&order=clustered&limit=2")[1]
     assert sorted(few["clustered"].tolist()) == [0, 1]  # rows of the answer, not class numbers
+
+
+def test_doctor_says_what_the_command_says(client: Client, logdir: Path) -> None:
+    command = [sys.executable, "-m", "tb_batchview", "doctor", "--json", str(logdir)]
+    printed = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout)
+
+    findings = get_json(client, "doctor")["findings"]
+
+    assert findings == printed
+    about = [finding for finding in findings if finding["about"] == "run age"]
+    assert get_json(client, "doctor?run=age")["findings"] == about
+    assert client.get(BASE + "doctor?run=nobody").status_code == 404
 
 
 def test_layer_histograms_are_shares(client: Client) -> None:

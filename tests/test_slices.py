@@ -373,3 +373,22 @@ def test_index_goes_on_where_it_was_left(tmp_path: Path) -> None:
             entries.close()  # type: ignore[attr-defined]
 
     assert found == list(range(30))
+
+
+def test_a_run_is_read_only_when_its_snapshot_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a", [make_record(step) for step in range(5)])
+    log = Log({"": tmp_path})
+    said = []
+    publish = RunStore._publish
+
+    def publish_late(self: RunStore) -> None:
+        said.append(log.is_read("a"))
+        publish(self)
+
+    monkeypatch.setattr(RunStore, "_publish", publish_late)
+    log.look()
+    run = log.next_pending()
+    assert run is not None
+    run.read()
+
+    assert (said, log.is_read("a")) == ([False], True)
