@@ -129,14 +129,15 @@ def test_while_the_first_look_is_stuck_an_unknown_run_may_yet_be_found(tmp_path:
 
 def test_the_run_that_is_asked_for_is_read_first(tmp_path: Path, gate: Gate) -> None:
     write(tmp_path / "huge", [make_record(step) for step in range(500)])
-    for name in ("small", "tiny"):
-        write(tmp_path / name, [make_record(step) for step in range(4)])
+    write(tmp_path / "small", [make_record(step) for step in range(40)])
+    write(tmp_path / "tiny", [make_record(step) for step in range(4)])
     client = open_client(tmp_path, refresh_seconds=1000, patience=0)
     get(client, "runs")
     assert gate.held.wait(ENOUGH)
     get(client, "runs?run=tiny")
 
-    gate.open(12, wait=True)
+    # Five records, every second turn, and a few more.
+    gate.open(16, wait=True)
 
     runs = {run["name"]: run for run in get(client, "runs")["runs"]}
     assert runs["tiny"]["indexing"] is None
