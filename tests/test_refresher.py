@@ -212,7 +212,10 @@ def test_a_run_deleted_and_made_anew_while_it_is_read(tmp_path: Path, gate: Gate
     shutil.rmtree(tmp_path / "a")
     gate.open(1)  # the look comes between two pieces, and finds nothing
     wait_for(lambda: get(client, "runs")["runs"] == [])
-    write(tmp_path / "a", [make_record(step, samples=8) for step in range(100, 120)], number=1)
+    # Whole at once: of a file that is just being written, a look sees a part.
+    staged = tmp_path.with_name(f"{tmp_path.name}-staged")
+    write(staged / "a", [make_record(step, samples=8) for step in range(100, 120)], number=1)
+    (staged / "a").rename(tmp_path / "a")
     gate.open()
 
     def is_read() -> bool:
