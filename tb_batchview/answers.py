@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis, metadata, seriation, tasks
+from tb_batchview import analysis, dynamics, metadata, seriation, tasks
 from tb_batchview import log as logs
+from tb_batchview.errors import ArgumentError
 from tb_batchview.http import Parameters, missing, pack_arrays
 from tb_batchview.layers import LayerLog
 from tb_batchview.log import Run
 from tb_batchview.places import Place
 from tb_batchview.records import OutputSpec
-from tb_batchview.samples import COLUMNS, OUTCOMES, Filter, Samples
+from tb_batchview.samples import COLUMNS, EACH, LEARNING, OUTCOMES, Filter, Followed, Samples
 from tb_batchview.views import PhaseView, RunView
 
 Array = npt.NDArray[Any]
@@ -32,6 +33,8 @@ MAX_CLASSES = 1_000  # of a confusion matrix, and scores of a sample
 MAX_EPOCHS = 1_000
 MAX_SPIKES = 50
 MAX_CLASS_MIX = 100
+MAX_HISTORY = 1_000  # times a sample was seen: the last ones
+MAX_LABEL = 100  # letters of an id in the data map
 TOP_SCORES = 3
 SORTED_WHOLE = 1_000  # up to so many scores the smaller class wins a tie; past it any may
 BATCHES_BEFORE = 20  # a layer is compared with
@@ -60,9 +63,9 @@ class Chosen:
         self.stop = stop
         self.first, self.last = phase.rows(start, stop)
 
-    def samples(self, first: int, last: int) -> Samples:
+    def samples(self, first: int, last: int, followed: Followed | None = None) -> Samples:
         """Return the samples of the batches `first` to `last`."""
-        return Samples(self.phase.samples(self.output), self.spec, first, last)
+        return Samples(self.phase.samples(self.output), self.spec, first, last, followed)
 
     def figure(self, name: str) -> Array:
         """Return `error_rate` or `confidence` of all batches of the phase."""
@@ -262,7 +265,10 @@ def one_batch(chosen: Chosen, parameters: Parameters) -> Answer:
     row = chosen.row(parameters.whole("step"))
     samples = chosen.samples(row, row + 1)
     page = Page.of(parameters, 200)
-    numbers, total = find_samples(samples, parameters, page, ("sample", *COLUMNS), default="loss", descending=True)
+    wanted = read_filter(parameters)
+    numbers, total = find_samples(
+        samples, wanted, parameters, page, ("sample", *COLUMNS), default="loss", descending=True
+    )
     steps = chosen.phase.step
     mix = (
         analysis.mix_classes(samples.column("target"), samples.column("predicted"), MAX_CLASS_MIX)
@@ -290,25 +296,136 @@ def one_sample(chosen: Chosen, step: int, number: int) -> Answer:
     if number >= len(samples):
         raise missing(f"sample must be below {len(samples)} in batch {step}. Received: sample={number}.")
     answer = describe_samples(chosen, samples, np.array([number]), with_scores=True)[0]
-    return answer | describe_scores(chosen, row, number) | {"history": []}
+    begin = int(chosen.phase.samples(chosen.output).starts[row])
+    return answer | describe_scores(chosen, row, number) | describe_history(chosen, begin + number, answer["id"])
 
 
 def sample_rows(chosen: Chosen, parameters: Parameters) -> Answer:
     """Return a page of the samples of the range."""
-    samples = chosen.samples(chosen.first, chosen.last)
+    wanted, sort = read_filter(parameters), parameters.optional_text("sort")
+    followed, codes = follow(chosen, parameters, wanted, sort in dynamics.FIGURES)
+    samples = chosen.samples(chosen.first, chosen.last, followed)
     page = Page.of(parameters, 100)
-    numbers, total = find_samples(samples, parameters, page, ("step", *COLUMNS), default="step", descending=False)
+    sorts = ("step", *COLUMNS, *dynamics.FIGURES)
+    numbers, total = find_samples(
+        samples, dataclasses.replace(wanted, codes=codes), parameters, page, sorts, default="step", descending=False
+    )
     shown = describe_samples(chosen, samples, numbers, with_scores=False)
-    return {"total": total, "offset": page.offset, "samples": shown}
+    figures = followed.dynamics if followed is not None and wanted.each == "last" else None
+    if figures is not None:
+        for row, code in zip(shown, samples.codes(numbers).tolist(), strict=True):
+            row["dynamics"] = dynamics.describe(figures, code)
+    return {
+        "total": total,
+        "offset": page.offset,
+        "identified": chosen.view.has_ids(chosen.phase, chosen.output),
+        "samples": shown,
+    }
+
+
+def read_filter(parameters: Parameters) -> Filter:
+    """Read which samples are asked for."""
+    target, predicted = (parameters.optional_whole(name, high=2**31 - 1) for name in ("target", "predicted"))
+    return Filter(
+        outcome=parameters.choice("outcome", OUTCOMES, "all"),
+        target=target,
+        predicted=predicted,
+        confidence=parameters.optional_range("confidence"),
+        loss=parameters.optional_range("loss"),
+        each=parameters.choice("each", EACH, "all"),
+        learning=parameters.choice("learning", LEARNING, "all"),
+        mean_target_score=parameters.optional_range("mean_target_score"),
+        variability=parameters.optional_range("variability"),
+    )
+
+
+def follow(
+    chosen: Chosen, parameters: Parameters, wanted: Filter, sorted_by_figure: bool
+) -> tuple[Followed | None, Array | None]:
+    """Return what is known by ids, if it is asked for, and the ids wanted."""
+    exact, part = parameters.optional_text("id"), parameters.optional_text("id_part")
+    needed = wanted.needs_dynamics or sorted_by_figure
+    if not (needed or wanted.each == "last" or exact or part):
+        return None, None
+    if needed:
+        logs.check_followed(chosen.output, chosen.spec)
+    ids = chosen.run.identify(chosen.phase, chosen.output)
+    marks = np.ones(ids.count, bool) if part is None else ids.search(part)
+    if exact is not None:
+        marks &= np.isin(np.arange(ids.count), ids.find(exact))
+    figures = None
+    if needed or (wanted.each == "last" and chosen.spec.has_classes):
+        figures = chosen.run.follow(chosen.phase, chosen.output, chosen.first, chosen.last)
+    return Followed(ids, figures), marks if exact or part else None
+
+
+def describe_history(chosen: Chosen, number: int, sample_id: str | int | None) -> Answer:
+    """Return each time that a sample was seen, by its number in the phase."""
+    nothing: Answer = {"seen": 0, "dynamics": None, "history": [], "history_refused": None}
+    if sample_id is None:
+        return nothing
+    try:
+        codes = chosen.run.identify(chosen.phase, chosen.output).codes
+    except ArgumentError as error:  # too many to be followed: the sample itself can be shown
+        return nothing | {"history_refused": str(error)}
+    history = chosen.run.history(chosen.phase, chosen.output, np.flatnonzero(codes == codes[number]))
+    columns: dict[str, list[Any]] = {name: getattr(history, name).tolist() for name in ("step", "epoch", "sample")}
+    for name in ("target", "predicted"):
+        columns[name] = [class_or_none(value) for value in getattr(history, name)]
+    for name in ("confidence", "target_score", "loss", "error"):
+        columns[name] = [number_or_none(value) for value in getattr(history, name)]
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return {
+        "seen": len(rows),
+        "dynamics": dynamics.describe(history.dynamics, 0) if chosen.spec.has_classes else None,
+        "history": rows[-MAX_HISTORY:],
+        "history_refused": None,
+    }
+
+
+def data_map(chosen: Chosen, limit: int) -> bytes:
+    """Return how the model came to know each sample, by id."""
+    logs.check_followed(chosen.output, chosen.spec)
+    phase, first, last = chosen.phase, chosen.first, chosen.last
+    ids = chosen.run.identify(phase, chosen.output)
+    found = chosen.run.follow(phase, chosen.output, first, last)
+    samples = chosen.samples(first, last, Followed(ids, found))
+    numbers = samples.find(Filter(each="last"), "step", limit=max(1, len(samples)))[0]
+    codes = samples.codes(numbers)
+    codes, numbers = codes[found.seen[codes] > 0], numbers[found.seen[codes] > 0]
+    # In the order in which the ids first appeared, so that a run that grows keeps most of what was drawn.
+    order = np.argsort(codes)
+    drawn = order[dynamics.draw_evenly(np.arange(len(order)), limit)]
+    places = [samples.locate(int(number)) for number in numbers[drawn]]
+    header = {
+        "ids": len(codes),
+        "shown": len(drawn),
+        "samples": len(samples),
+        "names": [str(ids.name(code))[:MAX_LABEL] for code in codes[drawn].tolist()],
+    }
+    arrays: dict[str, Array] = {
+        "step": np.array([phase.step[row] for row, _ in places], np.float64),
+        "sample": np.array([place for _, place in places], np.uint32),
+    }
+    for name in dynamics.FIGURES:
+        values = getattr(found, name)[codes[drawn]]
+        arrays[name] = values.astype(np.uint32) if values.dtype.kind == "i" else values
+    return pack_arrays(header, arrays)
 
 
 def find_samples(
-    samples: Samples, parameters: Parameters, page: Page, sorts: Collection[str], *, default: str, descending: bool
+    samples: Samples,
+    wanted: Filter,
+    parameters: Parameters,
+    page: Page,
+    sorts: Collection[str],
+    *,
+    default: str,
+    descending: bool,
 ) -> tuple[Array, int]:
     """Return a page of the samples asked for, and how many there are."""
-    target, predicted = (parameters.optional_whole(name, high=2**31 - 1) for name in ("target", "predicted"))
     return samples.find(
-        Filter(parameters.choice("outcome", OUTCOMES, "all"), target, predicted),
+        wanted,
         parameters.choice("sort", sorts, default),
         descending=parameters.flag("descending", default=descending),
         offset=page.offset,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from tb_batchview import layouts
 from tb_batchview.blocks import Block
 from tb_batchview.growing import Column
+from tb_batchview.identity import Identity
 from tb_batchview.layouts import Entry, Layout
 from tb_batchview.running import RunningSpikes, RunningSums
 from tb_batchview.views import SAMPLE_COLUMNS, LayerView, PhaseView, SampleView
@@ -39,6 +40,7 @@ class _OutputColumns:
         self.bounds.append(0)
         self.columns: dict[str, Column] = {}
         self.sums: dict[tuple[str, int], RunningSums] = {}
+        self.identity = Identity()
         self.total = 0
 
     def add(self, row: int, samples: int, arrays: Mapping[str, Array]) -> None:
@@ -92,7 +94,7 @@ class _OutputColumns:
         for column in self.columns.values():
             column.pad(self.total)
         columns = {name: column.view() for name, column in self.columns.items()}
-        return SampleView(self.bounds.view(), columns, self.sums)
+        return SampleView(self.bounds.view(), columns, self.sums, self.identity)
 
     def keep(self, batches: int, order: Array) -> None:
         """Keep the samples of some batches, in another order."""
@@ -106,6 +108,7 @@ class _OutputColumns:
         self.bounds.replace(starts)
         self.total = int(starts[-1])
         self.sums = {}
+        self.identity = Identity()
 
 
 class PhaseColumns:

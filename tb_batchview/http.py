@@ -26,6 +26,7 @@ ARRAY_MAGIC = b"BVA1"
 ARRAY_DTYPES = ("float32", "float64", "int32", "uint32", "uint8")
 MAX_TEXT = 4096  # characters of a parameter
 _WHOLE = re.compile(r"[0-9]{1,15}", re.ASCII)  # up to 2**49: exact in a browser's numbers
+_DECIMAL = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][-+]?[0-9]{1,3})?", re.ASCII)
 _GZIP_FROM = 1024  # bytes below which compressing costs more than it saves
 
 
@@ -100,6 +101,24 @@ class Parameters:
         if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
             raise wrong(f"{name} must be a whole number from {low} to {high}. Received: {name}={text[:80]!r}.")
         return int(text)
+
+    def optional_number(self, name: str) -> float | None:
+        """Return a finite decimal number, None when it is left out."""
+        if name not in self:
+            return None
+        text = self._texts[name]
+        if not _DECIMAL.fullmatch(text) or not math.isfinite(float(text)):
+            raise wrong(f"{name} must be a decimal number. Received: {name}={text[:80]!r}.")
+        return float(text)
+
+    def optional_range(self, name: str) -> tuple[float | None, float | None]:
+        """Return `<name>_min` and `<name>_max`, None where left out."""
+        low, high = self.optional_number(f"{name}_min"), self.optional_number(f"{name}_max")
+        if low is not None and high is not None and low > high:
+            raise wrong(
+                f"{name}_min must not be greater than {name}_max. Received: {name}_min={low:g}, {name}_max={high:g}."
+            )
+        return low, high
 
     def flag(self, name: str, *, default: bool = False) -> bool:
         """Return whether a flag is 1; it must be 0 or 1."""

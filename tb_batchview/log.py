@@ -23,16 +23,18 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis, encode, index, metadata, tasks
+from tb_batchview import analysis, dynamics, encode, index, metadata, tasks
 from tb_batchview.analysis import ClassReport, ClassTrend
 from tb_batchview.calibration import Calibration, ThresholdCurve, calibrate, trace_thresholds
-from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
+from tb_batchview.dynamics import DataMap, Dynamics, History
+from tb_batchview.errors import ArgumentError, BatchViewError, FormatError, NotFoundError
 from tb_batchview.gradients import GradientLog, read_gradient
+from tb_batchview.identity import Ids
 from tb_batchview.layers import LayerLog, read_summary
 from tb_batchview.places import JoinedSlot, Place, Reader, gone, open_place, read_array, read_joined
 from tb_batchview.records import GradientSummary, LayerSummary, OutputSpec
 from tb_batchview.store import RunStore
-from tb_batchview.views import Health, PhaseView, RunView, SampleView
+from tb_batchview.views import SAMPLE_COLUMNS, Health, PhaseView, RunView, SampleView
 
 Array = npt.NDArray[Any]
 
@@ -523,6 +525,133 @@ class Run:
 
         return columns.samples(output).count(kind, labels, count, borders)
 
+    def data_map(
+        self, phase: str, start: int | None = None, stop: int | None = None, output: str | None = None
+    ) -> DataMap:
+        """Tell how the model came to know each sample, by the samples' ids.
+
+        Args:
+            phase: Name of the phase.
+            start: First step, None for the first one there is.
+            stop: Step after the last one, None for all.
+            output: Name of the output; may be left out when there is one.
+
+        Returns:
+            An array of each figure, and the ids: see `DataMap` for what they
+            mean, where they come from and what they are valid for. Only ids
+            that have samples in the range.
+
+        Raises:
+            NotFoundError: There is no such phase or output, or no ids.
+            ArgumentError: The output's task has no single class per sample,
+                or there are too many samples to follow.
+        """
+        name, spec = find_output(self.view, output, self.name)
+        columns = find_phase(self.view, phase, self.name)
+        check_followed(name, spec)
+        ids = self.identify(columns, name)
+        first, last = columns.rows(start, stop)
+        codes = np.unique(_part(ids.codes, columns.samples(name), first, last))
+        codes = codes[codes >= 0]
+        found = self.follow(columns, name, first, last)
+        names = list(ids.names())
+        whole = all(isinstance(item, int) for item in names)
+        return DataMap(
+            **{figure: getattr(found, figure)[codes] for figure in dynamics.FIGURES},
+            ids=np.array(names, np.int64 if whole else object)[codes],
+        )
+
+    def sample_history(self, phase: str, sample_id: int | str, output: str | None = None) -> History:
+        """Return each time a sample was seen in a phase.
+
+        Args:
+            phase: Name of the phase.
+            sample_id: As it was given when the batches were recorded.
+            output: Name of the output; may be left out when there is one.
+
+        Returns:
+            Arrays of one value for each time: see `History`.
+
+        Raises:
+            NotFoundError: There is no such phase, output or id, or no ids.
+            ArgumentError: There are too many samples to follow.
+        """
+        name, _ = find_output(self.view, output, self.name)
+        columns = find_phase(self.view, phase, self.name)
+        ids = self.identify(columns, name)
+        codes = ids.find(sample_id if isinstance(sample_id, str) else int(sample_id))
+        if not codes:
+            raise NotFoundError(
+                f"sample_id must be one of the {ids.count} recorded. Received: sample_id={str(sample_id)[:80]!r}."
+            )
+        return self.history(columns, name, np.flatnonzero(np.isin(ids.codes, codes)))
+
+    def history(self, columns: PhaseView, output: str, numbers: Array) -> History:
+        """Return what was seen in some samples, by their numbers."""
+        samples = columns.samples(output)
+        rows = np.searchsorted(samples.starts, numbers, side="right") - 1
+        found = {name: samples.part(name, 0, int(samples.starts[-1]))[numbers] for name in SAMPLE_COLUMNS}
+        target, predicted = found["target"], found["predicted"]
+        error = found.pop("error")
+        if "error" not in samples.columns:
+            known = (target >= 0) & (predicted >= 0)
+            error = np.where(known, target != predicted, np.nan).astype(np.float32)
+        return History(
+            step=columns.step[rows],
+            epoch=columns.epoch[rows],
+            sample=numbers - samples.starts[rows],
+            loss=found.pop("sample_loss"),
+            error=error,
+            **found,
+        )
+
+    def identify(self, columns: PhaseView, output: str) -> Ids:
+        """Tell which samples of an output are the same one.
+
+        Raises:
+            NotFoundError: None has an id.
+            ArgumentError: There are too many.
+        """
+        ids = self._identify(columns, output)
+        if not ids.count:
+            raise NotFoundError(
+                f"Samples can be followed only by their ids, and phase {columns.name!r} has none. "
+                "Record them: add_batch(…, sample_ids=ids)."
+            )
+        return ids
+
+    def _identify(self, columns: PhaseView, output: str) -> Ids:
+        view, samples = self.view, columns.samples(output)
+
+        def read(row: int) -> Array | None:
+            place = view.place(columns, row)
+            slot = place.layout.arrays.get((output, "sample_ids"))
+            try:
+                return None if slot is None else self._reader(place, slot)
+            except FormatError:  # these ids are not strings after all: a bad batch must not hide the others
+                return None
+
+        if samples.places is None:
+            return samples.identity.follow(samples.starts, read)
+        # Each worker's are followed for themselves: what they add to a batch may come late.
+        places = samples.places
+        return samples.identity.join(
+            lambda: [(self._identify(shard, output), places(worker)) for worker, shard in enumerate(columns.shards)],
+            int(samples.starts[-1]),
+        )
+
+    def follow(self, columns: PhaseView, output: str, first: int, last: int) -> Dynamics:
+        """Return the dynamics by code, in batches `first` to `last`."""
+        ids, samples = self.identify(columns, output), columns.samples(output)
+
+        def follow() -> Dynamics:
+            names = ("target", "predicted", "confidence", "target_score")
+            values = [samples.column(name, first, last) for name in names]
+            return dynamics.follow_samples(_part(ids.codes, samples, first, last), ids.count, *values)
+
+        found: Dynamics = ids.keep(("follow", first, last), follow)
+        return found
+
     def layer(self, name: str, phase: str = "train") -> LayerLog:
         """Return the summaries of a layer by batch.
 
@@ -834,6 +963,23 @@ def check_classes(output: str, spec: OutputSpec) -> None:
         raise ArgumentError(
             f"At most {MAX_CLASSES} classes can be counted. Received: output={output!r} of {spec.classes} classes."
         )
+
+
+def check_followed(output: str, spec: OutputSpec) -> None:
+    """Refuse an output of which no class is learned.
+
+    Raises:
+        ArgumentError: Its samples have not one class each.
+    """
+    if not spec.has_classes:
+        raise ArgumentError(
+            f"A data map needs one class per sample. Received: output={output!r} of task {spec.task!r}."
+        )
+
+
+def _part(column: Array, samples: SampleView, first: int, last: int) -> Array:
+    """Return a column of the samples of batches `first` to `last`."""
+    return column[samples.starts[first] : samples.starts[last]]
 
 
 def unknown_step(columns: PhaseView, step: int) -> str:

@@ -33,10 +33,13 @@ from tb_batchview.views import PhaseView
 REFRESH_SECONDS = 1.0  # at most so often are the files looked at
 MAX_POINTS = 5_000  # buckets of a timeline
 MAX_WINDOWS = 500  # of a layer and of a trend
+MAX_MAPPED = 20_000  # samples in a data map
 
 _RANGE = ("run", "phase", "output", "start", "stop")
 _PAGE = ("sort", "descending", "offset", "limit")
 _FILTER = ("outcome", "target", "predicted")
+_RANGES = ("confidence", "loss", "mean_target_score", "variability")
+_BY_SAMPLE = ("id", "id_part", "each", "learning", *(f"{name}_{end}" for name in _RANGES for end in ("min", "max")))
 
 _STATIC = Path(__file__).parent / "static"
 # A machine's own table of types may be wrong, and browsers refuse modules of a wrong one.
@@ -92,7 +95,8 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "/batches": _route(self.batches_impl, (*_RANGE, *_PAGE, "points", "find")),
             "/batch": _route(self.batch_impl, ("run", "phase", "output", "step", *_FILTER, *_PAGE)),
             "/sample": _route(self.sample_impl, ("run", "phase", "output", "step", "sample")),
-            "/samples": _route(self.samples_impl, (*_RANGE, *_FILTER, *_PAGE)),
+            "/samples": _route(self.samples_impl, (*_RANGE, *_FILTER, *_BY_SAMPLE, *_PAGE)),
+            "/data_map": _route(self.data_map_impl, (*_RANGE, "limit")),
             "/classes": _route(self.classes_impl, (*_RANGE, *_PAGE, "search")),
             "/confusion": _route(self.confusion_impl, (*_RANGE, "limit", "order")),
             "/class_trend": _route(self.class_trend_impl, (*_RANGE, "points", "limit")),
@@ -173,6 +177,11 @@ class BatchViewPlugin(base_plugin.TBPlugin):
     def samples_impl(self, parameters: Parameters) -> Answer:
         """Return a page of the samples of a range."""
         return answers.sample_rows(self._choose(parameters), parameters)
+
+    def data_map_impl(self, parameters: Parameters) -> bytes:
+        """Return how the model came to know each sample of a range."""
+        limit = parameters.whole("limit", default=5_000, low=1, high=MAX_MAPPED)
+        return answers.data_map(self._choose(parameters), limit)
 
     def classes_impl(self, parameters: Parameters) -> Answer:
         """Return figures per class."""

@@ -1,8 +1,8 @@
 """Filter and rank the samples of a range of batches.
 
-Called by `answers`. Calls `views` for the columns and `analysis` for what is
-right and wrong. Samples are looked at a stretch at a time, so that temporary
-arrays stay small.
+Called by `answers`. Calls `views` for the columns, `analysis` for what is right
+and wrong, and `dynamics` for what is known of a sample by its id. Samples are
+looked at a stretch at a time, so that temporary arrays stay small.
 """
 
 from __future__ import annotations
@@ -14,17 +14,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis
+from tb_batchview import analysis, dynamics
+from tb_batchview.dynamics import Dynamics
+from tb_batchview.identity import Ids
 from tb_batchview.records import OutputSpec
 from tb_batchview.views import SampleView
 
 Array = npt.NDArray[Any]
 
 OUTCOMES = ("all", "correct", "wrong", "confidently_wrong")
+EACH = ("all", "last")
+LEARNING = ("all", "forgotten", "never_learned")
 COLUMNS = ("target", "predicted", "confidence", "target_score", "loss", "error")
 # Samples looked at together: their columns stay in the processor's cache.
 STRETCH = 1 << 16
 _KEPT = {"loss": "sample_loss"}  # columns with another name in the store
+
+
+Range = tuple[float | None, float | None]
+ANY: Range = (None, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +43,48 @@ class Filter:
         outcome: One of `OUTCOMES`.
         target: Class number, or None for any.
         predicted: Class number, or None for any.
+        confidence, loss: Least and greatest, both included; None for any.
+        each: "last": of each id the last time in the range, whatever else is
+            asked for; "all".
+        learning: One of `LEARNING`, by id.
+        mean_target_score, variability: Least and greatest of these figures
+            of the id.
+        codes: Of ids, marked; None for any.
     """
 
     outcome: str = "all"
     target: int | None = None
     predicted: int | None = None
+    confidence: Range = ANY
+    loss: Range = ANY
+    each: str = "all"
+    learning: str = "all"
+    mean_target_score: Range = ANY
+    variability: Range = ANY
+    codes: Array | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def takes_all(self) -> bool:
+        """Tell whether nothing is left out."""
+        return self.codes is None and self == Filter()
+
+    @property
+    def needs_dynamics(self) -> bool:
+        """Tell whether it asks for figures of ids."""
+        return self.learning != "all" or self.mean_target_score != ANY or self.variability != ANY
+
+
+@dataclasses.dataclass(frozen=True)
+class Followed:
+    """What is known of samples by their ids.
+
+    Attributes:
+        ids: Of all samples of the view.
+        dynamics: By code, over the range; None where it is not asked for.
+    """
+
+    ids: Ids
+    dynamics: Dynamics | None = None
 
 
 class Samples:
@@ -48,7 +93,9 @@ class Samples:
     They are numbered from 0 within the range.
     """
 
-    def __init__(self, view: SampleView, spec: OutputSpec, first: int, last: int) -> None:
+    def __init__(
+        self, view: SampleView, spec: OutputSpec, first: int, last: int, followed: Followed | None = None
+    ) -> None:
         """Look at a range.
 
         Args:
@@ -56,9 +103,12 @@ class Samples:
             spec: Of their output.
             first: Row of the first batch.
             last: Row after the last one.
+            followed: By their ids; where this is asked for.
         """
         self._view = view
         self._spec = spec
+        self._followed = followed
+        self._figures: dict[str, Array] = {}
         self._first, self._last = first, last
         self._begin = int(self._view.starts[first])
 
@@ -73,7 +123,13 @@ class Samples:
         """Return a column of some samples."""
         if name == "error" and self._derives_error:
             return self._derive_error(self.take("target", numbers), self.take("predicted", numbers))
+        if name in dynamics.FIGURES:
+            return self._figure(name, self._codes(0, len(self))[numbers])
         return self._part(name, 0, len(self))[numbers]
+
+    def codes(self, numbers: Array) -> Array:
+        """Return which sample each of some is: the codes of their ids."""
+        return self._codes(0, len(self))[numbers]
 
     def locate(self, number: int) -> tuple[int, int]:
         """Return the row of the batch of a sample, and its place there."""
@@ -105,9 +161,10 @@ class Samples:
 
         Args:
             chosen: Which samples.
-            sort: "step", "sample" (the place in the batch) or one of
-                `COLUMNS`. What is missing comes last in both directions, and
-                equal values in the order of the samples.
+            sort: "step", "sample" (the place in the batch), one of `COLUMNS`
+                or, of samples that are followed, of `dynamics.FIGURES`. What
+                is missing comes last in both directions, and equal values in
+                the order of the samples.
             descending: Largest first.
             offset: Of the first sample of the page.
             limit: Most samples of the page.
@@ -118,7 +175,7 @@ class Samples:
         stop = offset + limit
         if sort == "step":
             return self._page_by_step(chosen, descending, offset, stop)
-        if chosen == Filter() and len(self) > STRETCH and (kept := _KEPT.get(sort, sort)) in self._view.columns:
+        if chosen.takes_all and len(self) > STRETCH and (kept := _KEPT.get(sort, sort)) in self._view.columns:
             codes = self._view.count_codes(kept, self._first, self._last)
             rows, keys, before = self._narrow(sort, codes, descending, offset, stop)
             total = len(self)
@@ -197,17 +254,23 @@ class Samples:
         (None: all) and how many.
         """
         starts = self._view.starts[self._first : self._last + 1] - self._begin
+        wanted, latest = self._mark_ids(chosen), self._mark_last() if chosen.each == "last" else None
         batch = 0
         while batch < len(starts) - 1:
             following = int(np.searchsorted(starts, starts[batch] + STRETCH, side="right")) - 1
             following = max(following, batch + 1)
             start, end = int(starts[batch]), int(starts[following])
-            mask = self._mark(chosen, start, end)
+            marks = self._marks(chosen, start, end)
+            if latest is not None:
+                marks.append(latest[start:end])
+            if wanted is not None:
+                marks.append(wanted[self._codes(start, end)])
+            mask = np.logical_and.reduce(marks) if marks else None
             yield start, end, mask, end - start if mask is None else int(np.count_nonzero(mask))
             batch = following
 
-    def _mark(self, chosen: Filter, start: int, end: int) -> Array | None:
-        """Mark the samples of a filter; None stands for all.
+    def _marks(self, chosen: Filter, start: int, end: int) -> list[Array]:
+        """Mark the samples of a filter by each of their columns it asks for.
 
         With several labels or decisions a sample is wrong if any of them is;
         predicted numbers are neither right nor wrong.
@@ -227,7 +290,32 @@ class Samples:
             if chosen.outcome == "confidently_wrong":
                 mark &= self._part("confidence", start, end) >= analysis.CONFIDENT
             marks.append(mark)
-        return np.logical_and.reduce(marks) if marks else None
+        for name, (least, greatest) in (("confidence", chosen.confidence), ("loss", chosen.loss)):
+            if (least, greatest) != ANY:
+                marks.append(_within(self._part(name, start, end), least, greatest))
+        return marks
+
+    def _mark_last(self) -> Array:
+        """Mark where each id is last in the range."""
+        ids, begin = self._known.ids, self._begin
+
+        def mark() -> Array:
+            return dynamics.mark_last(ids.codes[begin : begin + len(self)], ids.count)
+
+        marks: Array = ids.keep(("last", self._first, self._last), mark)
+        return marks
+
+    def _mark_ids(self, chosen: Filter) -> Array | None:
+        """Mark the codes of a filter; the last mark is for those without id."""
+        marks = [] if chosen.codes is None else [chosen.codes]
+        if chosen.needs_dynamics:
+            figures = self._dynamics
+            marks.append(figures.seen > 0)
+            if chosen.learning != "all":
+                marks.append(figures.forgotten if chosen.learning == "forgotten" else figures.never_learned)
+            for name in ("mean_target_score", "variability"):
+                marks.append(_within(getattr(figures, name), *getattr(chosen, name)))
+        return np.append(np.logical_and.reduce(marks), False) if marks else None
 
     # -- columns --------------------------------------------------------------------------------------------------
 
@@ -248,4 +336,37 @@ class Samples:
             return rows - starts[np.searchsorted(starts, rows, side="right") - 1]
         if name == "error" and self._derives_error:
             return self._derive_error(self._part("target", start, end), self._part("predicted", start, end))
+        if name in dynamics.FIGURES:
+            return self._figure(name, self._codes(start, end))
         return self._view.part(_KEPT.get(name, name), self._begin + start, self._begin + end)
+
+    def _figure(self, name: str, codes: Array) -> Array:
+        """Return a figure of the ids of samples; NaN without one."""
+        if name not in self._figures:
+            values = getattr(self._dynamics, name).astype(np.float32)
+            self._figures[name] = np.append(values, np.float32(np.nan))
+        return self._figures[name][codes]
+
+    def _codes(self, start: int, end: int) -> Array:
+        return self._known.ids.codes[self._begin + start : self._begin + end]
+
+    @property
+    def _known(self) -> Followed:
+        assert self._followed is not None, "what asks for ids comes with them"
+        return self._followed
+
+    @property
+    def _dynamics(self) -> Dynamics:
+        assert self._known.dynamics is not None, "what asks for figures comes with them"
+        return self._known.dynamics
+
+
+def _within(values: Array, least: float | None, greatest: float | None) -> Array:
+    """Mark values from `least` to `greatest`; NaN is nowhere within."""
+    marks: Array = ~np.isnan(values)
+    with np.errstate(over="ignore"):  # past the greatest float32 is infinity
+        if least is not None:
+            marks &= values >= np.float32(least)
+        if greatest is not None:
+            marks &= values <= np.float32(greatest)
+    return marks

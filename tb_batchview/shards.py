@@ -166,28 +166,34 @@ class _Join:
         }
 
     def _join_samples(self, output: str, total: Array, before: Sequence[Array]) -> SampleView:
-        having = [
-            (shard.outputs[output], rows, first)
-            for (shard, rows), first in zip(self, before, strict=True)
+        having = {
+            worker: (shard.outputs[output], rows, first)
+            for worker, ((shard, rows), first) in enumerate(zip(self, before, strict=True))
             if output in shard.outputs
-        ]
+        }
         present = np.zeros(len(self._step), bool)
-        for samples, rows, _ in having:
+        for samples, rows, _ in having.values():
             present[rows] |= np.diff(samples.starts) > 0
         starts = _frozen(np.concatenate([[0], np.cumsum(np.where(present, total, 0))]).astype(np.int64))
+
+        def find_places(worker: int) -> Array:
+            if worker not in having:
+                return np.zeros(0, np.int64)
+            samples, rows, first = having[worker]
+            moved = starts[rows] + first - samples.starts[:-1]
+            places: Array = np.arange(samples.starts[-1]) + np.repeat(moved, np.diff(samples.starts))
+            return places
 
         def join(kind: str) -> Array:
             dtype, fill = SAMPLE_COLUMNS[kind]
             column = np.full(starts[-1], fill, dtype)
-            for samples, rows, first in having:
+            for worker, (samples, _, _) in having.items():
                 if kind in samples.columns:
-                    moved = starts[rows] + first - samples.starts[:-1]
-                    column[np.arange(samples.starts[-1]) + np.repeat(moved, np.diff(samples.starts))] = samples.columns[
-                        kind
-                    ]
+                    column[find_places(worker)] = samples.columns[kind]
             return _frozen(column)
 
-        return SampleView(starts, Late(_names(samples.columns for samples, _, _ in having), join))
+        columns = Late(_names(samples.columns for samples, _, _ in having.values()), join)
+        return SampleView(starts, columns, places=find_places)
 
     def _join_layers(self, views: Sequence[Mapping[str, LayerView]]) -> Late[LayerView]:
         """Return the summaries of each layer, of the first worker with one."""

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tb_batchview import analysis, calibration, index, layouts
+from tb_batchview.identity import Identity
 from tb_batchview.layouts import Layout
 from tb_batchview.places import JoinedPlace, Place, join_layouts, walk_again
 from tb_batchview.records import OutputSpec
@@ -46,11 +47,17 @@ class SampleView:
             target_score, sample_loss, error (float32, NaN for none).
         sums: What was counted of a growing run, by kind; the snapshots of one
             run share it.
+        identity: Which samples are the same one, found when it is asked for;
+            likewise.
+        places: Of several workers: returns where the samples of one of them
+            are among all.
     """
 
     starts: Array
     columns: Mapping[str, Array]
     sums: dict[tuple[str, int], RunningSums] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    identity: Identity = dataclasses.field(default_factory=Identity, compare=False, repr=False)
+    places: Callable[[int], Array] | None = None
 
     def column(self, name: str, first: int = 0, last: int | None = None) -> Array:
         """Return a column of the samples of batches `first` to `last`."""
@@ -318,6 +325,17 @@ class RunView:
         """Return the wall time of the newest batch, None without one."""
         times = [float(phase.wall_time[-1]) for phase in self.phases.values() if len(phase)]
         return max(times, default=None)
+
+    def has_ids(self, phase: PhaseView, output: str) -> bool:
+        """Tell whether any batch has ids of its samples; none of them is read."""
+        if phase.shards:
+            return any(self.has_ids(shard, output) for shard in phase.shards)
+        forms = np.flatnonzero(np.bincount(phase._layout + 1)) - 1
+        known = [self._layouts[form] for form in forms.tolist() if form >= 0]
+        if len(known) < len(forms):  # those that were not remembered are like the last of them
+            row = int(np.flatnonzero(phase._layout < 0)[-1])
+            known.append(self._place(phase, row).layout)
+        return any((output, "sample_ids") in layout.arrays for layout in known)
 
     def place(self, phase: PhaseView, row: int) -> Place:
         """Return where a batch is in the files.

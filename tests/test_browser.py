@@ -560,6 +560,154 @@ def test_classes_fit_a_narrow_window(watched: Watched, lab_tensorboard: str, run
     assert (tip.bounding_box() or {"height": 999})["height"] < 240  # not the whole of a name of 10,000 letters
 
 
+def write_known(logdir: Path, ids: Callable[[int], str | int], samples: int = 90, epochs: int = 8) -> None:
+    """Write a training in which every tenth sample has a wrong label."""
+    rng = np.random.default_rng(4)
+    truth = rng.integers(0, 3, samples)
+    labels = np.where(np.arange(samples) % 10 == 0, (truth + 1) % 3, truth)
+    with BatchWriter(logdir, class_names=["cat", "dog", "cow"]) as writer:
+        for epoch in range(epochs):
+            order = rng.permutation(samples)
+            for batch in np.split(order, 6):
+                logits = rng.normal(size=(len(batch), 3)) + 0.5 * epoch * np.eye(3)[truth[batch]]
+                scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+                loss = -np.log(scores[np.arange(len(batch)), labels[batch]])
+                writer.add_batch(
+                    epoch=epoch,
+                    predictions=scores.astype(np.float32),
+                    targets=labels[batch],
+                    sample_loss=loss,
+                    loss=float(loss.mean()),
+                    sample_ids=[ids(number) for number in batch.tolist()],
+                )
+
+
+@pytest.fixture(scope="module")
+def known(lab: Path) -> Path:
+    write_known(lab / "known", lambda number: f"train/images/img_{number:03}.png")
+    write_known(
+        lab / "hostile-ids", lambda number: HOSTILE_NAMES[number] if number < len(HOSTILE_NAMES) else f"s{number}", 12
+    )
+    return lab
+
+
+def test_samples_are_followed_by_their_ids(watched: Watched, known: Path, lab_tensorboard: str) -> None:
+    found = load(known)["known"].data_map("train")
+    worst = [f"{found.ids[number]}" for number in np.argsort(found.margin, kind="stable")[:5]]
+    open_plugin(watched, lab_tensorboard, run="known", tab="samples")
+    plugin = watched.plugin
+    table = plugin.get_by_test_id("samples-table")
+    count = plugin.get_by_test_id("samples-count")
+    expect(count).to_contain_text("720 match")
+    expect_drawn(plugin.get_by_test_id("data-map").locator("canvas"))
+
+    plugin.get_by_test_id("preset-margin").click()
+    expect(count).to_contain_text("90 match")
+    expect(plugin.get_by_test_id("preset-note")).to_contain_text("Pleiss et al. 2020")
+    expect(table.locator("th[data-column=margin]")).to_have_attribute("aria-sort", "ascending")
+    assert [read_row(table, number)[0] for number in range(5)] == [name.replace("train/images", "…") for name in worst]
+    plugin.get_by_test_id("preset-forgotten").click()
+    expect(count).to_contain_text(f"{np.count_nonzero(found.forgotten)} match")
+    plugin.get_by_test_id("preset-never-learned").click()
+    expect(count).to_contain_text(f"{np.count_nonzero(found.never_learned)} match")
+
+    plugin.get_by_test_id("preset-margin").click()
+    expect(count).to_contain_text("90 match")
+    table.locator("tr[aria-rowindex='2']").click()
+    history = plugin.get_by_test_id("history-strip").locator("button")
+    expect(history).to_have_count(8)
+    expect(history.last).to_have_attribute("aria-current", "true")
+    history.first.click()
+    expect(plugin.get_by_test_id("sample").get_by_role("heading")).to_have_text(f"Sample {worst[0]}")
+    expect(history.first).to_have_attribute("aria-current", "true")
+    plugin.get_by_test_id("history-rows").click()
+    expect(count).to_contain_text("8 match")
+
+
+def test_a_box_of_the_data_map_chooses_samples(watched: Watched, known: Path, lab_tensorboard: str) -> None:
+    found = load(known)["known"].data_map("train")
+    open_plugin(watched, lab_tensorboard, run="known", tab="samples")
+    plugin = watched.plugin
+    picture = plugin.get_by_test_id("data-map").locator("canvas")
+    expect_drawn(picture)
+    box = picture.bounding_box()
+    assert box is not None
+
+    watched.page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] * 0.5)
+    watched.page.mouse.down()
+    watched.page.mouse.move(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.7, steps=4)
+    # It ends outside of the picture.
+    watched.page.mouse.move(box["x"] - 30, box["y"] + box["height"] + 5, steps=4)
+    watched.page.mouse.up()
+
+    expect(plugin.get_by_test_id("filter-box")).to_be_visible()
+    ends = re.search(r"p\.batchview\.box=([\d.]+)~([\d.]+)~([\d.]+)~([\d.]+)", watched.page.url)
+    assert ends is not None, watched.page.url
+    low, high, least, most = map(np.float32, ends.groups())
+    inside = (found.mean_target_score >= low) & (found.mean_target_score <= high)
+    inside &= (found.variability >= least) & (found.variability <= most)
+    assert 0 < np.count_nonzero(inside) < 90
+    expect(plugin.get_by_test_id("samples-count")).to_contain_text(f"{np.count_nonzero(inside)} match")
+    watched.page.reload()
+    expect(plugin.get_by_test_id("samples-count")).to_contain_text(f"{np.count_nonzero(inside)} match")
+    expect_drawn(picture)
+    picture.focus()
+    watched.page.keyboard.press("ArrowRight")
+    expect(plugin.get_by_test_id("data-map").locator(".tip")).to_contain_text("train/images/img_")
+    watched.page.keyboard.press("Enter")
+    expect(plugin.get_by_test_id("history-strip")).to_be_visible()
+    plugin.get_by_test_id("filters-off").click()
+    expect(plugin.get_by_test_id("samples-count")).to_contain_text("720 match")
+
+
+def test_slash_searches_an_id_and_ranges_narrow(watched: Watched, known: Path, lab_tensorboard: str) -> None:
+    table = load(known)["known"].to_pandas("train")
+    open_plugin(watched, lab_tensorboard, run="known", tab="samples")
+    plugin = watched.plugin
+    count = plugin.get_by_test_id("samples-count")
+    expect(count).to_contain_text("720 match")
+    plugin.get_by_test_id("sentence").click()
+
+    watched.page.keyboard.press("/")
+    expect(plugin.get_by_test_id("id-search")).to_be_focused()
+    watched.page.keyboard.type("IMG_01")
+    watched.page.keyboard.press("Enter")
+    expect(count).to_contain_text("80 match")
+    plugin.get_by_test_id("filter-id-part").click()
+    expect(count).to_contain_text("720 match")
+    plugin.get_by_test_id("confidence-min").fill("0.5")
+    plugin.get_by_test_id("loss-max").fill("0.4")
+    plugin.get_by_test_id("loss-max").press("Enter")
+    plugin.get_by_test_id("choose-target").select_option("dog")
+    expected = table[(table.confidence >= 0.5) & (table.sample_loss <= np.float32(0.4)) & (table.target == 1)]
+    expect(count).to_contain_text(f"{len(expected)} match")
+
+
+def test_hostile_ids_are_text(watched: Watched, known: Path, lab_tensorboard: str) -> None:
+    open_plugin(watched, lab_tensorboard, run="hostile-ids", tab="samples", each="last", sampleSort="step")
+    plugin = watched.plugin
+    table = plugin.get_by_test_id("samples-table")
+    expect(plugin.get_by_test_id("samples-count")).to_contain_text("12 match")
+    expect_drawn(plugin.get_by_test_id("data-map").locator("canvas"))
+
+    shown = set()
+    for number in range(12):
+        name = read_row(table, number)[0]
+        table.locator(f"tr[aria-rowindex='{number + 2}']").click()
+        expect(plugin.get_by_test_id("history-strip").locator("button")).to_have_count(8)
+        heading = plugin.get_by_test_id("sample").get_by_role("heading").inner_text()
+        shown.add(name)
+        assert heading.startswith("Sample ")
+
+    assert HOSTILE_NAMES[0] in shown
+    assert any("emoji" in name for name in shown)
+    assert any(name.startswith("long xxx") for name in shown)
+    assert {HOSTILE_NAMES[5], "“”"} <= shown
+    assert watched.frame.locator("img, script[src=x]").count() == 0
+    assert watched.page.evaluate("window.hacked === undefined")
+    assert watched.frame.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_page_grows_while_training_writes(watched: Watched, lab: Path, lab_tensorboard: str) -> None:
     with BatchWriter(lab / "growing") as writer:
         add_batches(writer, 5, 3)

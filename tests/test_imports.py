@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
 READING = FACTS | {"analysis", "blocks", "calibration", "columns", "encode", "gradients", "histograms", "index", "kept"}
 READING |= {"layers", "layouts", "log", "places", "rollups", "running", "samples", "store", "tfrecord", "views"}
+READING |= {"dynamics", "identity"}
 WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord"}
 LIGHT_TENSORBOARD = {
     "tensorboard.backend.http_util",
@@ -47,9 +48,11 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "growing": (set(), set()),
     "calibration": (FACTS | {"analysis"}, set()),
     "running": (FACTS | {"analysis"}, set()),
-    "views": (FACTS | {"analysis", "calibration", "index", "layouts", "places", "running"}, set()),
-    "columns": (FACTS | {"blocks", "growing", "layouts", "running", "views"}, set()),
-    "samples": (FACTS | {"analysis", "views"}, set()),
+    "identity": ({"errors"}, set()),
+    "dynamics": (set(), set()),
+    "views": (FACTS | {"analysis", "calibration", "identity", "index", "layouts", "places", "running"}, set()),
+    "columns": (FACTS | {"blocks", "growing", "identity", "layouts", "running", "views"}, set()),
+    "samples": (FACTS | {"analysis", "dynamics", "identity", "views"}, set()),
     "shards": (FACTS | {"views"}, set()),
     "store": (FACTS | {"blocks", "columns", "index", "layouts", "shards", "views"}, set()),
     "histograms": (set(), set()),

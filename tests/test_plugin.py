@@ -23,8 +23,8 @@ from tensorboard.backend.application import TensorBoardWSGI
 from tensorboard.plugins import base_plugin
 from werkzeug.test import Client, TestResponse
 
+from tb_batchview import answers, identity, seriation, tfrecord
 from tb_batchview import plugin as plugins
-from tb_batchview import seriation, tfrecord
 from tb_batchview.http import unpack_arrays
 from tb_batchview.log import load
 from tb_batchview.plugin import BatchViewPlugin, find_roots
@@ -36,6 +36,7 @@ GOLDEN = Path(__file__).parent.parent / "tb_batchview_frontend" / "test" / "gold
 UPDATE = "UPDATE_GOLDEN"
 TIME = 1_780_000_000.0
 DIGITS = "run=digits&phase=train"
+FLOWERS = "run=digits&phase=validation"  # the same twelve samples three times
 
 # All figures below are sums of powers of two: every mean of them is exact on every machine.
 
@@ -89,6 +90,7 @@ def write_digits(logdir: Path) -> None:
                     wall_time=TIME + step / 2,
                     predictions={"probabilities": predictions},
                     targets={"probabilities": targets},
+                    sample_ids={"probabilities": np.array([f"flower_{i}.png" for i in range(samples)], object)},
                     loss=0.5,
                 )
 
@@ -154,6 +156,7 @@ DOCUMENTED = {
     "batch": [f"batch?{DIGITS}&step=13&outcome=wrong"],
     "sample": [f"sample?{DIGITS}&step=13&sample=2"],
     "samples": [f"samples?{DIGITS}&outcome=wrong"],
+    "data_map": [f"data_map?{DIGITS}"],
     "classes": [f"classes?{DIGITS}", "classes?run=age&phase=train"],
     "confusion": [f"confusion?{DIGITS}", f"confusion?{DIGITS}&order=clustered"],
     "class_trend": [f"class_trend?{DIGITS}&points=8"],
@@ -238,6 +241,9 @@ GOLDEN_REQUESTS = {
     "sample.json": f"sample?{DIGITS}&step=13&sample=2",
     "sample-multilabel.json": "sample?run=tags&phase=train&step=2&sample=1",
     "samples.json": f"samples?{DIGITS}&target=1&predicted=2&sort=confidence&descending=1",
+    "sample-history.json": f"sample?{FLOWERS}&step=2&sample=3",
+    "samples-each.json": f"samples?{FLOWERS}&each=last&sort=margin",
+    "data_map.bin": f"data_map?{FLOWERS}",
     "classes.json": f"classes?{DIGITS}&sort=recall",
     "classes-multilabel.json": "classes?run=tags&phase=train",
     "classes-regression.json": "classes?run=age&phase=train",
@@ -416,6 +422,117 @@ def test_samples_are_filtered(client: Client, filters: str, keep: Any) -> None:
     assert answer["total"] == np.count_nonzero(expected)
     assert [sample["target"] for sample in answer["samples"]] == target[expected].tolist()
     assert [sample["predicted"] for sample in answer["samples"]] == predicted[expected].tolist()
+
+
+def flowers() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return scores, targets and what was predicted, each by time and sample."""
+    drawn = [scores_of(step, 12, 4) for step in (7, 15, 23)]
+    scores = np.stack([predictions for predictions, _ in drawn])
+    return scores, np.stack([targets for _, targets in drawn]), scores.argmax(axis=-1)
+
+
+def test_samples_are_filtered_by_ranges(client: Client) -> None:
+    rows = get_json(client, f"samples?{DIGITS}&limit=500")["samples"]
+
+    answer = get_json(
+        client, f"samples?{DIGITS}&confidence_min=0.625&confidence_max=0.75&loss_min=0.25&loss_max=1e1&limit=500"
+    )
+
+    expected = [row for row in rows if 0.625 <= row["confidence"] <= 0.75 and 0.25 <= row["loss"] <= 10]
+    assert answer["samples"] == expected
+    assert 0 < len(expected) < len(rows)
+
+
+def test_samples_are_filtered_by_ids(client: Client) -> None:
+    def ask(more: str) -> list[tuple[int, str]]:
+        return [(row["step"], row["id"]) for row in get_json(client, f"samples?{FLOWERS}&{more}")["samples"]]
+
+    assert ask("id=flower_3.png") == [(step, "flower_3.png") for step in range(3)]
+    assert ask("id=flower_3") == []
+    assert ask("id_part=ER_1") == [(step, f"flower_{i}.png") for step in range(3) for i in (1, 10, 11)]
+    assert ask("id_part=er_1&id=flower_10.png&start=1") == [(1, "flower_10.png"), (2, "flower_10.png")]
+    assert ask("each=last&stop=2") == [(1, f"flower_{i}.png") for i in range(12)]
+    assert get_json(client, f"samples?{FLOWERS}")["identified"]
+    assert not get_json(client, "samples?run=age&phase=train")["identified"]
+
+
+def test_samples_are_filtered_by_how_they_were_learned(client: Client) -> None:
+    scores, targets, predicted = flowers()
+    right = targets == predicted
+    of_target = np.take_along_axis(scores, targets[..., None], axis=-1)[..., 0]
+
+    def ask(more: str) -> list[str]:
+        return [row["id"] for row in get_json(client, f"samples?{FLOWERS}&each=last&{more}")["samples"]]
+
+    def names(marks: np.ndarray) -> list[str]:
+        return [f"flower_{number}.png" for number in np.flatnonzero(marks)]
+
+    forgotten = (right[:-1] & ~right[1:]).any(axis=0)
+    assert ask("learning=forgotten") == names(forgotten)
+    assert ask("learning=never_learned") == names(~right.any(axis=0))
+    assert ask("learning=never_learned&stop=1") == names(~right[0])
+    low, spread = of_target.mean(axis=0) <= 0.5, of_target.std(axis=0) >= 0.25
+    assert ask("mean_target_score_max=0.5&variability_min=0.25") == names(low & spread)
+    assert 0 < np.count_nonzero(low & spread) < 12
+    rows = get_json(client, f"samples?{FLOWERS}&each=last&sort=mean_target_score")["samples"]
+    assert [row["id"] for row in rows] == [
+        f"flower_{number}.png" for number in np.argsort(of_target.mean(axis=0).astype(np.float32), kind="stable")
+    ]
+    assert rows[0]["dynamics"]["mean_target_score"] == pytest.approx(of_target.mean(axis=0).min())
+
+
+def test_history_of_a_sample_is_each_time_it_was_seen(client: Client) -> None:
+    scores, targets, predicted = flowers()
+
+    answer = get_json(client, f"sample?{FLOWERS}&step=1&sample=5")
+
+    assert [(time["step"], time["epoch"], time["sample"]) for time in answer["history"]] == [
+        (step, step, 5) for step in range(3)
+    ]
+    assert [time["predicted"] for time in answer["history"]] == predicted[:, 5].tolist()
+    assert [time["target"] for time in answer["history"]] == targets[:, 5].tolist()
+    assert [time["confidence"] for time in answer["history"]] == scores[:, 5].max(axis=-1).tolist()
+    assert (answer["seen"], answer["dynamics"]["seen"], answer["history_refused"]) == (3, 3, None)
+    without = get_json(client, "sample?run=age&phase=train&step=1&sample=5")
+    assert (without["history"], without["seen"], without["dynamics"]) == ([], 0, None)
+
+
+def test_history_is_left_out_where_there_are_too_many_samples(logdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identity, "MOST_SAMPLES", 10)
+    client = open_client(logdir)
+
+    answer = get_json(client, f"sample?{FLOWERS}&step=1&sample=5")
+
+    assert answer["history"] == []
+    assert "up to 10 samples" in answer["history_refused"]
+    assert client.get(BASE + f"samples?{FLOWERS}&id=x").status_code == 400
+
+
+def test_only_the_last_times_of_a_long_history_are_sent(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "MAX_HISTORY", 2)
+
+    answer = get_json(client, f"sample?{FLOWERS}&step=0&sample=5")
+
+    assert ([time["step"] for time in answer["history"]], answer["seen"]) == ([1, 2], 3)
+
+
+def test_data_map_has_a_point_for_each_id(client: Client) -> None:
+    scores, targets, predicted = flowers()
+    of_target = np.take_along_axis(scores, targets[..., None], axis=-1)[..., 0]
+
+    header, arrays = get_arrays(client, f"data_map?{FLOWERS}")
+
+    assert (header["ids"], header["shown"], header["samples"]) == (12, 12, 36)
+    assert header["names"] == [f"flower_{number}.png" for number in range(12)]
+    assert np.allclose(arrays["mean_target_score"], of_target.mean(axis=0))
+    assert np.allclose(arrays["variability"], of_target.std(axis=0))
+    assert np.allclose(arrays["correctness"], (targets == predicted).mean(axis=0))
+    assert (arrays["step"].tolist(), arrays["sample"].tolist()) == ([2] * 12, list(range(12)))
+    header, arrays = get_arrays(client, f"data_map?{FLOWERS}&stop=2&limit=5")
+    assert (header["ids"], header["shown"]) == (12, 5)
+    assert header["names"] == [f"flower_{number}.png" for number in (0, 2, 4, 7, 9)]
+    assert arrays["seen"].tolist() == [2] * 5
+    assert get_arrays(client, f"data_map?{FLOWERS}&start=2&stop=2")[0]["shown"] == 0
 
 
 def test_samples_find_their_way_back_to_the_batch(client: Client) -> None:
@@ -855,6 +972,18 @@ def test_ids_too_long_for_a_browser_are_texts(tmp_path: Path) -> None:
         (f"sample?{DIGITS}&step=1", 400, "sample must be given"),
         (f"sample?{DIGITS}&step=1&sample=16", 404, "sample must be below 16 in batch 1. Received: sample=16"),
         (f"samples?{DIGITS}&sort=weight", 400, "sort must be one of step, target"),
+        *(
+            (f"samples?{DIGITS}&loss_min={text}", 400, "loss_min must be a decimal number. Received: loss_min=")
+            for text in ("NaN", "inf", "1e999", "0x1", "1_0", "٣", "%20", "1" * 50, "-")
+        ),
+        (f"samples?{DIGITS}&loss_min=2&loss_max=1", 400, "loss_min must not be greater than loss_max"),
+        (f"samples?{DIGITS}&each=first", 400, "each must be one of all, last"),
+        (f"samples?{DIGITS}&learning=x", 400, "learning must be one of all, forgotten, never_learned"),
+        ("samples?run=age&phase=train&id=x", 404, "phase 'train' has none. Record them: add_batch(…, sample_ids=ids)"),
+        ("samples?run=age&phase=train&sort=margin", 400, "A data map needs one class per sample"),
+        ("data_map?run=spam&phase=train", 404, "Samples can be followed only by their ids"),
+        ("data_map?run=tags&phase=train", 400, "A data map needs one class per sample"),
+        (f"batch?{DIGITS}&step=1&loss_min=1", 400, "Received: 'loss_min'"),
         (f"classes?{DIGITS}&sort=name", 400, "sort must be one of class, support"),
         ("classes?run=age&phase=train&sort=name", 400, "sort must be one of class, support"),
         ("confusion?run=age&phase=train", 400, "one class per sample. Received: output='output' of task 'regression'"),
@@ -917,6 +1046,8 @@ def test_no_content_of_a_file_breaks_a_route(tmp_path: Path, changes: list[tuple
         "batches?run=a&phase=train&points=9",
         "batch?run=a&phase=train&step=2",
         "sample?run=a&phase=train&step=2&sample=0",
+        "samples?run=a&phase=train&each=last&id_part=a",
+        "data_map?run=a&phase=train",
         "layer?run=a&phase=train&layer=dense",
     ):
         assert client.get(BASE + request).status_code in (200, 400, 404), request

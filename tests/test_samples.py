@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tb_batchview import analysis, samples
+from tb_batchview import analysis, dynamics, samples
+from tb_batchview.identity import Ids
 from tb_batchview.records import OutputSpec
-from tb_batchview.samples import OUTCOMES, Filter, Samples
+from tb_batchview.samples import OUTCOMES, Filter, Followed, Samples
 from tb_batchview.views import SampleView
 
 SPEC = OutputSpec("multiclass", 3)
@@ -101,6 +104,99 @@ def test_any_page_is_that_of_all_sorted(
 
     assert total == counted == len(expected)
     assert numbers.tolist() == expected[offset : offset + limit]
+
+
+BOUNDS = st.sampled_from([None, -1.0, 0.1, 0.5, 0.9, 1e300])
+
+
+def order_bounds(pair: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    low, high = pair
+    return pair if low is None or high is None or low <= high else (high, low)
+
+
+RANGES = st.tuples(BOUNDS, BOUNDS).map(order_bounds)
+
+
+def within(value: float, bounds: tuple[float | None, float | None]) -> bool:
+    low, high = bounds
+    if bounds == (None, None):
+        return True
+    # The columns have single precision: past its greatest number there is only infinity.
+    low, high = (None if end is None else np.inf if end > 1e38 else float(np.float32(end)) for end in (low, high))
+    return not np.isnan(value) and (low is None or value >= low) and (high is None or value <= high)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=12),
+    st.builds(
+        Filter,
+        st.sampled_from(OUTCOMES),
+        confidence=RANGES,
+        loss=RANGES,
+        each=st.sampled_from(samples.EACH),
+        learning=st.sampled_from(samples.LEARNING),
+        mean_target_score=RANGES,
+        variability=RANGES,
+    ),
+    st.sampled_from((*SORTS, *dynamics.FIGURES)),
+    st.booleans(),
+    st.data(),
+)
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # infinite scores have no mean
+def test_any_page_of_followed_samples_is_that_of_all_sorted(
+    sizes: list[int], chosen: Filter, sort: str, descending: bool, data: st.DataObject
+) -> None:
+    first = data.draw(st.integers(0, len(sizes)))
+    last = data.draw(st.integers(first, len(sizes)))
+    seed, ids = data.draw(st.integers(0, 50)), data.draw(st.integers(1, 5))
+    wanted = data.draw(st.none() | st.lists(st.booleans(), min_size=ids, max_size=ids))
+    found = make_samples(sizes, 0, len(sizes), seed=seed)
+    codes = np.random.default_rng(seed).integers(-1, ids, len(found)).astype(np.int32)
+    begin, end = int(found._view.starts[first]), int(found._view.starts[last])
+    names = [f"id {code}" for code in range(ids)]
+    known = Ids(codes, {name: code for code, name in enumerate(names)}, list(names))
+    columns = [found.column(name)[begin:end] for name in ("target", "predicted", "confidence", "target_score")]
+    figures = dynamics.follow_samples(codes[begin:end], ids, *columns)
+    rows = list_rows(sizes, first, last, seed=seed)
+    kept = []
+    for number, row in enumerate(rows):
+        code = int(codes[begin + number])
+        row |= {
+            name: float(np.float32(getattr(figures, name)[code])) if code >= 0 else np.nan for name in dynamics.FIGURES
+        }
+        by_id = chosen.learning != "all" or {chosen.mean_target_score, chosen.variability} != {(None, None)}
+        if (
+            keep(row, chosen, "multiclass")
+            and within(row["confidence"], chosen.confidence)
+            and within(row["loss"], chosen.loss)
+            and (chosen.each == "all" or (code >= 0 and code not in codes[begin + number + 1 : end]))
+            and (wanted is None or (code >= 0 and wanted[code]))
+            and (not by_id or row["seen"] > 0)
+            and (chosen.learning != "forgotten" or row["forgetting"] > 0)
+            and (chosen.learning != "never_learned" or row["correctness"] == 0)
+            and within(row["mean_target_score"], chosen.mean_target_score)
+            and within(row["variability"], chosen.variability)
+        ):
+            kept.append((number, row))
+    absent = [
+        item for item in kept if np.isnan(item[1][sort]) or (item[1][sort] < 0 and sort in ("target", "predicted"))
+    ]
+    present = [item for item in kept if item not in absent]
+    present.sort(key=lambda item: (-1 if descending else 1) * item[1][sort])
+    expected = [number for number, _ in [*present, *absent]]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samples, "STRETCH", data.draw(st.sampled_from([1, 7, 1 << 16])))
+        looked = Samples(found._view, SPEC, first, last, Followed(known, figures))
+        marks = None if wanted is None else np.array(wanted)
+        numbers, total = looked.find(
+            dataclasses.replace(chosen, codes=marks), sort, descending=descending, offset=2, limit=20
+        )
+
+    assert total == len(expected)
+    assert numbers.tolist() == expected[2:22]
+    assert looked.codes(numbers).tolist() == codes[begin + numbers].tolist()
 
 
 def test_a_page_of_millions_of_samples_is_the_same_near_and_far(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import type {
   ClassesAnswer,
   Column,
   ConfusionHeader,
+  DataMapHeader,
   LayerHeader,
   LayersAnswer,
   RunsAnswer,
@@ -30,6 +31,7 @@ export class ApiError extends Error {
 /** Keys that hold text: a class may well be called "NaN". */
 const TEXT = new Set([
   "name",
+  "names",
   "id",
   "class_names",
   "logdir",
@@ -152,6 +154,8 @@ export const fetchBatch = (query: Query, signal: AbortSignal) => json<BatchAnswe
 export const fetchSample = (query: Query, signal: AbortSignal) => json<SampleAnswer>("sample", query, signal);
 export const fetchSamples = (query: Query, signal: AbortSignal) =>
   json<SamplesAnswer>("samples", query, signal);
+export const fetchDataMap = (query: Query, signal: AbortSignal) =>
+  block<DataMapHeader>("data_map", query, signal);
 export const fetchClasses = (query: Query, signal: AbortSignal) =>
   json<ClassesAnswer>("classes", query, signal);
 export const fetchConfusion = (query: Query, signal: AbortSignal) =>

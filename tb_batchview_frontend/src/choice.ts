@@ -1,5 +1,6 @@
 // What a selection comes to among the runs there are. Pure.
 
+import { FIGURES } from "./sample_filter.js";
 import type { Selection, Sort } from "./selection.js";
 import type { Output, PhaseSummary, Run, RunsAnswer } from "./types.js";
 
@@ -41,6 +42,8 @@ export const CLASS_SORTS = ["class", "support", "precision", "recall", "f1"];
 export const PAIR_SORTS = ["count", "share", "back"];
 export const SAMPLE_SORTS = ["target", "predicted", "confidence", "target_score", "loss", "error"];
 export const RANGE_SORTS = ["step", ...SAMPLE_SORTS];
+/** Also by what is known of the ids, where each id is shown once. */
+export const ID_SORTS = [...RANGE_SORTS, ...FIGURES];
 
 /** The chosen order, or the first one where the table has no such column: orders outlive a change of run or tab. */
 export const usable = (sort: Sort, columns: readonly string[], first: Sort): Sort =>

@@ -128,10 +128,14 @@ export function className(
   index: number | null | undefined,
 ): string {
   if (index === null || index === undefined) return NOTHING;
-  const name = names?.[index] || String(index);
-  // A name that turns the direction of writing must turn its own letters only.
-  return DIRECTION.test(name) ? `\u2068${name}\u2069` : name;
+  return isolated(names?.[index] || String(index));
 }
+
+/** A name that turns the direction of writing must turn its own letters only. */
+const isolated = (name: string): string => (DIRECTION.test(name) ? `\u2068${name}\u2069` : name);
+
+/** The id the user gave a sample; an empty one is shown as quotes. */
+export const idName = (id: string | number): string => (id === "" ? "“”" : isolated(String(id)));
 
 /**
  * A name where there is little room: without line breaks and control characters, cut after so many characters.

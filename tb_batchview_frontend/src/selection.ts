@@ -1,5 +1,6 @@
 // What the reader has chosen, and how it is written into the page's address. Pure.
 
+import { EACH, LEARNING, NO_FILTER, readBox, readSpan, type SampleFilter } from "./sample_filter.js";
 import type { Outcome } from "./types.js";
 
 export const TABS = ["batches", "classes", "samples", "layers"] as const;
@@ -30,7 +31,7 @@ export interface MatrixPart {
   size: number;
 }
 
-export interface Selection {
+export interface Selection extends SampleFilter {
   tab: Tab;
   run: string;
   phase: string;
@@ -56,6 +57,8 @@ export interface Selection {
   zoom: boolean;
   /** Histograms show also the values that hardly any batch has. */
   allValues: boolean;
+  /** The data map beside the samples. */
+  map: boolean;
   batchSort: Sort;
   sampleSort: Sort;
   classSort: Sort;
@@ -83,6 +86,8 @@ export const INITIAL: Readonly<Selection> = {
   logLoss: false,
   zoom: false,
   allValues: false,
+  map: true,
+  ...NO_FILTER,
   batchSort: { column: "step", descending: false },
   sampleSort: { column: "loss", descending: true },
   classSort: { column: "recall", descending: false },
@@ -142,17 +147,28 @@ const READ: Readers = {
   logLoss: readFlag,
   zoom: readFlag,
   allValues: readFlag,
+  map: readFlag,
+  confidence: readSpan,
+  loss: readSpan,
+  id: readText,
+  idPart: readText,
+  each: oneOf(EACH),
+  learning: oneOf(LEARNING),
+  box: readBox,
   batchSort: readSort,
   sampleSort: readSort,
   classSort: readSort,
   pairSort: readSort,
 };
 
+const isList = (value: object): value is readonly (number | null)[] => Array.isArray(value);
+
 function write(value: Selection[keyof Selection]): string {
   if (value === null) return "";
   if (typeof value === "boolean") return value ? "1" : "0";
   if (typeof value !== "object") return String(value);
   if ("size" in value) return writePart(value);
+  if (isList(value)) return value.map((end) => end ?? "").join("~");
   return "column" in value ? writeSort(value) : `${value.step}.${value.sample}`;
 }
 

@@ -8,6 +8,7 @@ import {
   CLASS_SORTS,
   choose,
   fingerprint,
+  ID_SORTS,
   isMulticlass,
   PAIR_SORTS,
   RANGE_SORTS,
@@ -15,6 +16,7 @@ import {
   usable,
 } from "./choice.js";
 import { PAGE, Pages, Resource } from "./resource.js";
+import { filterQuery, NO_FILTER } from "./sample_filter.js";
 import { INITIAL, type Selection, type Sort, toAddress } from "./selection.js";
 import type {
   BatchAnswer,
@@ -24,6 +26,7 @@ import type {
   ClassesAnswer,
   ClassRow,
   ConfusionHeader,
+  DataMapHeader,
   Indexing,
   LayerHeader,
   LayersAnswer,
@@ -37,6 +40,7 @@ import type {
 
 export const POINTS = 1000;
 const WINDOWS = 200;
+const MAPPED = 5000;
 
 // A key that is held down must not run on for long after it is let go.
 const MOST_OWED = 10;
@@ -59,6 +63,7 @@ export class Store {
   readonly find: Resource<BatchesAnswer>;
   readonly sample: Resource<SampleAnswer>;
   readonly confusion: Resource<Block<ConfusionHeader>>;
+  readonly dataMap: Resource<Block<DataMapHeader>>;
   readonly layers: Resource<LayersAnswer>;
   readonly layer: Resource<Block<LayerHeader>>;
   readonly batches: Pages<BatchesAnswer, BatchRow>;
@@ -90,6 +95,7 @@ export class Store {
     this.find = new Resource(changed);
     this.sample = new Resource(changed);
     this.confusion = new Resource(changed);
+    this.dataMap = new Resource(changed);
     this.layers = new Resource(changed);
     this.layer = new Resource(changed);
     this.batches = new Pages((answer) => answer.rows, changed);
@@ -145,7 +151,9 @@ export class Store {
   }
 
   get sampleSort(): Sort {
-    const columns = this.selection.tab === "batches" ? SAMPLE_SORTS : RANGE_SORTS;
+    const { tab, each } = this.selection;
+    const whole = tab === "samples" && each === "last" && isMulticlass(this.chosen?.output ?? null);
+    const columns = tab === "batches" ? SAMPLE_SORTS : whole ? ID_SORTS : RANGE_SORTS;
     return usable(this.selection.sampleSort, columns, INITIAL.sampleSort);
   }
 
@@ -217,7 +225,7 @@ export class Store {
     const range = "output" in change ? {} : { start: null, stop: null, batch: null };
     const classes =
       "phase" in change ? {} : { target: null, predicted: null, outcome: "all" as const, part: null };
-    this.select({ ...range, ...classes, sample: null, ...change });
+    this.select({ ...range, ...classes, ...NO_FILTER, sample: null, ...change });
   }
 
   set(change: Partial<Pick<Store, "help" | "search" | "notice" | "dark">>): void {
@@ -298,7 +306,7 @@ export class Store {
     if (this.ranged) this.load(this.range, api.fetchTimeline, { ...query, points: POINTS }, again);
     if (tab === "batches") this.wantBatches(query, again);
     if (tab === "classes") this.wantClasses(query, chosen.output, again);
-    if (tab === "samples") this.wantSamples(query, again);
+    if (tab === "samples") this.wantSamplesTab(query, chosen.output, again);
     if (tab === "layers") this.wantLayers({ ...phase, start, stop }, again);
     const { sample } = this.selection;
     if (sample === null) this.sample.clear();
@@ -353,6 +361,12 @@ export class Store {
       { ...query, outcome, target, predicted, ...sorting(this.sampleSort) },
       again,
     );
+  }
+
+  private wantSamplesTab(query: api.Query, output: Output | null, again: boolean): void {
+    this.wantSamples({ ...query, ...filterQuery(this.selection) }, again);
+    if (this.samples.head?.identified && this.selection.map && isMulticlass(output))
+      this.load(this.dataMap, api.fetchDataMap, { ...query, limit: MAPPED }, again);
   }
 
   private wantLayers(query: api.Query, again: boolean): void {

@@ -90,8 +90,9 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .columns { display: grid; grid-template-columns: minmax(0, 1.06fr) minmax(0, 1fr); gap: 16px 24px; align-items: start; }
 .columns.layers { grid-template-columns: minmax(300px, 420px) minmax(0, 1fr); }
 .columns.classes { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
+.columns.samples { grid-template-columns: minmax(0, 1.15fr) minmax(0, 1fr); }
 .columns.layers > :first-child { position: sticky; top: 0; }
-@container content (max-width: 1000px) { .columns.layers > :first-child { position: static; } .columns, .columns.layers, .columns.classes { grid-template-columns: minmax(0, 1fr); } }
+@container content (max-width: 1000px) { .columns.layers > :first-child { position: static; } .columns, .columns.layers, .columns.classes, .columns.samples { grid-template-columns: minmax(0, 1fr); } }
 [data-choice] { scroll-margin: 12px 0 220px; }
 @container content (max-width: 1000px) { .columns.classes > .stack { display: contents; } .columns.classes > .stack > * { order: 2; } .columns.classes [data-testid="confusion"] { order: 0; } .columns.classes [data-testid="confusion-samples"] { order: 1; } }
 .labels { max-width: 820px; }
@@ -107,6 +108,26 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .sidebar .cut { max-width: 148px; }
 .chip:hover, .segments button:hover { background: var(--hover); }
 .chip[aria-pressed="true"] { background: var(--accent-soft); border-color: var(--accent-strong); color: var(--accent-text); }
+.chips .label { align-self: center; color: var(--quiet); font-size: 12px; }
+.chips.ranges { align-items: center; gap: 6px 10px; }
+.chips.ranges > span:not(.label) { display: inline-flex; align-items: center; gap: 5px; white-space: nowrap; color: var(--quiet); font-size: 12px; }
+.narrow { width: 62px; height: 26px; padding: 0 7px; }
+.ids { width: 168px; height: 26px; border-radius: 13px; }
+.chips.ranges select { max-width: 150px; }
+.ramp { display: inline-block; width: 60px; height: 8px; border-radius: 2px; background: linear-gradient(90deg, var(--wrong-confident), var(--wrong-unsure), var(--correct-unsure), var(--correct-confident)); }
+.strip { display: flex; gap: 2px; margin: 0; padding: 0 0 2px; list-style: none; overflow-x: auto; }
+.strip li { flex: 1 0 6px; max-width: 30px; min-width: 0; }
+.strip.named li { flex-basis: 34px; max-width: 88px; }
+.time { display: flex; flex-direction: column; justify-content: flex-end; width: 100%; height: 44px; padding: 0; border: 0; border-bottom: 2px solid transparent; background: var(--hover); overflow: hidden; }
+.named .time { height: 62px; }
+.time:focus-visible { outline-offset: -2px; }
+.time[aria-current] { border-bottom-color: var(--text); }
+.time i { flex: none; display: block; width: 100%; height: calc(var(--share) * 40px); min-height: 2px; background: var(--quiet); }
+.time i.correct_confident { background: var(--correct-confident); }
+.time i.correct_unsure { background: var(--correct-unsure); }
+.time i.wrong_unsure { background: var(--wrong-unsure); }
+.time i.wrong_confident { background: var(--wrong-confident); }
+.time span { flex: none; width: 100%; height: 18px; padding: 0 2px; background: var(--ground); font-size: 11px; line-height: 18px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .chip:disabled { opacity: .5; cursor: default; }
 .chips select { width: auto; height: 26px; border-radius: 13px; font-size: 13px; background: none; }
 .chips option { background: var(--ground); }
@@ -120,7 +141,7 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 bv-table { display: block; min-width: 0; }
 #batches { --height: max(330px, calc(100vh - 458px)); }
 #batch-samples { --height: 340px; }
-#samples { --height: max(360px, calc(100vh - 218px)); }
+#samples { --height: max(360px, calc(100vh - 292px)); }
 .stack #samples { --height: 420px; }
 #classes { --height: max(330px, calc(100vh - 190px)); }
 #pairs { --height: 311px; }
@@ -153,7 +174,7 @@ bv-table { display: block; min-width: 0; }
 .bar i.wrong_unsure { background: var(--wrong-unsure); }
 .bar i.wrong_confident { background: var(--wrong-confident); }
 
-bv-lines, bv-matrix, bv-heatmap, bv-ridgeline { display: block; position: relative; min-width: 0; }
+bv-lines, bv-matrix, bv-heatmap, bv-ridgeline, bv-scatter { display: block; position: relative; min-width: 0; }
 canvas { display: block; }
 .picture { position: relative; }
 .picture > canvas { width: 100%; }

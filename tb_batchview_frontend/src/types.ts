@@ -123,6 +123,16 @@ export interface Score {
   score: Figure;
 }
 
+/** How a sample was learned, by its id. */
+export interface Dynamics {
+  seen: number;
+  mean_target_score: Figure;
+  variability: Figure;
+  correctness: Figure;
+  forgetting: number;
+  margin: Figure;
+}
+
 export interface Sample {
   step: number;
   sample: number;
@@ -135,13 +145,19 @@ export interface Sample {
   error: Figure;
   weight?: Figure;
   top?: Score[];
+  dynamics?: Dynamics | null;
 }
+
+/** One time that a sample was seen. */
+export type SampleTime = Omit<Sample, "id" | "weight" | "top" | "dynamics"> & { epoch: number };
 
 export interface SampleAnswer extends Sample {
   classes: number;
   scores: Score[];
   target_values?: Figure[];
-  history: unknown[];
+  seen: number;
+  history: SampleTime[];
+  history_refused: string | null;
 }
 
 export interface ClassMix {
@@ -174,7 +190,15 @@ export interface BatchAnswer extends Page {
   layers: (LayerFigures & { layer: string; before: LayerFigures | null })[];
 }
 
+export interface DataMapHeader {
+  ids: number;
+  shown: number;
+  samples: number;
+  names: string[];
+}
+
 export interface SamplesAnswer extends Page {
+  identified: boolean;
   samples: Sample[];
 }
 

@@ -169,3 +169,26 @@ export function timelineBlock(change: Record<string, unknown> = {}): ArrayBuffer
     { name: "nonfinite", dtype: "uint32", shape: [2], bytes: bytesOf(new Uint32Array([0, 0])) },
   ]);
 }
+
+const FIGURES = { mean_target_score: 0.25, variability: 0.125, correctness: 0.5, margin: -0.5 };
+
+/** A data map of a few ids, all with the same figures. */
+export function mapBlock(names: string[], change: Record<string, unknown> = {}): ArrayBuffer {
+  const shape = [names.length];
+  const counts = new Uint32Array(names.length).fill(7);
+  return encodeBlock({ ids: names.length, shown: names.length, samples: 6, names, ...change }, [
+    { name: "step", dtype: "float64", shape, bytes: bytesOf(new Float64Array(names.length).fill(4)) },
+    ...["sample", "seen", "forgetting"].map((name) => ({
+      name,
+      dtype: "uint32",
+      shape,
+      bytes: bytesOf(counts),
+    })),
+    ...Object.entries(FIGURES).map(([name, value]) => ({
+      name,
+      dtype: "float32",
+      shape,
+      bytes: bytesOf(new Float32Array(names.length).fill(value)),
+    })),
+  ]);
+}

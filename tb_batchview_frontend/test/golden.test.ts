@@ -7,11 +7,13 @@ import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { decodeBlock, revive } from "../src/api.js";
 import { sumsOf } from "../src/charts/matrix_geometry.js";
+import { FIGURES as FIGURES_OF_IDS } from "../src/sample_filter.js";
 import type {
   BatchAnswer,
   BatchesAnswer,
   ClassesAnswer,
   ConfusionHeader,
+  DataMapHeader,
   LayerHeader,
   LayersAnswer,
   RunsAnswer,
@@ -129,9 +131,21 @@ test("every answer has the keys of its type, and no other", () => {
       classes: true,
       scores: true,
       target_values: true,
+      seen: true,
+      dynamics: true,
       history: true,
+      history_refused: true,
     }),
   );
+  const { id, ...time } = SAMPLE;
+  const known = json<SampleAnswer>("sample-history.json");
+  expect(keys(known.history[0])).toEqual(Object.keys({ ...time, epoch: id }).sort());
+  expect(keys(known.dynamics)).toEqual([...FIGURES_OF_IDS].sort());
+  const each = json<SamplesAnswer>("samples-each.json");
+  expect(keys(each)).toEqual(
+    keysOf<SamplesAnswer>({ total: true, offset: true, identified: true, samples: true }),
+  );
+  expect(keys(each.samples[0])).toEqual(Object.keys({ ...SAMPLE, dynamics: true }).sort());
   expect(keys(json<ClassesAnswer>("classes.json").classes[0])).toEqual([
     "class",
     "f1",
@@ -232,6 +246,19 @@ test("each histogram of a layer is of shares that sum to one", () => {
       .reduce((total, share) => total + share, 0);
     expect(sum + (below[window] ?? 0) + (above[window] ?? 0)).toBeCloseTo(1, 5);
   }
+});
+
+test("the data map has a point for each id, the same figures as the rows and the history", () => {
+  const map = block<DataMapHeader>("data_map.bin");
+  const { samples } = json<SamplesAnswer>("samples-each.json");
+  expect([map.header.ids, map.header.shown, map.header.names.length]).toEqual([12, 12, 12]);
+  for (const name of FIGURES_OF_IDS) {
+    const rows = Object.fromEntries(samples.map(({ id, dynamics }) => [id, dynamics?.[name]]));
+    expect(values(name, map)).toEqual(map.header.names.map((id) => rows[id]));
+  }
+  const known = json<SampleAnswer>("sample-history.json");
+  expect(known.dynamics).toEqual(samples.find(({ id }) => id === known.id)?.dynamics);
+  expect(known.history.map(({ step }) => step)).toEqual([0, 1, 2]);
 });
 
 test("a regression has an error, and neither classes nor outcomes", () => {

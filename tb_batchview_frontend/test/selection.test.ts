@@ -23,6 +23,14 @@ const EVERYTHING: Selection = {
   logLoss: true,
   zoom: true,
   allValues: true,
+  map: false,
+  confidence: [0.25, null],
+  loss: [null, 1e-9],
+  id: "a~b&c=#\u0000",
+  idPart: "ein Teil ",
+  each: "last",
+  learning: "never_learned",
+  box: [0, 0.351, 0.1, 0.5],
   batchSort: { column: "metrics.top-k accuracy", descending: true },
   sampleSort: { column: "confidence", descending: false },
   classSort: { column: "f1", descending: true },
@@ -52,6 +60,10 @@ test("nonsense in the address is left out", () => {
     batchSort: "-",
     order: "clustered2",
     part: "1_2_0",
+    confidence: "1~0",
+    loss: "~",
+    each: "first",
+    box: "0~1~0",
   };
   expect(fromAddress(typed)).toEqual(INITIAL);
 });

@@ -14,6 +14,7 @@ import {
   encodeBlock,
   fakePlugin,
   HOSTILE,
+  mapBlock,
   runsAnswer,
   SAMPLE,
   settle,
@@ -65,6 +66,14 @@ const hostileRuns = () => {
 
 const figures = { mean: 1, std: 1, zero_fraction: 0 };
 const sample = { ...SAMPLE, id: HOSTILE };
+const DYNAMICS = {
+  seen: 3,
+  mean_target_score: 0.25,
+  variability: 0.125,
+  correctness: 0.5,
+  forgetting: 1,
+  margin: -0.5,
+};
 const ROUTES = {
   runs: hostileRuns,
   batches: (query: URLSearchParams) =>
@@ -112,8 +121,22 @@ const ROUTES = {
     samples: [sample],
     layers: [{ layer: HOSTILE, ...figures, before: null }],
   }),
-  sample: () => ({ ...sample, classes: 10, scores: sample.top, history: [] }),
-  samples: () => ({ total: 1, offset: 0, samples: [sample] }),
+  sample: () => ({
+    ...sample,
+    classes: 10,
+    scores: sample.top,
+    seen: 3,
+    dynamics: DYNAMICS,
+    history: [2, 3, 4].map((step) => ({ ...sample, step, epoch: step })),
+    history_refused: null,
+  }),
+  samples: (query: URLSearchParams) => ({
+    total: 1,
+    offset: 0,
+    identified: true,
+    samples: [query.get("each") === "last" ? { ...sample, dynamics: DYNAMICS } : sample],
+  }),
+  data_map: () => mapBlock([HOSTILE, "NaN"]),
   classes: () => ({
     batches: 1,
     samples: 1,

@@ -57,7 +57,10 @@ export class AppElement extends LitElement {
     if (from?.closest('[role="tablist"]') && event.key.startsWith("Arrow")) return;
     const moveRow = (by: number): void =>
       this.querySelector<TableElement>("bv-table[data-primary]")?.move(by);
-    const search = (): void => this.querySelector<HTMLInputElement>("#search")?.focus();
+    const search = (): void =>
+      (
+        this.querySelector<HTMLInputElement>("#id-search") ?? this.querySelector<HTMLInputElement>("#search")
+      )?.focus();
     if (pressKey(store, event.key, moveRow, search)) event.preventDefault();
   };
 

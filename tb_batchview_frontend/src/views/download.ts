@@ -7,6 +7,7 @@ import { MatrixModel } from "../charts/matrix_model.js";
 import { allRows, type Cell, csvText, MOST_CSV_ROWS, saveFile } from "../csv.js";
 import { count, many, shortName } from "../format.js";
 import type { Pair } from "../pairs.js";
+import { FIGURES, filterQuery } from "../sample_filter.js";
 import type { Cells } from "../selection.js";
 import type { Store } from "../state.js";
 import type { BatchRow, ClassRow, LayerRow, Sample } from "../types.js";
@@ -73,8 +74,12 @@ export function classSheet(rows: readonly ClassRow[], names: Names): Sheet {
 }
 
 export function sampleSheet(rows: readonly Sample[], names: Names): Sheet {
+  const followed = rows.some(({ dynamics }) => dynamics);
   return {
-    head: ["step", "sample", "id", "target", "predicted", "confidence", "target_score", "loss", "error"],
+    head: [
+      ...["step", "sample", "id", "target", "predicted", "confidence", "target_score", "loss", "error"],
+      ...(followed ? FIGURES : []),
+    ],
     rows: rows.map((row) => [
       row.step,
       row.sample,
@@ -85,6 +90,7 @@ export function sampleSheet(rows: readonly Sample[], names: Names): Sheet {
       row.target_score,
       row.loss,
       row.error,
+      ...(followed ? FIGURES.map((name) => row.dynamics?.[name]) : []),
     ]),
   };
 }
@@ -134,7 +140,13 @@ async function sheetOf(store: Store, signal: AbortSignal): Promise<Sheet | null>
     return classSheet(await allRows(page, (answer) => answer.classes), names);
   }
   if (tab === "samples") {
-    const query = { ...sorted(sampleSort), outcome, target, predicted };
+    const query = {
+      ...sorted(sampleSort),
+      outcome,
+      target,
+      predicted,
+      ...filterQuery(store.selection),
+    };
     const page = (offset: number, limit: number) => api.fetchSamples({ ...query, offset, limit }, signal);
     return sampleSheet(await allRows(page, (answer) => answer.samples), names);
   }

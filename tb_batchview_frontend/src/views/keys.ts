@@ -1,6 +1,7 @@
 // The sheet of keys, and what each key does.
 
 import { html, type TemplateResult } from "lit";
+import { hasFilter, NO_FILTER } from "../sample_filter.js";
 import { TABS } from "../selection.js";
 import type { Store } from "../state.js";
 
@@ -8,7 +9,7 @@ const KEYS: readonly (readonly [string[], string])[] = [
   [["←", "→"], "the batch before, the batch after"],
   [["↑", "↓"], "row up, row down in the table"],
   [["1", "2", "3", "4"], "Batches, Classes, Samples, Layers"],
-  [["/"], "search a class"],
+  [["/"], "search a class, in Samples an id"],
   [["Enter"], "in the matrix, where the arrows move: the samples of the cell"],
   [["+", "−", "0"], "in the matrix: larger, smaller, all of it"],
   [["?"], "this sheet"],
@@ -28,6 +29,7 @@ function widen(store: Store): void {
   const { sample, target, predicted, outcome, start, stop } = store.selection;
   if (sample !== null) store.select({ sample: null });
   else if (target !== null || predicted !== null) store.select({ target: null, predicted: null });
+  else if (store.selection.tab === "samples" && hasFilter(store.selection)) store.select(NO_FILTER);
   else if (outcome !== "all") store.select({ outcome: "all" });
   else if (start !== null || stop !== null) store.select({ start: null, stop: null });
   else store.select({ batch: null });

@@ -71,6 +71,10 @@ export function waiting(error: string | null, loading: boolean, nothingText: str
 /** The label of a chip that takes its filter off; a long name is cut, its ✕ is not. */
 export const removable = (words: string): TemplateResult => html`<span class="cut">${words}</span> ✕`;
 
+/** A chip that takes a filter off. */
+export const offChip = (words: string, off: () => void, hook: string): TemplateResult =>
+  chip(removable(words), true, off, hook);
+
 /** Chips for the class filters that are set, each to be taken off again. */
 export function filterChips(store: Store, nameOf: (index: number | null) => string): TemplateResult {
   const { target, predicted } = store.selection;

@@ -1,9 +1,10 @@
 // One sample: its facts and the scores of all classes, with the target and the predicted class marked.
 
 import { html, nothing, type TemplateResult } from "lit";
-import { className, count, exact, figure, many, score } from "../format.js";
+import { className, count, exact, figure, idName, many, score } from "../format.js";
 import type { Store } from "../state.js";
 import type { SampleAnswer } from "../types.js";
+import { historyView } from "./history.js";
 import { OUTCOME_LABELS, outcomeOf, waiting } from "./parts.js";
 
 const SHOWN = 100;
@@ -63,7 +64,7 @@ export function sampleView(store: Store): TemplateResult | typeof nothing {
   const outcome = shown === null ? null : outcomeOf(shown);
   return html`<section class="card" aria-label="Sample" data-testid="sample">
     <div class="head">
-      <h2>${shown === null || shown.id === null ? `Sample #${place.sample}` : `Sample ${shown.id}`}</h2>
+      <h2>${shown === null || shown.id === null ? `Sample #${place.sample}` : `Sample ${idName(shown.id)}`}</h2>
       <span class="quiet small">batch ${count(place.step)}${outcome === null ? "" : ` · ${OUTCOME_LABELS[outcome]}`}</span>
       <span class="end small">
         ${
@@ -85,6 +86,7 @@ export function sampleView(store: Store): TemplateResult | typeof nothing {
             ${fact("loss", figure(shown.loss), exact(shown.loss))}
             ${shown.weight === null || shown.weight === undefined ? nothing : fact("weight", figure(shown.weight), exact(shown.weight))}
           </dl>
+          ${historyView(store, shown)}
           ${shown.scores.length === 0 ? html`<p class="quiet">The scores of this batch were not kept.</p>` : scoreRows(store, shown)}`
     }
   </section>`;

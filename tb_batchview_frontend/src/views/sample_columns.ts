@@ -1,13 +1,20 @@
 // Columns of every table of samples, and what a click on one of its rows does.
 
 import { html } from "lit";
-import { className, count, exact, figure, percent, score } from "../format.js";
+import { className, count, exact, figure, idName, percent, score } from "../format.js";
 import type { Store } from "../state.js";
-import type { Output, Sample, Score } from "../types.js";
+import type { Dynamics, Output, Sample, Score } from "../types.js";
 import { bar, outcomeOf } from "./parts.js";
 import type { TableColumn } from "./table.js";
 
-const idText = ({ id, sample }: Sample): string => (id === null ? `#${sample}` : String(id));
+const idText = ({ id, sample }: Sample): string => (id === null ? `#${sample}` : idName(id));
+
+/** Of a path its end, which tells it from the others; the whole stands in the title. */
+const idCell = (sample: Sample): string => {
+  const whole = idText(sample);
+  const path = /^[\w.:+-]*(\/[\w.+%=-]+)+$/.test(whole);
+  return path && whole.length > 18 ? `…${whole.slice(whole.lastIndexOf("/"))}` : whole;
+};
 
 const longestName = (names: readonly string[] | null): number =>
   (names ?? []).reduce((most, name) => Math.max(most, name.length), 0);
@@ -55,6 +62,50 @@ function classColumns(names: readonly string[] | null): TableColumn<Sample>[] {
 const topText = (names: readonly string[] | null, top: readonly Score[]): string =>
   top.map((entry) => `${className(names, entry.class)} ${score(entry.score)}`).join(" · ");
 
+function figureColumns(): TableColumn<Sample>[] {
+  const column = (
+    key: keyof Dynamics,
+    label: string,
+    title: string,
+    width: number,
+    words: (value: number | null | undefined) => string,
+  ): TableColumn<Sample> => ({
+    key,
+    label,
+    title,
+    width,
+    number: true,
+    cell: ({ dynamics }) => words(dynamics?.[key]),
+    hint: ({ dynamics }) => exact(dynamics?.[key]),
+  });
+  return [
+    column("seen", "Seen", "times in the range", 46, count),
+    column("correctness", "Right", "share of these times that it was right", 62, percent),
+    column(
+      "forgetting",
+      "Forgotten",
+      "times it was wrong after having been right (Toneva et al. 2019)",
+      76,
+      count,
+    ),
+    column("mean_target_score", "Mean", "mean score of the target (Swayamdipta et al. 2020)", 52, score),
+    column(
+      "variability",
+      "±",
+      "variability: standard deviation of the target’s score (Swayamdipta et al. 2020)",
+      52,
+      score,
+    ),
+    column(
+      "margin",
+      "Margin",
+      "mean of the target’s score minus the largest other one (Pleiss et al. 2020)",
+      70,
+      score,
+    ),
+  ];
+}
+
 export interface SampleColumns {
   output: Output | null;
   names: readonly string[] | null;
@@ -62,6 +113,8 @@ export interface SampleColumns {
   batch?: boolean;
   /** The samples have ids of their own, which need more room than places in the batch. */
   ids?: boolean;
+  /** With how each id was learned, instead of what is of its last time alone. */
+  figures?: boolean;
   /** With the three largest scores, which only the samples of one batch carry. */
   top?: boolean;
   sortable: readonly string[];
@@ -72,6 +125,7 @@ export function sampleColumns({
   names,
   batch,
   ids,
+  figures,
   top,
   sortable,
 }: SampleColumns): TableColumn<Sample>[] {
@@ -93,8 +147,8 @@ export function sampleColumns({
       key: "id",
       label: "Sample",
       title: "Id of the sample, or # and its place in the batch",
-      width: ids ? 112 : 66,
-      cell: idText,
+      width: ids ? 118 : 66,
+      cell: idCell,
       hint: idText,
     },
     ...(hasClasses ? classColumns(names) : []),
@@ -133,6 +187,10 @@ export function sampleColumns({
         ]
       : []),
   ];
+  if (figures) {
+    const shown = columns.filter(({ key }) => ["id", "target", "predicted"].includes(key));
+    columns.splice(0, columns.length, ...shown, ...figureColumns());
+  }
   return columns.map((column) => ({ ...column, sortable: sortable.includes(column.key) }));
 }
 

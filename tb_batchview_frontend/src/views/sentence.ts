@@ -2,7 +2,8 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import type { Chosen } from "../choice.js";
-import { className, count, exact, figure, many } from "../format.js";
+import { className, count, exact, figure, many, score } from "../format.js";
+import { spanWords } from "../sample_filter.js";
 import type { Order } from "../selection.js";
 import type { Store } from "../state.js";
 import type { Health } from "../types.js";
@@ -40,6 +41,10 @@ const TAIL: Record<string, (store: Store) => string> = {
       selection.outcome === "all" ? "" : `only ${selection.outcome.replace("_", " ")}`,
       selection.target === null ? "" : `target ${className(classNames, selection.target)}`,
       selection.predicted === null ? "" : `predicted ${className(classNames, selection.predicted)}`,
+      selection.confidence === null ? "" : `confidence ${spanWords(selection.confidence, score)}`,
+      selection.loss === null ? "" : `loss ${spanWords(selection.loss, figure)}`,
+      selection.learning === "all" ? "" : selection.learning.replace("_", " "),
+      selection.each === "last" ? "each id as it was seen last" : "",
     ]
       .filter((part) => part !== "")
       .join(", "),
