@@ -368,7 +368,11 @@ def describe_history(chosen: Chosen, number: int, sample_id: str | int | None) -
         codes = chosen.run.identify(chosen.phase, chosen.output).codes
     except ArgumentError as error:  # too many to be followed: the sample itself can be shown
         return nothing | {"history_refused": str(error)}
-    history = chosen.run.history(chosen.phase, chosen.output, np.flatnonzero(codes == codes[number]))
+    numbers = np.flatnonzero(codes == codes[number])
+    history = chosen.run.history(chosen.phase, chosen.output, numbers[-MAX_HISTORY:])
+    figures = None
+    if chosen.spec.has_classes:
+        figures = dynamics.describe(chosen.run.history(chosen.phase, chosen.output, numbers).dynamics, 0)
     columns: dict[str, list[Any]] = {name: getattr(history, name).tolist() for name in ("step", "epoch", "sample")}
     for name in ("target", "predicted"):
         columns[name] = [class_or_none(value) for value in getattr(history, name)]
@@ -376,9 +380,9 @@ def describe_history(chosen: Chosen, number: int, sample_id: str | int | None) -
         columns[name] = [number_or_none(value) for value in getattr(history, name)]
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return {
-        "seen": len(rows),
-        "dynamics": dynamics.describe(history.dynamics, 0) if chosen.spec.has_classes else None,
-        "history": rows[-MAX_HISTORY:],
+        "seen": len(numbers),
+        "dynamics": figures,
+        "history": rows,
         "history_refused": None,
     }
 

@@ -555,7 +555,7 @@ class Run:
         codes = codes[codes >= 0]
         found = self.follow(columns, name, first, last)
         names = list(ids.names())
-        whole = all(isinstance(item, int) for item in names)
+        whole = all(isinstance(item, int) and item < 2**63 for item in names)
         return DataMap(
             **{figure: getattr(found, figure)[codes] for figure in dynamics.FIGURES},
             ids=np.array(names, np.int64 if whole else object)[codes],

@@ -211,6 +211,9 @@ def requests_of(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "/sample", {**asked, "step": last, "sample": 0}
             yield "/samples", {**asked, "outcome": "confidently_wrong", "limit": 5}
             yield "/samples", {**asked, "sort": "loss", "descending": 1, "limit": 5, "stop": last}
+            yield "/samples", {**asked, "each": "last", "id_part": "1", "confidence_min": 0.1, "limit": 5}
+            yield "/samples", {**asked, "learning": "forgotten", "sort": "margin", "variability_max": 0.4, "limit": 5}
+            yield "/data_map", {**asked, "limit": 5}
             yield "/classes", {**asked, "sort": "f1", "limit": 5}
             yield "/confusion", {**asked, "limit": 20}
             yield "/class_trend", {**asked, "points": 3, "limit": 5}

@@ -112,6 +112,8 @@ export interface Preset {
   label: string;
   /** Only where samples have ids. */
   ids: boolean;
+  /** Only where each sample has one class. */
+  classes: boolean;
   choice: SampleFilter & {
     outcome: "all" | "confidently_wrong";
     sampleSort: { column: string; descending: boolean };
@@ -129,6 +131,7 @@ export const PRESETS: readonly Preset[] = [
     key: "hardest",
     label: "hardest",
     ids: false,
+    classes: false,
     choice: { ...NO_FILTER, outcome: "all", sampleSort: by("loss", true) },
     note: "Largest loss first. In training, the first batches are hard of themselves, and later a wrong label is learned by heart and no longer stands out: compare within a short range, or in validation.",
   },
@@ -136,6 +139,7 @@ export const PRESETS: readonly Preset[] = [
     key: "confidently-wrong",
     label: "confidently wrong",
     ids: false,
+    classes: true,
     choice: { ...NO_FILTER, outcome: "confidently_wrong", sampleSort: by("confidence", true) },
     note: "Wrong with a confidence of at least 0.8, the surest first. As a sign of wrong labels this is valid in validation; a training makes its wrong labels right by heart, and misses them later.",
   },
@@ -143,6 +147,7 @@ export const PRESETS: readonly Preset[] = [
     key: "forgotten",
     label: "forgotten",
     ids: true,
+    classes: true,
     choice: {
       ...NO_FILTER,
       outcome: "all",
@@ -156,6 +161,7 @@ export const PRESETS: readonly Preset[] = [
     key: "never-learned",
     label: "never learned",
     ids: true,
+    classes: true,
     choice: {
       ...NO_FILTER,
       outcome: "all",
@@ -169,6 +175,7 @@ export const PRESETS: readonly Preset[] = [
     key: "margin",
     label: "area under the margin",
     ids: true,
+    classes: true,
     choice: { ...NO_FILTER, outcome: "all", each: "last", sampleSort: by("margin", false) },
     note: "Mean of the target’s score minus the largest other one, the lowest first: Pleiss et al. 2020, “Identifying Mislabeled Data using the Area Under the Margin Ranking”. Valid on training predictions. Taken of probabilities; where the sample was right among more than two classes, it is the least it can be.",
   },

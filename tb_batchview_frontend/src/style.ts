@@ -117,9 +117,9 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .ramp { display: inline-block; width: 60px; height: 8px; border-radius: 2px; background: linear-gradient(90deg, var(--wrong-confident), var(--wrong-unsure), var(--correct-unsure), var(--correct-confident)); }
 .strip { display: flex; gap: 2px; margin: 0; padding: 0 0 2px; list-style: none; overflow-x: auto; }
 .strip li { flex: 1 0 6px; max-width: 30px; min-width: 0; }
-.strip.named li { flex-basis: 34px; max-width: 88px; }
+.strip.words li { flex-basis: 24px; max-width: 88px; }
 .time { display: flex; flex-direction: column; justify-content: flex-end; width: 100%; height: 44px; padding: 0; border: 0; border-bottom: 2px solid transparent; background: var(--hover); overflow: hidden; }
-.named .time { height: 62px; }
+.words .time { height: 62px; }
 .time:focus-visible { outline-offset: -2px; }
 .time[aria-current] { border-bottom-color: var(--text); }
 .time i { flex: none; display: block; width: 100%; height: calc(var(--share) * 40px); min-height: 2px; background: var(--quiet); }

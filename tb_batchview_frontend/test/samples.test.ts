@@ -366,6 +366,16 @@ test("Esc takes the filters of samples off, and another run has none", async () 
   expect(store.selection.idPart).toBe("");
 });
 
+test("a task without classes has the preset of losses and no map", async () => {
+  const runs = runsAnswer({ outputs: [{ name: "age", task: "regression", classes: 0, activation: null }] });
+  const { asked, find } = await showPage({}, { ...ROUTES, runs: () => runs });
+  expect(
+    ["preset-hardest", "preset-margin", "choose-target", "map-toggle"].map((hook) => find(hook) !== null),
+  ).toEqual([true, false, false, false]);
+  expect(asked.some((address) => address.includes("data_map"))).toBe(false);
+  expect(find("id-search")).not.toBeNull();
+});
+
 test("what matches nothing is said", async () => {
   const { find } = await showPage(
     {},

@@ -209,6 +209,12 @@ test.each(["batches", "classes", "samples", "layers"] as const)(
   },
 );
 
+test("another time of a sample is opened below its own batch", async () => {
+  const { app, store } = await showPage({ tab: "batches", batch: 4, sample: { step: 4, sample: 7 } });
+  app.querySelector<HTMLElement>('[data-testid="history-strip"] button')?.click();
+  expect(store.selection).toMatchObject({ batch: 2, sample: { step: 2, sample: 7 } });
+});
+
 test("the badge says how many batches were kept of those there were", async () => {
   const { app } = await showPage({});
   expect(app.querySelector('[data-testid="badge"]')?.textContent).toBe("720 of 732 batches · live");

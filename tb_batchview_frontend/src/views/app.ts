@@ -84,6 +84,7 @@ export class AppElement extends LitElement {
     if (sample === null) this.opened = null;
     else if (card !== null && sample !== this.opened) {
       this.opened = sample;
+      card.querySelector('[aria-current="true"]')?.scrollIntoView({ block: "nearest", inline: "nearest" });
       card.scrollIntoView({ block: "nearest" }); // it may have opened below what is in sight
     }
     const sheet = this.querySelector("dialog");

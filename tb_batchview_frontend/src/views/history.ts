@@ -20,6 +20,12 @@ export function timeWords(time: SampleTime, names: readonly string[] | null): st
   return `${place}: ${taken}; ${OUTCOME_LABELS[outcome]}; target ${score(time.target_score)}, loss ${figure(time.loss)}`;
 }
 
+/** Open the sample as it was at another time, and in Batches the batch that it is shown below. */
+function open(store: Store, { step, sample }: SampleTime): void {
+  if (store.selection.tab === "batches") store.pick(step);
+  store.select({ sample: { step, sample } });
+}
+
 function strip(store: Store, answer: SampleAnswer): TemplateResult {
   const names = store.classNames;
   const times = answer.history.slice(-SHOWN);
@@ -28,14 +34,14 @@ function strip(store: Store, answer: SampleAnswer): TemplateResult {
     Number.MIN_VALUE,
   );
   const named = times.length <= 16;
-  return html`<ol class=${named ? "strip named" : "strip"} aria-label="each time it was seen" data-testid="history-strip">${times.map(
+  return html`<ol class=${named ? "strip words" : "strip"} aria-label="each time it was seen" data-testid="history-strip">${times.map(
     (time) => {
       const outcome = outcomeOf({ ...time, id: null });
       const height = outcome === null ? (time.loss ?? time.error ?? 0) / most : (time.confidence ?? 0);
       const words = timeWords(time, names);
       const here = time.step === answer.step && time.sample === answer.sample;
       return html`<li><button type="button" class="time" title=${words} aria-label=${words} aria-current=${here ? "true" : nothing}
-        @click=${() => store.select({ sample: { step: time.step, sample: time.sample } })}
+        @click=${() => open(store, time)}
         ><i class=${outcome ?? ""} .style=${`--share:${Number.isFinite(height) ? Math.min(1, Math.max(0, height)) : 1}`}></i>${
           named && outcome !== null ? html`<span>${className(names, time.predicted)}</span>` : nothing
         }</button></li>`;

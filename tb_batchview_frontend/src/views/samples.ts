@@ -108,15 +108,15 @@ export function samplesPanel(store: Store): TemplateResult {
 }
 
 /** What a preset is for; the one that is chosen, if any. */
-function presetRow(store: Store, identified: boolean): TemplateResult {
+function presetRow(store: Store, classes: boolean, identified: boolean): TemplateResult {
   const { selection } = store;
-  const presets = PRESETS.filter(({ ids }) => identified || !ids);
+  const presets = PRESETS.filter((preset) => (identified || !preset.ids) && (classes || !preset.classes));
   const chosen = presets.find((preset) => isChosen(preset, selection));
   const choose = ({ choice }: Preset): void => store.select({ ...choice, sample: null });
   return html`<div class="chips" role="group" aria-label="Presets">
       <span class="label">Presets</span>
       ${presets.map((preset) => chip(preset.label, preset === chosen, () => choose(preset), `preset-${preset.key}`))}
-      ${identified ? chip("data map", selection.map, () => store.select({ map: !selection.map }), "map-toggle") : nothing}
+      ${identified && classes ? chip("data map", selection.map, () => store.select({ map: !selection.map }), "map-toggle") : nothing}
     </div>
     ${chosen === undefined ? nothing : html`<p class="quiet small" role="status" data-testid="preset-note">${chosen.note}</p>`}`;
 }
@@ -270,7 +270,7 @@ export function samplesView(store: Store): TemplateResult {
             <code>writer.add_batch(…, sample_ids=ids)</code></span>`
       }
     </div>
-    ${classes ? presetRow(store, identified) : nothing}
+    ${presetRow(store, classes, identified)}
     ${filterRow(store, classes, identified)}
     <div class=${open || map ? "columns samples" : ""}>
       <div class="panel">${samplesTable(store, true)}</div>
