@@ -352,7 +352,7 @@ def follow(
     ids = chosen.run.identify(chosen.phase, chosen.output)
     marks = np.ones(ids.count, bool) if part is None else ids.search(part)
     if exact is not None:
-        marks &= np.isin(np.arange(ids.count), ids.find(exact))
+        marks = marks & np.isin(np.arange(ids.count), ids.find(exact))
     figures = None
     if needed or (wanted.each == "last" and chosen.spec.has_classes):
         figures = chosen.run.follow(chosen.phase, chosen.output, chosen.first, chosen.last)

@@ -78,7 +78,9 @@ class Ids:
         part = part.lower()
 
         def look() -> Array:
-            return np.fromiter((part in str(name).lower() for name in self.names()), bool, self.count)
+            marks = np.fromiter((part in str(name).lower() for name in self.names()), bool, self.count)
+            marks.flags.writeable = False  # kept for the next who asks
+            return marks
 
         return self.keep(("search", part), look)
 

@@ -6,6 +6,7 @@ and `export`. Calls `places`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tb_batchview import analysis, calibration, index, layouts
+from tb_batchview.errors import BatchViewError
 from tb_batchview.identity import Identity
 from tb_batchview.layouts import Layout
 from tb_batchview.places import JoinedPlace, Place, join_layouts, walk_again
@@ -331,11 +333,12 @@ class RunView:
         if phase.shards:
             return any(self.has_ids(shard, output) for shard in phase.shards)
         forms = np.flatnonzero(np.bincount(phase._layout + 1)) - 1
-        known = [self._layouts[form] for form in forms.tolist() if form >= 0]
-        if len(known) < len(forms):  # those that were not remembered are like the last of them
-            row = int(np.flatnonzero(phase._layout < 0)[-1])
-            known.append(self._place(phase, row).layout)
-        return any((output, "sample_ids") in layout.arrays for layout in known)
+        if any((output, "sample_ids") in self._layouts[form].arrays for form in forms.tolist() if form >= 0):
+            return True
+        with contextlib.suppress(BatchViewError):  # its file may be gone
+            for row in np.flatnonzero(phase._layout < 0)[-1:].tolist():  # forms that are not remembered: the last one
+                return (output, "sample_ids") in self._place(phase, row).layout.arrays
+        return False
 
     def place(self, phase: PhaseView, row: int) -> Place:
         """Return where a batch is in the files.

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import append, event_file, frames, make_record, make_scores, write
 
-from tb_batchview import identity
+from tb_batchview import identity, layouts
 from tb_batchview.errors import ArgumentError, NotFoundError
 from tb_batchview.identity import Identity
 from tb_batchview.log import Run, load
@@ -233,3 +233,16 @@ def test_batches_recorded_twice_are_followed_once(tmp_path: Path) -> None:
 
     assert log["."].sample_history("train", "old").step.tolist() == [0, 1, 2]
     assert log["."].sample_history("train", "new").step.tolist() == [3, 4, 5]
+
+
+def test_ids_are_known_also_where_no_form_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layouts, "MAX_LAYOUTS", 1)
+    write(tmp_path, [make_record(0), *(make_batch(step, ["x" * step, "y"]) for step in range(1, 5))])
+    run = load(tmp_path)["."]
+    phase = run.view.phases["train"]
+
+    assert (phase._layout < 0).any(), "else this tests nothing"
+    assert run.view.has_ids(phase, "scores")
+    assert run.sample_history("train", "y").step.tolist() == [1, 2, 3, 4]
+    next((tmp_path / "batchview").iterdir()).unlink()
+    assert not run.view.has_ids(phase, "scores")

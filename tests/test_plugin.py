@@ -451,6 +451,7 @@ def test_samples_are_filtered_by_ids(client: Client) -> None:
     assert ask("id=flower_3") == []
     assert ask("id_part=ER_1") == [(step, f"flower_{i}.png") for step in range(3) for i in (1, 10, 11)]
     assert ask("id_part=er_1&id=flower_10.png&start=1") == [(1, "flower_10.png"), (2, "flower_10.png")]
+    assert len(ask("id_part=er_1")) == 9, "the same question again"
     assert ask("each=last&stop=2") == [(1, f"flower_{i}.png") for i in range(12)]
     assert get_json(client, f"samples?{FLOWERS}")["identified"]
     assert not get_json(client, "samples?run=age&phase=train")["identified"]
