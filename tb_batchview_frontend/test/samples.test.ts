@@ -23,7 +23,7 @@ import { INITIAL, type Selection } from "../src/selection.js";
 import { Store } from "../src/state.js";
 import type { SampleTime } from "../src/types.js";
 import { AppElement } from "../src/views/app.js";
-import { sampleSheet } from "../src/views/download.js";
+import { sampleSheet, saveView } from "../src/views/download.js";
 import { timeWords } from "../src/views/history.js";
 import { pressKey } from "../src/views/keys.js";
 import { fakePlugin, HOSTILE, mapBlock, runsAnswer, SAMPLE, settle, timelineBlock } from "./fakes.js";
@@ -397,3 +397,20 @@ test.each(["x".repeat(10_000), "\u202eright to left", "before\u0000after", "👩
     expect(app.querySelectorAll("img, script")).toHaveLength(0);
   },
 );
+
+test("the CSV is of the samples that are shown", async () => {
+  const saved: Blob[] = [];
+  vi.spyOn(URL, "createObjectURL").mockImplementation((blob) => {
+    saved.push(blob as Blob);
+    return "blob:none";
+  });
+  const { asked, store } = await showPage({ confidence: [0.5, null], each: "last", outcome: "wrong" });
+  await saveView(store);
+  expect(parametersOf(asked, "samples")).toMatchObject({
+    confidence_min: "0.5",
+    each: "last",
+    outcome: "wrong",
+    sort: "loss",
+  });
+  expect(await saved[0]?.text()).toContain(HOSTILE.replaceAll('"', '""'));
+});

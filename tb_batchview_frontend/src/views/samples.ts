@@ -162,7 +162,7 @@ function textBox(
   const search = hook === "id-search";
   return html`<input id=${hook} class=${search ? "ids" : "narrow"} type=${search ? "search" : "text"} inputmode=${search ? "search" : "decimal"}
     autocomplete="off" maxlength="1000" aria-label=${words} placeholder=${hint} data-testid=${hook}
-    .value=${text} @change=${change} @keydown=${onKey} />`;
+    .value=${text} @change=${change} @search=${change} @keydown=${onKey} />`;
 }
 
 function spanInputs(store: Store, which: "confidence" | "loss"): TemplateResult {
