@@ -196,6 +196,7 @@ def requests_of(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield what a browser would ask about a run."""
     name = {"run": run["name"]}
     yield "/runs", name
+    yield "/doctor", name
     for phase in [phase["name"] for phase in run["phases"]][:3]:
         of_phase = {**name, "phase": phase}
         last = next(item["last_step"] for item in run["phases"] if item["name"] == phase)
