@@ -232,6 +232,7 @@ class ClassTrend:
     Attributes:
         window: Batches in each window; the last one may have fewer.
         step: int64, shape (windows,): step of the first batch of each.
+        last_step: int64, same shape: step of the last batch of each.
         support: int64, shape (windows, classes): samples (for labels:
             positive ones) of the class.
         predicted: int64, same shape: samples predicted to be of the class.
@@ -240,6 +241,7 @@ class ClassTrend:
 
     window: int
     step: Array
+    last_step: Array
     support: Array
     predicted: Array
     hits: Array

@@ -44,6 +44,7 @@ SMOOTH_LEAST = 5  # batches
 
 LAYER_AXES = ("all", "usual")
 BATCH_COLUMNS = ("step", "epoch", "size", "loss", "error_rate", "confidence")
+MAX_VALUES = 16  # of each sample of a regression that a table shows
 CLASS_FIGURES = tuple(f"{name}{end}" for name in ("precision", "recall", "f1") for end in ("", "_low", "_high"))
 CLASS_COLUMNS = ("class", "support", "predicted", "precision", "recall", "f1")
 
@@ -480,7 +481,24 @@ def describe_samples(chosen: Chosen, samples: Samples, numbers: Array, *, with_s
         for row, weight, top in zip(rows, weights, tops, strict=True):
             row["weight"] = None if weight is None else float(weight)
             row["top"] = top
+    if chosen.spec.task == "regression":
+        for row, values in zip(rows, describe_values(chosen, places), strict=True):
+            row["values"] = values
     return rows
+
+
+def describe_values(chosen: Chosen, places: list[tuple[int, int]]) -> list[list[Answer]]:
+    """Return the first targets of samples and what was predicted of them."""
+    both = [read_per_sample(chosen, places, kind) for kind in ("targets", "predictions")]
+    return [
+        [
+            {"target": float(target), "predicted": float(value)}
+            for target, value in zip(np.ravel(targets)[:MAX_VALUES], np.ravel(predictions), strict=False)
+        ]
+        if targets is not None and predictions is not None
+        else []
+        for targets, predictions in zip(*both, strict=True)
+    ]
 
 
 def read_per_sample(chosen: Chosen, places: list[tuple[int, int]], kind: str) -> list[Any]:
@@ -626,7 +644,11 @@ def class_trend(chosen: Chosen, points: int, limit: int) -> bytes:
         "classes": chosen.spec.classes,
         "shown": len(shown),
     }
-    arrays = {"step": trend.step.astype(np.float64), "labels": shown}
+    arrays = {
+        "step": trend.step.astype(np.float64),
+        "last_step": trend.last_step.astype(np.float64),
+        "labels": shown,
+    }
     for name, count in zip(("support", "predicted", "hits"), counts, strict=True):
         arrays[name] = count[:, shown].clip(max=2**32 - 1).astype(np.uint32)
     return pack_arrays(header, arrays)

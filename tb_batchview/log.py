@@ -382,7 +382,8 @@ class Run:
             check_classes(name, spec)
             counts = columns.samples(name).count_classes(spec.classes, borders)
         support, predicted, hits = (counts[:, kind] for kind in range(3))
-        return ClassTrend(size, columns.step[first:last:size], support, predicted, hits)
+        last_step = columns.step[np.array(borders[1:], np.int64) - 1]
+        return ClassTrend(size, columns.step[first:last:size], last_step, support, predicted, hits)
 
     def calibration(
         self, phase: str, start: int | None = None, stop: int | None = None, output: str | None = None

@@ -321,6 +321,7 @@ def test_class_trend_counts_windows_of_a_range(tmp_path: Path) -> None:
     trend = load(tmp_path)["."].class_trend("train", 4, 27, windows=6)
 
     assert (trend.window, trend.step.tolist()) == (4, [4, 8, 12, 16, 20, 24])
+    assert trend.last_step.tolist() == [7, 11, 15, 19, 23, 26]
     for number, step in enumerate(trend.step.tolist()):
         scores = [make_scores(other) for other in range(step, min(step + 4, 27))]
         target = np.concatenate([targets for _, targets in scores])
@@ -338,6 +339,7 @@ def test_class_trend_of_nothing_is_empty(tmp_path: Path) -> None:
     run = load(tmp_path)["."]
 
     assert run.class_trend("train", 2, 2).recall.shape == (0, 4)
+    assert run.class_trend("train", 2, 2).last_step.shape == (0,)
     with pytest.raises(ArgumentError, match=r"windows must be at least 1. Received: windows=0."):
         run.class_trend("train", windows=0)
 

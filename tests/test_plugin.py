@@ -614,6 +614,7 @@ def test_class_trend_counts_windows(client: Client) -> None:
 
     assert (header["batches"], header["window"], header["shown"]) == (22, 3, 4)
     assert arrays["step"].tolist() == list(range(2, 24, 3))
+    assert arrays["last_step"].tolist() == [4, 7, 10, 13, 16, 19, 22, 23]
     for window, step in enumerate(range(2, 24, 3)):
         target, predicted = all_samples(range(step, min(step + 3, 24)))
         confusion = metrics.confusion_matrix(target, predicted, labels=range(4))
@@ -640,6 +641,19 @@ def test_class_trend_of_labels_and_of_no_classes(client: Client) -> None:
     assert arrays["support"].sum(axis=0).tolist() == [row["support"] for row in report]
     assert arrays["predicted"].sum(axis=0).tolist() == [row["predicted"] for row in report]
     assert client.get(BASE + "class_trend?run=age&phase=train").status_code == 400
+
+
+def test_samples_of_a_regression_tell_their_values(client: Client, logdir: Path) -> None:
+    worst = get_json(client, "samples?run=age&phase=train&sort=error&descending=1&limit=3")["samples"]
+
+    batches = {batch.step: batch for batch in load(logdir)["age"].batches("train")}
+
+    for row in worst:
+        batch = batches[row["step"]]
+        target, predicted = batch.targets[row["sample"], 0], batch.predictions[row["sample"], 0]
+        assert row["values"] == [{"target": target, "predicted": predicted}]
+        assert row["error"] == pytest.approx(abs(target - predicted))
+    assert all("values" not in row for row in get_json(client, f"samples?{DIGITS}")["samples"])
 
 
 def test_reliability_and_curves_are_those_of_the_range(client: Client, logdir: Path) -> None:
