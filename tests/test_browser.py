@@ -21,6 +21,7 @@ import pytest
 from browser.host import Watched, run_chromium, run_tensorboard, wait_until, watch
 from PIL import Image
 from playwright.sync_api import Browser, Locator, expect
+from sklearn import metrics
 
 from tb_batchview import BatchWriter, load
 from tb_batchview.seriation import order_confusable
@@ -706,6 +707,306 @@ def test_hostile_ids_are_text(watched: Watched, known: Path, lab_tensorboard: st
     assert watched.frame.locator("img, script[src=x]").count() == 0
     assert watched.page.evaluate("window.hacked === undefined")
     assert watched.frame.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+# -- pictures of each task ---------------------------------------------------------------------------------------------
+
+
+DRIFT_NAMES = ["red", "green", "blue", "black", "white"]
+TAG_NAMES = ["cat", "dog", "sky", "food"]
+TASK_BATCHES, TASK_SAMPLES = 24, 32
+
+
+def make_task(task: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return targets and scores, shape (batches, samples, …), as the runs of `tasks` have them."""
+    rng = np.random.default_rng(11)
+    shape = (TASK_BATCHES, TASK_SAMPLES)
+    if task == "multiclass":
+        targets = rng.integers(0, 5, shape)
+        # Each class is learned but for "blue", which is lost again half-way.
+        lost = (targets == 2) & (np.arange(TASK_BATCHES)[:, None] >= 12)
+        predicted = np.where((rng.random(shape) < 0.75) & ~lost, targets, (targets + 1) % 5)
+        confidence = rng.uniform(0.4, 0.99, shape)
+        scores = np.broadcast_to((1 - confidence)[..., None] / 4, (*shape, 5)).copy()
+        np.put_along_axis(scores, predicted[..., None], confidence[..., None], -1)
+    elif task == "binary":
+        targets = rng.integers(0, 2, shape)
+        scores = 1 / (1 + np.exp(-(rng.normal(size=shape) + 2 * targets - 1)))
+    elif task == "regression":
+        targets = rng.normal(30, 10, (*shape, 2))
+        scores = targets + rng.normal(0, [2, 5], (*shape, 2))
+    else:
+        targets = rng.integers(0, 2, (*shape, 4))
+        flipped = rng.random((*shape, 4)) < rng.random((*shape, 1)) * [0.1, 0.3, 0.5, 0.4]
+        scores = np.where(flipped, 1 - targets, targets) * 0.6 + 0.2
+    return targets, scores.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    logdir = tmp_path_factory.mktemp("tasks")
+    names: dict[str, list[str] | None] = {
+        "multiclass": DRIFT_NAMES,
+        "binary": ["ham", "spam"],
+        "regression": None,
+        "multilabel": TAG_NAMES,
+    }
+    for task, class_names in names.items():
+        targets, scores = make_task(task)
+        with BatchWriter(logdir / task, task=task, class_names=class_names) as writer:
+            for target, score in zip(targets, scores, strict=True):
+                writer.add_batch(predictions=score[:, None] if task == "binary" else score, targets=target, loss=1.0)
+    return logdir
+
+
+@pytest.fixture
+def tasks_tensorboard(start: Callable[..., str], tasks: Path) -> str:
+    return start(tasks)
+
+
+def open_task(watched: Watched, address: str, task: str, **state: Any) -> None:
+    open_plugin(watched, address, run=task, tab="classes", **state)
+    expect(watched.plugin.get_by_text("Loading…")).to_have_count(0)
+
+
+def read_csv(watched: Watched, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(download(watched, name).decode())))
+
+
+def read_tip(picture: Locator, x: float, y: float) -> str:
+    """Hover a picture at shares of its width and height; return what is told."""
+    canvas = picture.locator("canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    canvas.hover(position={"x": box["width"] * x, "y": box["height"] * y})
+    return picture.locator(".tip").inner_text()
+
+
+def read_said(picture: Locator) -> str:
+    return picture.locator("[aria-live]").inner_text()
+
+
+def test_each_class_over_time_leads_to_its_samples_of_then(watched: Watched, tasks_tensorboard: str) -> None:
+    targets, scores = make_task("multiclass")
+    predicted = scores.argmax(-1)
+    recall = [(predicted == targets)[targets == label].mean() for label in range(5)]
+    order = np.argsort(recall, kind="stable")
+    open_task(watched, tasks_tensorboard, "multiclass")
+    plugin, heatmap = watched.plugin, watched.plugin.get_by_test_id("trend-heatmap")
+    expect_drawn(heatmap.locator("canvas"))
+    lines = plugin.get_by_test_id("classes-table").get_by_role("img")
+    expect(lines).to_have_count(5)
+
+    # A class has too few samples for a window a batch: 12 of two.
+    told = read_tip(heatmap, 0.6, 0.1)
+    hit = re.match(r"class (\w+)\nbatches (\d+)–(\d+)\n(.+).% not found: (\d+) of (\d+) samples\n(\d+) predicted", told)
+    assert hit is not None, told
+    label, first, last = DRIFT_NAMES.index(hit[1]), int(hit[2]), int(hit[3])
+    window = slice(first, last + 1)
+    assert (first % 2, last) == (0, first + 1)
+    here = targets[window] == label
+    missed, support = int((predicted[window] != label)[here].sum()), int(here.sum())
+    assert [int(hit[number]) for number in (5, 6, 7)] == [missed, support, int((predicted[window] == label).sum())]
+    assert float(hit[4]) == pytest.approx(100 * missed / support, rel=1e-8)
+
+    worst = DRIFT_NAMES[order[0]]
+    assert worst == "blue"
+    assert read_row(plugin.get_by_test_id("classes-table"), 0)[0] == worst
+    found, all_of_it = ((mask & (targets == 2)).reshape(12, -1).sum(1) for mask in (predicted == 2, targets == 2))
+    expect(lines.first).to_have_attribute("aria-label", re.compile(rf"^recall {100 * found[0] / all_of_it[0]:.1f}"))
+    rows = read_csv(watched, "trend-csv")
+    assert [row["name"] for row in rows[::12]] == [DRIFT_NAMES[label] for label in order]
+    assert [int(row["hits"]) for row in rows[:12]] == found.tolist()
+    assert [int(row["support"]) for row in rows[:12]] == all_of_it.tolist()
+    assert Image.open(io.BytesIO(download(watched, "trend-png"))).width > 500
+
+    heatmap.locator("canvas").focus()
+    for key in ("ArrowDown", "ArrowDown", "End", "ArrowLeft"):
+        watched.page.keyboard.press(key)
+    assert read_said(heatmap).startswith(f"class {DRIFT_NAMES[order[1]]}. batches 20–21. ")
+    watched.page.keyboard.press("Enter")
+    expect(plugin.get_by_test_id("sentence")).to_contain_text("batches 20–21 of 24")
+    heading = plugin.get_by_test_id("confusion-samples").get_by_role("heading")
+    expect(heading).to_have_text(f"target {DRIFT_NAMES[order[1]]}")
+    expect(plugin.get_by_test_id("confusion-samples")).to_contain_text(f"{(targets[20:22] == order[1]).sum()} sample")
+
+
+def test_reliability_is_that_of_the_scores_and_folds_away(watched: Watched, tasks_tensorboard: str) -> None:
+    targets, scores = make_task("multiclass")
+    confidence, right = scores.max(-1).ravel(), (scores.argmax(-1) == targets).ravel()
+    bins = np.minimum((confidence * 15).astype(int), 14)
+    error = sum(
+        abs(right[bins == number].mean() - confidence[bins == number].mean()) * (bins == number).mean()
+        for number in np.unique(bins)
+    )
+    open_task(watched, tasks_tensorboard, "multiclass")
+    panel = watched.plugin.get_by_test_id("calibration")
+    diagram = watched.plugin.get_by_test_id("calibration-diagram")
+    expect_drawn(diagram.locator("canvas"))
+
+    figures = watched.plugin.get_by_test_id("calibration-figures")
+    assert float(figures.locator("dd").first.get_attribute("title") or "") == pytest.approx(error, abs=2e-3)
+    expect(figures).to_contain_text(re.compile(rf"samples\s*{confidence.size}"))
+    expect(panel).to_contain_text("dropout")
+    rows = read_csv(watched, "calibration-csv")
+    counts = np.array([int(row["count"]) for row in rows])
+    # Confidences are counted in steps of 1/1,024: one that is so close to the next bin may be in that.
+    assert np.abs(counts - np.bincount(bins, minlength=15)).max() <= 2
+    assert counts.sum() == confidence.size
+    diagram.locator("canvas").focus()
+    watched.page.keyboard.press("ArrowRight")
+    watched.page.keyboard.press("End")
+    assert f"{counts[14]} samples. accuracy {100 * float(rows[14]['accuracy']):.3f}" in read_said(diagram)
+
+    watched.plugin.get_by_test_id("calibration-fold").click()
+    expect(diagram).to_have_count(0)
+    asked: list[str] = []
+    watched.page.on("request", lambda request: asked.append(request.url))
+    watched.page.reload()
+    expect(watched.plugin.get_by_test_id("trend-heatmap")).to_be_visible()
+    expect(watched.plugin.get_by_test_id("calibration-fold")).to_have_attribute("aria-expanded", "false")
+    assert any("/class_trend?" in url for url in asked)
+    assert not any("/calibration?" in url for url in asked)
+
+
+def test_threshold_moves_by_keys_and_on_the_curves(watched: Watched, tasks_tensorboard: str) -> None:
+    targets, scores = (values.ravel() for values in make_task("binary"))
+    open_task(watched, tasks_tensorboard, "binary", threshold=0.75)
+    plugin = watched.plugin
+    slider, shown = plugin.get_by_test_id("threshold"), plugin.get_by_test_id("threshold-value")
+    roc, recall = plugin.get_by_test_id("roc-curve"), plugin.get_by_test_id("precision-recall-curve")
+    for curve in (roc, recall):
+        expect_drawn(curve.locator("canvas"))
+    expect(plugin.get_by_test_id("roc")).to_contain_text(f"(AUC) {metrics.roc_auc_score(targets, scores):.3f}")
+    precision = metrics.average_precision_score(targets, scores)
+    told = re.search(r"average precision ([\d.]+)", plugin.get_by_test_id("precision-recall").inner_text())
+    assert told is not None
+    assert float(told[1]) == pytest.approx(precision, abs=2e-3)
+
+    def expect_counts(index: int) -> None:
+        positive = np.floor(scores * 1024) >= index
+        counts = metrics.confusion_matrix(targets, positive).ravel().tolist()
+        expect(plugin.get_by_test_id("threshold-counts").locator("tbody td")).to_have_text([f"{n:,}" for n in counts])
+
+    expect(slider).to_have_value("768")
+    expect_counts(768)
+    before = [curve.locator("canvas").evaluate("canvas => canvas.toDataURL()") for curve in (roc, recall)]
+    slider.focus()
+    watched.page.keyboard.press("PageDown")
+    for _ in range(3):
+        watched.page.keyboard.press("ArrowLeft")
+    index = int(slider.input_value())
+    assert index < 765
+    expect(shown).to_have_text(f"{index / 1024:.3f}")
+    expect_counts(index)
+    expect(plugin.get_by_test_id("tab-classes")).to_have_attribute("aria-selected", "true")
+    wait_until(lambda: read_address(watched, "threshold") == f"{index / 1024:.6g}", "the threshold in the address")
+    for curve, old in zip((roc, recall), before, strict=True):
+        assert curve.locator("canvas").evaluate("canvas => canvas.toDataURL()") != old  # marked on both
+
+    roc.locator("canvas").focus()
+    watched.page.keyboard.press("ArrowRight")
+    watched.page.keyboard.press("PageUp")
+    told = re.search(r"threshold ([\d.]+)\.", read_said(roc))
+    assert told is not None
+    watched.page.keyboard.press("Enter")
+    expect(shown).to_have_text(f"{float(told[1]):.3f}")
+    expect_counts(round(float(told[1]) * 1024))
+    wait_until(lambda: read_address(watched, "threshold") == f"{float(told[1]):.6g}", "the threshold of the curve")
+    watched.page.reload()
+    expect(shown).to_have_text(f"{float(told[1]):.3f}")
+    row = read_csv(watched, "thresholds-csv")[round(float(told[1]) * 1024)]
+    assert float(row["recall"]) == pytest.approx(int(row["tp"]) / targets.sum())
+
+
+def test_residuals_lead_to_the_samples_behind_them(watched: Watched, tasks_tensorboard: str) -> None:
+    targets, predicted = make_task("regression")
+    open_task(watched, tasks_tensorboard, "regression")
+    plugin = watched.plugin
+    for name in ("scatter", "time", "spread"):
+        expect_drawn(plugin.get_by_test_id(f"{name}-picture").locator("canvas"))
+    expect(plugin.get_by_test_id("scatter")).to_contain_text(f"all {TASK_BATCHES * TASK_SAMPLES} samples")
+    error = np.abs(predicted - targets).mean(-1)
+    step, sample = np.unravel_index(error.argmax(), error.shape)
+    row = read_row(plugin.get_by_test_id("worst-table"), 0)
+    assert row[:2] == [str(step), f"#{sample}"]
+    residual = predicted[step, sample, 0] - targets[step, sample, 0]
+    assert float(row[4].replace("−", "-")) == pytest.approx(residual, rel=2e-3)
+
+    plugin.get_by_test_id("value").select_option("1")
+    expect(plugin.get_by_text("Loading…")).to_have_count(0)
+    wait_until(lambda: read_address(watched, "value") == "1", "the value in the address")
+    residual = (predicted - targets)[..., 1]
+
+    def read_rows() -> np.ndarray:
+        rows = read_csv(watched, "time-csv")
+        return np.array([[float(row[name]) for name in ("step", "sample", "residual")] for row in rows])
+
+    wait_until(lambda: abs(read_rows()[0, 2] - residual[0, 0]) < 1e-4, "the residuals of the other value")
+    assert read_rows()[:, 2] == pytest.approx(residual.ravel(), abs=1e-4)
+    counts = [int(row["count"]) for row in read_csv(watched, "spread-csv")]
+    assert sum(counts) == residual.size
+
+    scatter = plugin.get_by_test_id("scatter-picture")
+    scatter.locator("canvas").focus()
+    watched.page.keyboard.press("End")
+    watched.page.keyboard.press("End")
+    step, sample = np.unravel_index(targets[..., 1].argmax(), error.shape)
+    said = read_said(scatter)
+    assert said.startswith(f"batch {step}, sample #{sample}. target {targets[step, sample, 1]:.4f}"[:-2])
+    watched.page.keyboard.press("Enter")
+    expect(plugin.get_by_test_id("sample")).to_contain_text(f"Sample #{sample}")
+    assert read_address(watched, "sample") == f"{step}.{sample}"
+    plugin.get_by_test_id("worst-table").locator("tr[aria-rowindex='2']").click()
+    step, sample = np.unravel_index(error.argmax(), error.shape)
+    expect(plugin.get_by_test_id("sample")).to_contain_text(f"Sample #{sample}")
+    assert read_tip(plugin.get_by_test_id("spread-picture"), 0.55, 0.3).endswith("%")
+
+
+def test_labels_wrong_together_are_counted(watched: Watched, tasks_tensorboard: str) -> None:
+    targets, scores = make_task("multilabel")
+    wrong = ((scores >= 0.5) != targets).reshape(-1, 4).astype(int)
+    together = wrong.T @ wrong
+    open_task(watched, tasks_tensorboard, "multilabel")
+    plugin, matrix = watched.plugin, watched.plugin.get_by_test_id("together-matrix")
+    expect_drawn(matrix.locator("canvas"))
+    expect(plugin.get_by_test_id("confusion")).to_have_count(0)
+    expect(plugin.get_by_test_id("classes-table").get_by_role("img")).to_have_count(4)
+
+    matrix.locator("canvas").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight"):
+        watched.page.keyboard.press(key)
+    said = matrix.locator("[aria-live]")
+    expect(said).to_contain_text(f"cat and sky. both wrong of {together[0, 2]} samples")
+    expect(said).to_contain_text(f"of the {together[2, 2]} where sky is wrong")
+    sheet = list(csv.reader(io.StringIO(download(watched, "together-csv").decode())))
+    shares = np.array([row[1:] for row in sheet[1:]], float)
+    assert shares == pytest.approx(together / np.diag(together)[:, None])
+    plugin.get_by_test_id("together-count").click()
+    expect(plugin.get_by_test_id("together-count")).to_have_attribute("aria-pressed", "true")
+    assert len(Image.open(io.BytesIO(download(watched, "together-png"))).convert("RGB").getcolors(1 << 20)) > 20
+
+    heatmap = plugin.get_by_test_id("trend-heatmap")
+    told = read_tip(heatmap, 0.6, 0.1)
+    heatmap.locator("canvas").click(position={"x": 300, "y": 20})
+    expect(plugin.get_by_test_id("sentence")).to_contain_text("batches 10–11 of 24")
+    assert told.startswith("label ")
+    assert read_address(watched, "target") is None
+
+
+@pytest.mark.parametrize("task", ["multiclass", "binary", "regression", "multilabel"])
+def test_pictures_of_each_task_fit_a_narrow_window(watched: Watched, tasks_tensorboard: str, task: str) -> None:
+    watched.page.set_viewport_size({"width": 400, "height": 900})
+    open_task(watched, tasks_tensorboard, task)
+    pictures = watched.plugin.locator("bv-plane, bv-trend, bv-matrix")
+    wait_until(lambda: pictures.count() >= 2, "the pictures")
+
+    for number in range(pictures.count()):
+        expect_drawn(pictures.nth(number).locator("canvas"))
+    assert watched.frame.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    content = watched.plugin.get_by_test_id("content")
+    assert content.evaluate("content => content.scrollWidth <= content.clientWidth")
 
 
 def test_page_grows_while_training_writes(watched: Watched, lab: Path, lab_tensorboard: str) -> None:

@@ -4,16 +4,20 @@ import type {
   BatchAnswer,
   BatchesAnswer,
   Block,
+  CalibrationAnswer,
   ClassesAnswer,
   Column,
   ConfusionHeader,
   DataMapHeader,
   LayerHeader,
   LayersAnswer,
+  ResidualsHeader,
   RunsAnswer,
   SampleAnswer,
   SamplesAnswer,
+  ThresholdsHeader,
   TimelineHeader,
+  TrendHeader,
 } from "./types.js";
 
 export type Query = Record<string, string | number | null | undefined>;
@@ -160,5 +164,15 @@ export const fetchClasses = (query: Query, signal: AbortSignal) =>
   json<ClassesAnswer>("classes", query, signal);
 export const fetchConfusion = (query: Query, signal: AbortSignal) =>
   block<ConfusionHeader>("confusion", query, signal);
+export const fetchTrend = (query: Query, signal: AbortSignal) =>
+  block<TrendHeader>("class_trend", query, signal);
+export const fetchCalibration = (query: Query, signal: AbortSignal) =>
+  json<CalibrationAnswer>("calibration", query, signal);
+export const fetchThresholds = (query: Query, signal: AbortSignal) =>
+  block<ThresholdsHeader>("thresholds", query, signal);
+export const fetchResiduals = (query: Query, signal: AbortSignal) =>
+  block<ResidualsHeader>("residuals", query, signal);
+export const fetchLabelErrors = (query: Query, signal: AbortSignal) =>
+  block<ConfusionHeader>("label_errors", query, signal);
 export const fetchLayers = (query: Query, signal: AbortSignal) => json<LayersAnswer>("layers", query, signal);
 export const fetchLayer = (query: Query, signal: AbortSignal) => block<LayerHeader>("layer", query, signal);

@@ -25,6 +25,9 @@ export function choose(selection: Selection, runs: readonly Run[], shown = ""): 
 export const isMulticlass = (output: Output | null): boolean =>
   output?.task === "multiclass" || output?.task === "binary";
 
+/** Of so many labels it is counted which are wrong together; their pairs grow with the square. */
+export const hasPairs = (output: Output): boolean => output.task === "multilabel" && output.classes <= 1000;
+
 /** Words that change whenever a run has grown or changed; the live toggle compares them. */
 export const fingerprint = (answer: RunsAnswer | null): string =>
   JSON.stringify(

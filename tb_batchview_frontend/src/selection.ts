@@ -52,6 +52,12 @@ export interface Selection extends SampleFilter {
   diagonal: boolean;
   /** What is seen of the matrix; `null` is all of it. */
   part: MatrixPart | null;
+  /** From which score on a sample is called positive; `null` is the usual one half. */
+  threshold: number | null;
+  /** Which value of a regression of several. */
+  value: number | null;
+  /** Panels that are folded up, and so ask for nothing; `trend.calibration` in the address. */
+  folded: string;
   logLoss: boolean;
   /** The timeline shows the range alone. */
   zoom: boolean;
@@ -83,6 +89,9 @@ export const INITIAL: Readonly<Selection> = {
   log: false,
   diagonal: true,
   part: null,
+  threshold: null,
+  value: null,
+  folded: "",
   logLoss: false,
   zoom: false,
   allValues: false,
@@ -101,6 +110,9 @@ const readSort = (text: string): Sort | undefined =>
 
 const readStep = (text: string): number | undefined =>
   /^\d{1,15}$/.test(text) ? Number.parseInt(text, 10) : undefined;
+
+const readShare = (text: string): number | undefined =>
+  /^(0(\.\d{1,6})?|1(\.0{1,6})?)$/.test(text) ? Number(text) : undefined;
 
 function readPlace(text: string): SamplePlace | undefined {
   const [step, sample] = text.split(".").map(readStep);
@@ -144,6 +156,9 @@ const READ: Readers = {
   log: readFlag,
   diagonal: readFlag,
   part: readPart,
+  threshold: readShare,
+  value: readStep,
+  folded: (text) => (/^[a-z.]{1,200}$/.test(text) ? text : undefined),
   logLoss: readFlag,
   zoom: readFlag,
   allValues: readFlag,

@@ -8,6 +8,7 @@ import {
   CLASS_SORTS,
   choose,
   fingerprint,
+  hasPairs,
   ID_SORTS,
   isMulticlass,
   PAIR_SORTS,
@@ -23,6 +24,7 @@ import type {
   BatchesAnswer,
   BatchRow,
   Block,
+  CalibrationAnswer,
   ClassesAnswer,
   ClassRow,
   ConfusionHeader,
@@ -31,16 +33,21 @@ import type {
   LayerHeader,
   LayersAnswer,
   Output,
+  ResidualsHeader,
   RunsAnswer,
   Sample,
   SampleAnswer,
   SamplesAnswer,
+  ThresholdsHeader,
   TimelineHeader,
+  TrendHeader,
 } from "./types.js";
 
 export const POINTS = 1000;
 const WINDOWS = 200;
 const MAPPED = 5000;
+const DRAWN = 5000;
+const SETTLED = 300;
 
 // A key that is held down must not run on for long after it is let go.
 const MOST_OWED = 10;
@@ -51,6 +58,8 @@ export class Store {
   dark = false;
   help = false;
   search = "";
+  /** A threshold that is just being moved, until it has come to rest in the address. */
+  sliding: number | null = null;
   /** A line that says what has just been done, read out by screen readers. */
   notice = "";
   /** Row on which the batch was chosen in the table; `null` when it was chosen elsewhere. */
@@ -64,6 +73,11 @@ export class Store {
   readonly sample: Resource<SampleAnswer>;
   readonly confusion: Resource<Block<ConfusionHeader>>;
   readonly dataMap: Resource<Block<DataMapHeader>>;
+  readonly trend: Resource<Block<TrendHeader>>;
+  readonly calibration: Resource<CalibrationAnswer>;
+  readonly thresholds: Resource<Block<ThresholdsHeader>>;
+  readonly residuals: Resource<Block<ResidualsHeader>>;
+  readonly labelErrors: Resource<Block<ConfusionHeader>>;
   readonly layers: Resource<LayersAnswer>;
   readonly layer: Resource<Block<LayerHeader>>;
   readonly batches: Pages<BatchesAnswer, BatchRow>;
@@ -77,6 +91,7 @@ export class Store {
   private owed = 0;
   /** Whether the table should go to the chosen batch: not when the reader has just sorted it to see its top. */
   private reveal = true;
+  private settling: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     public selection: Selection,
@@ -96,6 +111,11 @@ export class Store {
     this.sample = new Resource(changed);
     this.confusion = new Resource(changed);
     this.dataMap = new Resource(changed);
+    this.trend = new Resource(changed);
+    this.calibration = new Resource(changed);
+    this.thresholds = new Resource(changed);
+    this.residuals = new Resource(changed);
+    this.labelErrors = new Resource(changed);
     this.layers = new Resource(changed);
     this.layer = new Resource(changed);
     this.batches = new Pages((answer) => answer.rows, changed);
@@ -224,7 +244,9 @@ export class Store {
   move(change: Partial<Pick<Selection, "run" | "phase" | "output">>): void {
     const range = "output" in change ? {} : { start: null, stop: null, batch: null };
     const classes =
-      "phase" in change ? {} : { target: null, predicted: null, outcome: "all" as const, part: null };
+      "phase" in change
+        ? {}
+        : { target: null, predicted: null, outcome: "all" as const, part: null, value: null };
     this.select({ ...range, ...classes, ...NO_FILTER, sample: null, ...change });
   }
 
@@ -232,6 +254,30 @@ export class Store {
     Object.assign(this, change);
     if ("search" in change) this.want(); // the table of classes shows those that are searched
     this.render();
+  }
+
+  get threshold(): number {
+    return this.sliding ?? this.selection.threshold ?? 0.5;
+  }
+
+  /** Move the threshold; the address follows when it rests: browsers take only so many changes of it. */
+  slide(threshold: number): void {
+    this.sliding = threshold;
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => {
+      this.sliding = null;
+      this.select({ threshold });
+    }, SETTLED);
+    this.render();
+  }
+
+  isFolded(panel: string): boolean {
+    return this.selection.folded.split(".").includes(panel);
+  }
+
+  fold(panel: string): void {
+    const others = this.selection.folded.split(".").filter((name) => name !== "" && name !== panel);
+    this.select({ folded: (this.isFolded(panel) ? others : [...others, panel]).join(".") });
   }
 
   setLive(live: boolean): void {
@@ -341,10 +387,40 @@ export class Store {
     const { target, predicted, order } = this.selection;
     if (output === null) return;
     this.open(this.classes, api.fetchClasses, this.classQuery(query), again);
+    this.wantTask(query, output, again);
     if (!isMulticlass(output)) return;
     const asked = order === "clustered" ? order : null;
     this.load(this.confusion, api.fetchConfusion, { ...query, limit: 1000, order: asked }, again);
     if (target !== null || predicted !== null) this.wantSamples(query, again);
+  }
+
+  /** What besides the table the tab shows of each task; what is folded up asks for nothing. */
+  private wantTask(query: api.Query, output: Output, again: boolean): void {
+    const { task, classes } = output;
+    const open = (panel: string): boolean => !this.isFolded(panel);
+    if (task === "regression") {
+      if (["scatter", "time", "spread"].some(open)) {
+        const value = this.selection.value ?? 0;
+        this.load(this.residuals, api.fetchResiduals, { ...query, points: DRAWN, value }, again);
+      }
+      if (open("worst")) {
+        this.open(this.samples, api.fetchSamples, { ...query, sort: "error", descending: 1 }, again);
+      }
+      return;
+    }
+    // How many windows are of use is known with the figures of the range.
+    if (this.summary !== null) {
+      const points = trendWindows(this.summary.samples / Math.max(1, classes));
+      this.load(this.trend, api.fetchTrend, { ...query, points, limit: 1000 }, again);
+    }
+    if (task === "multilabel") {
+      if (hasPairs(output) && open("together"))
+        this.load(this.labelErrors, api.fetchLabelErrors, query, again);
+      return;
+    }
+    if (open("calibration")) this.load(this.calibration, api.fetchCalibration, query, again);
+    if (task === "binary" && open("thresholds"))
+      this.load(this.thresholds, api.fetchThresholds, query, again);
   }
 
   /** What the table of classes shows of a range: those searched, in its order. */
@@ -402,6 +478,10 @@ export class Store {
     pages.open(scopeOf(query), api.address("", query), fetchPage, again);
   }
 }
+
+/** Windows of the trend: so few that a rate in one is more than chance, for classes that are about as frequent. */
+export const trendWindows = (samplesOfClass: number): number =>
+  samplesOfClass >= 5000 ? 100 : samplesOfClass >= 1500 ? 50 : 20;
 
 const sorting = ({ column, descending }: Sort): api.Query => ({
   sort: column,

@@ -143,7 +143,27 @@ bv-table { display: block; min-width: 0; }
 #batch-samples { --height: 340px; }
 #samples { --height: max(360px, calc(100vh - 292px)); }
 .stack #samples { --height: 420px; }
-#classes { --height: max(330px, calc(100vh - 190px)); }
+#classes { --height: clamp(330px, calc(100vh - 190px), 560px); }
+#worst { --height: 340px; }
+h3 { font-weight: 500; }
+.fold { border: 0; padding: 0; background: none; font-weight: 500; text-align: left; }
+.fold::before { content: "▸"; display: inline-block; width: 1.2em; color: var(--quiet); }
+.fold[aria-expanded="true"]::before { content: "▾"; }
+.spark { display: block; width: 100%; height: 20px; }
+.spark path { fill: none; stroke: var(--accent); stroke-width: 1.5; stroke-linecap: round; }
+.slide { display: grid; grid-template-columns: max-content minmax(80px, 1fr); gap: 12px; align-items: center; }
+.slide input { padding: 0; accent-color: var(--accent-strong); }
+.slide b { display: inline-block; min-width: 3em; font-weight: 500; font-variant-numeric: tabular-nums; }
+.beside { display: flex; flex-wrap: wrap; gap: 10px 24px; align-items: center; }
+.three { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(300px, 100%), 1fr)); gap: 16px 24px; align-items: start; }
+.across { grid-column: 1 / -1; }
+.noted p { flex-basis: 100%; }
+.noted h2 { overflow: visible; }
+.four { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.four th { font-weight: 400; text-align: left; color: var(--quiet); padding: 2px 10px 2px 0; max-width: 180px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.four tbody td { padding: 3px 12px; text-align: right; border: 1px solid var(--line); }
+.four .right { background: var(--good-soft); }
+.four .wrong { background: var(--bad-soft); }
 #pairs { --height: 311px; }
 .named { display: flex; gap: 5px; }
 .named > :first-child { min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
@@ -174,7 +194,7 @@ bv-table { display: block; min-width: 0; }
 .bar i.wrong_unsure { background: var(--wrong-unsure); }
 .bar i.wrong_confident { background: var(--wrong-confident); }
 
-bv-lines, bv-matrix, bv-heatmap, bv-ridgeline, bv-scatter { display: block; position: relative; min-width: 0; }
+bv-lines, bv-matrix, bv-heatmap, bv-ridgeline, bv-scatter, bv-trend, bv-plane { display: block; position: relative; min-width: 0; }
 canvas { display: block; }
 .picture { position: relative; }
 .picture > canvas { width: 100%; }

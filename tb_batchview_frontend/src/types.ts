@@ -146,12 +146,15 @@ export interface Sample {
   weight?: Figure;
   top?: Score[];
   dynamics?: Dynamics | null;
+  /** Of a regression: its first values. */
+  values?: { target: Figure; predicted: Figure }[];
 }
 
 /** One time that a sample was seen. */
-export type SampleTime = Omit<Sample, "id" | "weight" | "top" | "dynamics"> & { epoch: number };
+export type SampleTime = Omit<Sample, "id" | "weight" | "top" | "dynamics" | "values"> & { epoch: number };
 
-export interface SampleAnswer extends Sample {
+/** Values of a regression stand in `scores` and `target_values`, all of them. */
+export interface SampleAnswer extends Omit<Sample, "values"> {
   classes: number;
   scores: Score[];
   target_values?: Figure[];
@@ -232,6 +235,45 @@ export interface ConfusionHeader {
   samples: number;
   classes: number;
   shown: number;
+}
+
+export interface TrendHeader {
+  batches: number;
+  window: number;
+  classes: number;
+  shown: number;
+}
+
+export interface ReliabilityBin {
+  low: number;
+  high: number;
+  count: number;
+  confidence: Figure;
+  accuracy: Figure;
+}
+
+export interface CalibrationAnswer {
+  batches: number;
+  samples: number;
+  error: Figure;
+  greatest_error: Figure;
+  bins: ReliabilityBin[];
+}
+
+export interface ThresholdsHeader {
+  batches: number;
+  positives: number;
+  negatives: number;
+  steps: number;
+  roc_auc: Figure;
+  average_precision: Figure;
+}
+
+export interface ResidualsHeader {
+  batches: number;
+  samples: number;
+  drawn: number;
+  values: number;
 }
 
 export interface LayerRow {

@@ -1,6 +1,6 @@
 // Answers to test against, and a plugin that gives them when told to.
 
-import { vi } from "vitest";
+import { afterEach, beforeEach, vi } from "vitest";
 import type { RunsAnswer, Sample } from "../src/types.js";
 
 export const HOSTILE = '<img src=x onerror="window.hacked = true">';
@@ -191,4 +191,18 @@ export function mapBlock(names: string[], change: Record<string, unknown> = {}):
       bytes: bytesOf(new Float32Array(names.length).fill(value)),
     })),
   ]);
+}
+
+/** happy-dom lays nothing out: give every element a size, so that tables have rows in view. */
+export function layOut(): void {
+  beforeEach(() => {
+    vi.spyOn(HTMLElement.prototype, "clientHeight", "get").mockReturnValue(400);
+    vi.spyOn(HTMLElement.prototype, "clientWidth", "get").mockReturnValue(600);
+  });
+  afterEach(() => {
+    vi.unstubAllGlobals();
+    vi.restoreAllMocks();
+    vi.useRealTimers();
+    document.body.replaceChildren();
+  });
 }

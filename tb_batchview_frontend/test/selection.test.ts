@@ -20,6 +20,9 @@ const EVERYTHING: Selection = {
   log: true,
   diagonal: false,
   part: { row: 12.5, column: 40, size: 20.25 },
+  threshold: 0.4502,
+  value: 2,
+  folded: "trend.calibration",
   logLoss: true,
   zoom: true,
   allValues: true,
@@ -64,6 +67,9 @@ test("nonsense in the address is left out", () => {
     loss: "~",
     each: "first",
     box: "0~1~0",
+    threshold: "1.5",
+    value: "-1",
+    folded: "<b>",
   };
   expect(fromAddress(typed)).toEqual(INITIAL);
 });

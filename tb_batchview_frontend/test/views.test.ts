@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { MatrixModel } from "../src/charts/matrix_model.js";
 import { INITIAL, type Selection } from "../src/selection.js";
 import { Store } from "../src/state.js";
@@ -14,6 +14,7 @@ import {
   encodeBlock,
   fakePlugin,
   HOSTILE,
+  layOut,
   mapBlock,
   runsAnswer,
   SAMPLE,
@@ -32,17 +33,7 @@ vi.mock("uplot", () => ({
   },
 }));
 
-beforeEach(() => {
-  // happy-dom lays nothing out: give every element a size, so that tables have rows in view.
-  vi.spyOn(HTMLElement.prototype, "clientHeight", "get").mockReturnValue(400);
-  vi.spyOn(HTMLElement.prototype, "clientWidth", "get").mockReturnValue(600);
-});
-
-afterEach(() => {
-  vi.unstubAllGlobals();
-  vi.restoreAllMocks();
-  document.body.replaceChildren();
-});
+layOut();
 
 const hostileRuns = () => {
   const answer = runsAnswer({ name: HOSTILE, metrics: [HOSTILE], layers: [HOSTILE] });

@@ -1,7 +1,12 @@
-// What every canvas picture shares: its size, the device's pixels, one redraw a frame, the text alternative and the hover text.
+// What every canvas picture shares: its size, the device's pixels, one redraw a frame, the text alternative, the hover text, the PNG.
 
 import { html, LitElement, nothing, type TemplateResult } from "lit";
 import { property, state } from "lit/decorators.js";
+import { themeColour } from "./colour.js";
+import { wrapped } from "./matrix_geometry.js";
+
+const MARGIN = 12;
+const LINE = 18;
 
 export interface Tip {
   text: string;
@@ -73,6 +78,35 @@ export abstract class CanvasElement extends LitElement {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, this.width, this.height);
     this.draw(context);
+  }
+
+  /** What a saved picture holds: not what only shows where the reader is. */
+  protected drawPicture(context: CanvasRenderingContext2D, _ratio: number): void {
+    this.draw(context);
+  }
+
+  /** The picture as a PNG, at twice its size on the page, under a line that says what it is. */
+  toPng(caption: string): Promise<Blob | null> {
+    const ratio = 2;
+    const font = "12px Roboto, system-ui, sans-serif";
+    const canvas = document.createElement("canvas");
+    const context = canvas.getContext("2d");
+    if (context === null) return Promise.resolve(null);
+    context.font = font;
+    const lines = wrapped(caption, this.width, (text) => context.measureText(text).width);
+    const above = lines.length * LINE + 10;
+    canvas.width = Math.round((this.width + 2 * MARGIN) * ratio);
+    canvas.height = Math.round((this.height + above + 2 * MARGIN) * ratio);
+    context.fillStyle = themeColour(this, "--ground");
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.scale(ratio, ratio);
+    context.translate(MARGIN, MARGIN);
+    context.fillStyle = themeColour(this, "--text");
+    context.font = font;
+    for (const [index, line] of lines.entries()) context.fillText(line, 0, index * LINE + 12, this.width);
+    context.translate(0, above);
+    this.drawPicture(context, ratio);
+    return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   }
 
   protected at(event: MouseEvent): { x: number; y: number } {

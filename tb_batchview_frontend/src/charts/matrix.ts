@@ -19,7 +19,6 @@ import {
   placeAt,
   showing,
   stepped,
-  wrapped,
   zoomed,
 } from "./matrix_geometry.js";
 import { MatrixModel } from "./matrix_model.js";
@@ -27,8 +26,6 @@ import { MatrixModel } from "./matrix_model.js";
 const EMPTY: Counts = { labels: [], counts: [] };
 /** Where zooming and moving has stopped, the address may be told: browsers take only so many changes of it. */
 const SETTLED = 300;
-const MARGIN = 12;
-const LINE = 18;
 
 @customElement("bv-matrix")
 export class MatrixElement extends CanvasElement {
@@ -137,28 +134,8 @@ export class MatrixElement extends CanvasElement {
     return picture;
   }
 
-  /** The picture as a PNG, at twice its size on the page, under a line that says what it is. */
-  toPng(caption: string): Promise<Blob | null> {
-    const ratio = 2;
-    const font = "12px Roboto, system-ui, sans-serif";
-    const canvas = document.createElement("canvas");
-    const context = canvas.getContext("2d");
-    if (context === null) return Promise.resolve(null);
-    context.font = font;
-    const lines = wrapped(caption, this.width, (text) => context.measureText(text).width);
-    const above = lines.length * LINE + 10;
-    canvas.width = Math.round((this.width + 2 * MARGIN) * ratio);
-    canvas.height = Math.round((this.height + above + 2 * MARGIN) * ratio);
-    context.fillStyle = themeColour(this, "--ground");
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.scale(ratio, ratio);
-    context.translate(MARGIN, MARGIN);
-    context.fillStyle = themeColour(this, "--text");
-    context.font = font;
-    for (const [index, line] of lines.entries()) context.fillText(line, 0, index * LINE + 12, this.width);
-    context.translate(0, above);
+  protected override drawPicture(context: CanvasRenderingContext2D, ratio: number): void {
     this.drawMatrix(context, ratio);
-    return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   }
 
   /** What a cell or a head holds, a fact a line. */
@@ -167,6 +144,7 @@ export class MatrixElement extends CanvasElement {
     const { model } = this;
     const name = (position: number): string => shortName(model.name(position), 60);
     const samples = model.samples(place);
+    if (model.together) return this.describeTogether(place);
     if (row !== null && column !== null) {
       const share = (of: number, words: string): string =>
         of === 0 ? `none ${words}` : `${exactPercent(samples / of)} of the ${count(of)} ${words}`;
@@ -191,6 +169,27 @@ export class MatrixElement extends CanvasElement {
     ]
       .filter((line) => line !== "")
       .join("\n");
+  }
+
+  /** The same for labels that are wrong of the same sample. */
+  private describeTogether({ row, column }: Place): string {
+    const { model } = this;
+    const name = (position: number): string => shortName(model.name(position), 60);
+    const wrong = (position: number): number => model.samples({ row: position, column: null });
+    const at = row ?? column ?? 0;
+    const other = row === null || column === null ? at : column;
+    if (at === other) return `${name(at)}\nwrong of ${many(wrong(at), "sample")}`;
+    const samples = model.count(at, other);
+    const share = (position: number): string =>
+      wrong(position) === 0
+        ? `${name(position)} is never wrong`
+        : `${exactPercent(samples / wrong(position))} of the ${count(wrong(position))} where ${name(position)} is wrong`;
+    return [
+      `${name(at)} and ${name(other)}`,
+      `both wrong of ${many(samples, "sample")}`,
+      share(at),
+      share(other),
+    ].join("\n");
   }
 
   protected override hover(x: number, y: number): string | null {
@@ -316,8 +315,8 @@ export class MatrixElement extends CanvasElement {
 
   protected override render(): TemplateResult {
     const whole = this.view.size >= this.classes;
-    const words = `${whole ? "" : `${count(Math.round(this.view.size))} of `}${count(this.classes)} classes`;
-    return html`<div class=${whole ? "" : "movable"} role="application" aria-label="Confusion matrix" @wheel=${this.onWheel} @pointerdown=${this.onDown} @pointermove=${this.onDrag}
+    const words = `${whole ? "" : `${count(Math.round(this.view.size))} of `}${count(this.classes)} ${this.model.together ? "labels" : "classes"}`;
+    return html`<div class=${whole ? "" : "movable"} role="application" aria-label=${this.model.together ? "Labels wrong together" : "Confusion matrix"} @wheel=${this.onWheel} @pointerdown=${this.onDown} @pointermove=${this.onDrag}
         @pointerup=${this.onUp} @pointercancel=${this.onUp} @focusin=${this.redraw} @focusout=${this.onBlur}>${super.render()}</div>
       <div class="hidden" aria-live="polite" data-testid="matrix-said">${this.said}</div>
       ${

@@ -1,6 +1,7 @@
 // A confusion matrix onto a canvas: coloured cells, figures and names where there is room, sums, and the legend.
 
 import { count, percent, shareFigure } from "../format.js";
+import { drawStrip } from "./axes.js";
 import { inkOn, pixels, ramp, rightRamp } from "./colour.js";
 import { type Layout, labelled, type MatrixView, type Place, pooled } from "./matrix_geometry.js";
 import type { MatrixModel } from "./matrix_model.js";
@@ -154,7 +155,7 @@ export function drawHeads(picture: Picture): void {
   context.font = `12px ${FONT}`;
   context.textBaseline = "middle";
   context.fillStyle = colour("--quiet");
-  context.fillText("target ↓   predicted →", 0, 7);
+  context.fillText(model.together ? "label wrong ↓   and wrong with it →" : "target ↓   predicted →", 0, 7);
   if (layout.labelled) {
     context.fillText("n", layout.left + layout.edge + 8, layout.top - 9);
     context.textAlign = "right";
@@ -244,15 +245,8 @@ export function drawLegend(picture: Picture): void {
   context.save();
   context.font = `11px ${FONT}`;
   context.textBaseline = "middle";
-  const strip = (x: number, width: number, of: (share: number) => string): void => {
-    for (let at = 0; at < width; at += 1) {
-      context.fillStyle = of(at / (width - 1));
-      context.fillRect(x + at, y, 1.5, 10);
-    }
-    context.strokeStyle = colour("--rule");
-    context.lineWidth = 1;
-    context.strokeRect(x - 0.5, y - 0.5, width + 1.5, 11);
-  };
+  const strip = (x: number, width: number, of: (share: number) => string): void =>
+    drawStrip(context, x, y, width, colour("--rule"), of);
   const say = (text: string, x: number, below: boolean, align: CanvasTextAlign): void => {
     context.fillStyle = colour("--quiet");
     context.textAlign = align;
@@ -261,9 +255,9 @@ export function drawLegend(picture: Picture): void {
   const width = wide ? 140 : 90;
   const from = 40;
   const least = leastLevel(layout.cell) / 255;
-  if (model.greatest === 0) say("nothing wrong", 0, false, "left");
+  if (model.greatest === 0) say(model.together ? "never wrong together" : "nothing wrong", 0, false, "left");
   else {
-    say("wrong", 0, false, "left");
+    say(model.together ? "both" : "wrong", 0, false, "left");
     strip(from, width, (share) => ramp(dark)(share === 0 ? 0 : least + (1 - least) * share));
     say("0", from, true, "left");
     if (wide && (!model.counted || model.greatest >= 4))

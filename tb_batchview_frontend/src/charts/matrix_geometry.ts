@@ -10,6 +10,8 @@ export interface Counts {
   counts: ArrayLike<number>;
   /** Rows in the order in which confusable classes stand together, once the plugin has told it. */
   clustered?: ArrayLike<number> | null;
+  /** Not classes taken for others but labels wrong of the same sample; the diagonal is how often each is wrong. */
+  together?: boolean;
 }
 
 /** By number and by letters, so that "class 10" comes after "class 9". */
@@ -166,8 +168,12 @@ export interface Sums {
   columns: Float64Array;
 }
 
-export function sumsOf({ labels, counts }: Counts): Sums {
+export function sumsOf({ labels, counts, together }: Counts): Sums {
   const classes = labels.length;
+  if (together) {
+    const wrong = Float64Array.from(labels, (_, index) => counts[index * classes + index] ?? 0);
+    return { rows: wrong, columns: wrong };
+  }
   const rows = new Float64Array(classes);
   const columns = new Float64Array(classes);
   for (let row = 0; row < classes; row += 1) {
@@ -198,7 +204,8 @@ export function ordered(
     const names = indices.map((index) => nameOf(matrix.labels[index] ?? 0));
     return indices.sort((a, b) => collator.compare(names[a] ?? "", names[b] ?? "") || a - b);
   }
-  const right = (index: number): number => matrix.counts[index * classes + index] ?? 0;
+  const right = (index: number): number =>
+    matrix.together ? 0 : (matrix.counts[index * classes + index] ?? 0);
   const weight = (index: number): number => (sums.rows[index] ?? 0) - (order === "errors" ? right(index) : 0);
   return indices.sort((a, b) => weight(b) - weight(a) || a - b);
 }

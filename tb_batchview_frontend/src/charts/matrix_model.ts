@@ -124,6 +124,10 @@ export class MatrixModel {
     return row !== column || this.options.diagonal;
   }
 
+  get together(): boolean {
+    return this.matrix.together === true;
+  }
+
   get counted(): boolean {
     return this.options.cells === "count";
   }

@@ -1,15 +1,20 @@
 // The Classes tab: confusion matrix, figures of each class, and the samples of a cell, a row or a column.
 
 import { html, nothing, type TemplateResult } from "lit";
-import { isMulticlass } from "../choice.js";
-import { className, count, exact, figure, percent, score, shortName } from "../format.js";
+import { hasPairs, isMulticlass } from "../choice.js";
+import { className, count, exact, percent, score, shortName } from "../format.js";
 import type { Store } from "../state.js";
 import type { ClassRow, Figure, Output } from "../types.js";
 import { matrixPanel, pairsPanel } from "./confusion.js";
-import { chip, waiting } from "./parts.js";
+import { waiting } from "./parts.js";
+import { reliabilityPanel } from "./reliability.js";
+import { regressionView } from "./residuals.js";
 import { samplesPanel } from "./samples.js";
 import type { TableColumn } from "./table.js";
 import "./table.js";
+import { thresholdsPanel } from "./thresholds.js";
+import { togetherPanel } from "./together.js";
+import { sparkColumn, trendPanel } from "./trends.js";
 
 /** A share with half the width of its interval, all digits and both ends on hover. */
 function boundedColumn(
@@ -26,7 +31,7 @@ function boundedColumn(
     key,
     label,
     title: `${what}; with half the width of its 95 % Wilson interval`,
-    width: 95,
+    width: 86,
     number: true,
     sortable: true,
     cell: (row) => {
@@ -83,9 +88,11 @@ function classColumns(store: Store): TableColumn<ClassRow>[] {
     boundedColumn("recall", "Recall", "share of its samples that was found"),
     boundedColumn("f1", "F1", "harmonic mean of precision and recall"),
   ];
-  if (one === "Label") return columns;
+  const spark = sparkColumn(store);
+  if (one === "Label") return [...columns, spark];
   return [
     ...columns,
+    spark,
     {
       key: "most_confused",
       label: "Most taken for",
@@ -138,32 +145,22 @@ function classTable(store: Store, output: Output): TemplateResult {
   </section>`;
 }
 
-function regressionView(store: Store): TemplateResult {
-  const { head, error, loading } = store.classes;
-  if (head === null) return waiting(error, loading, "No samples in this range.");
-  return html`<section class="panel" data-testid="regression">
-    <div class="head"><h2>This output is a regression: it has no classes</h2></div>
-    <dl class="facts">
-      <div><dt>mean absolute error</dt><dd title=${exact(head.mean_absolute_error)}>${figure(head.mean_absolute_error)}</dd></div>
-      <div><dt>samples</dt><dd>${count(head.samples)}</dd></div>
-      <div><dt>batches</dt><dd>${count(head.batches)}</dd></div>
-    </dl>
-    <p class="quiet">The error of each batch is in the timeline under Batches; the worst samples are first under Samples.</p>
-    <div class="chips">${chip("worst samples", false, () => store.select({ tab: "samples", sampleSort: { column: "error", descending: true } }))}</div>
-  </section>`;
-}
-
 export function classesView(store: Store): TemplateResult {
   const output = store.chosen?.output ?? null;
   if (output === null) return html`<p class="state">This run has no recorded output yet.</p>`;
   if (output.task === "regression") return regressionView(store);
   if (!isMulticlass(output)) {
     return html`<p class="quiet">Each sample may have several labels, so there is no single confusion matrix; every label is judged on its own.</p>
-      ${classTable(store, output)}`;
+      <div class="columns classes">
+        <div class="stack">${classTable(store, output)}${trendPanel(store, "label")}</div>
+        ${hasPairs(output) ? html`<div class="stack">${togetherPanel(store)}</div>` : nothing}
+      </div>`;
   }
+  const binary = output.task === "binary";
   const chosen = store.selection.target !== null || store.selection.predicted !== null;
   return html`<div class="columns classes">
-      <div class="stack">${matrixPanel(store)}${pairsPanel(store)}</div>
-      <div class=${chosen ? "stack chosen" : "stack"}>${classTable(store, output)}${chosen ? samplesPanel(store) : nothing}</div>
+      <div class="stack">${matrixPanel(store)}${binary ? nothing : [pairsPanel(store), reliabilityPanel(store)]}</div>
+      <div class=${chosen ? "stack chosen" : "stack"}>${classTable(store, output)}${chosen ? samplesPanel(store) : nothing}${trendPanel(store, "class")}</div>
+      ${binary ? html`<div class="across">${thresholdsPanel(store)}</div>${[reliabilityPanel(store), pairsPanel(store)]}` : nothing}
     </div>`;
 }

@@ -1,7 +1,7 @@
 // The CSV of the current tab's table: every row of the view, not only those in sight.
 
 import * as api from "../api.js";
-import type { MatrixElement } from "../charts/matrix.js";
+import type { CanvasElement } from "../charts/canvas.js";
 import type { Counts } from "../charts/matrix_geometry.js";
 import { MatrixModel } from "../charts/matrix_model.js";
 import { allRows, type Cell, csvText, MOST_CSV_ROWS, saveFile } from "../csv.js";
@@ -13,12 +13,12 @@ import type { Store } from "../state.js";
 import type { BatchRow, ClassRow, LayerRow, Sample } from "../types.js";
 
 type Names = readonly string[] | null;
-interface Sheet {
+export interface Sheet {
   head: string[];
   rows: Cell[][];
 }
 
-const named = (names: Names, index: number | null): Cell =>
+export const named = (names: Names, index: number | null): Cell =>
   index === null ? null : (names?.[index] ?? String(index));
 
 export function batchSheet(rows: readonly BatchRow[], metrics: readonly string[], names: Names): Sheet {
@@ -95,6 +95,22 @@ export function sampleSheet(rows: readonly Sample[], names: Names): Sheet {
   };
 }
 
+/** Samples of a regression with all the values that came with them. */
+export function worstSheet(rows: readonly Sample[]): Sheet {
+  const most = rows.reduce((greatest, { values }) => Math.max(greatest, values?.length ?? 0), 0);
+  const places = Array.from({ length: most }, (_, value) => value);
+  return {
+    head: [
+      ...["step", "sample", "id", "error", "loss"],
+      ...places.flatMap((value) => [`target_${value}`, `predicted_${value}`]),
+    ],
+    rows: rows.map(({ step, sample, id, error, loss, values }) => [
+      ...[step, sample, id, error, loss],
+      ...places.flatMap((value) => [values?.[value]?.target, values?.[value]?.predicted]),
+    ]),
+  };
+}
+
 export function layerSheet(rows: readonly LayerRow[]): Sheet {
   return {
     head: ["layer", "units", "summaries", "last_step", "mean", "std", "min", "max", "zero_fraction"],
@@ -134,6 +150,11 @@ async function sheetOf(store: Store, signal: AbortSignal): Promise<Sheet | null>
       api.fetchBatches({ ...sorted(batchSort), offset, limit }, signal);
     return batchSheet(await allRows(page, (answer) => answer.rows), store.batches.head?.metrics ?? [], names);
   }
+  if (tab === "classes" && chosen.output?.task === "regression") {
+    const query = sorted({ column: "error", descending: true });
+    const page = (offset: number, limit: number) => api.fetchSamples({ ...query, offset, limit }, signal);
+    return worstSheet(await allRows(page, (answer) => answer.samples));
+  }
   if (tab === "classes") {
     const page = (offset: number, limit: number) =>
       api.fetchClasses({ ...store.classQuery(range), offset, limit }, signal);
@@ -153,6 +174,11 @@ async function sheetOf(store: Store, signal: AbortSignal): Promise<Sheet | null>
   return layerSheet(store.layers.value?.layers ?? []);
 }
 
+const TOGETHER: Record<Cells, string> = {
+  count: "samples",
+  row: "share of row's errors",
+  column: "share of column's errors",
+};
 const KINDS: Record<Cells, string> = { count: "samples", row: "share of row", column: "share of column" };
 
 /** The matrix in the order shown, with full precision: a row a target, a column a predicted class. */
@@ -165,7 +191,12 @@ export function matrixSheet(model: MatrixModel): Sheet {
       ? plain
       : plain.map((name, position) => `${model.label(position)}: ${name}`);
   return {
-    head: [`target \\ predicted (${KINDS[model.options.cells]})`, ...names],
+    head: [
+      model.together
+        ? `label wrong \\ and wrong with it (${TOGETHER[model.options.cells]})`
+        : `target \\ predicted (${KINDS[model.options.cells]})`,
+      ...names,
+    ],
     rows: positions.map((row) => [
       names[row] ?? "",
       ...positions.map((column) => {
@@ -199,7 +230,7 @@ export function pairSheet(pairs: readonly Pair[], names: Names): Sheet {
   };
 }
 
-const fileName = ({ chosen }: Store, what: string): string =>
+export const fileName = ({ chosen }: Store, what: string): string =>
   `${chosen?.run.name}-${chosen?.phase?.name}-${what}`;
 
 export function saveMatrix(store: Store, matrix: Counts): void {
@@ -217,11 +248,22 @@ export function savePairs(store: Store, pairs: readonly Pair[]): void {
   store.set({ notice: `${many(pairs.length, "pair")} saved` });
 }
 
-/** Save the matrix as it is drawn, under the sentence that says what it is of. */
-export async function saveMatrixPicture(store: Store, picture: MatrixElement | null): Promise<void> {
+export function saveSheet(store: Store, what: string, { head, rows }: Sheet): void {
+  saveFile(fileName(store, `${what}.csv`), csvText(head, rows));
+  store.set({ notice: `${many(rows.length, "row")} saved` });
+}
+
+/** Save a picture as it is drawn, under the sentence that says what it is of. */
+export async function savePicture(
+  store: Store,
+  what: string,
+  picture: CanvasElement | null,
+  title = "",
+): Promise<void> {
   const sentence = document.querySelector('[data-testid="sentence"]')?.textContent ?? "";
-  const png = await picture?.toPng(shortName(`${store.chosen?.run.name} · ${sentence}`, 300));
-  if (png) saveFile(fileName(store, "confusion.png"), png);
+  const caption = [title, store.chosen?.run.name, sentence].filter(Boolean).join(" · ");
+  const png = await picture?.toPng(shortName(caption, 300));
+  if (png) saveFile(fileName(store, `${what}.png`), png);
   store.set({ notice: png ? "picture saved" : "the browser could not make the picture" });
 }
 

@@ -10,7 +10,7 @@ const KEYS: readonly (readonly [string[], string])[] = [
   [["↑", "↓"], "row up, row down in the table"],
   [["1", "2", "3", "4"], "Batches, Classes, Samples, Layers"],
   [["/"], "search a class, in Samples an id"],
-  [["Enter"], "in the matrix, where the arrows move: the samples of the cell"],
+  [["Enter"], "in a picture, where the arrows move: choose what is there"],
   [["+", "−", "0"], "in the matrix: larger, smaller, all of it"],
   [["?"], "this sheet"],
   [["Esc"], "close the sample, take filters off, then the range"],

@@ -1,0 +1,318 @@
+// A regression: predicted against target, residuals over time, their histogram, and the worst samples.
+
+import { html, nothing, type TemplateResult } from "lit";
+import { live } from "lit/directives/live.js";
+import { limitsOf, type Plane } from "../charts/plane.js";
+import "../charts/plane.js";
+import { count, exact, figure, many, percent } from "../format.js";
+import {
+  type Histogram,
+  histogramOf,
+  quantile,
+  type Residuals,
+  residualsOf,
+  type Windows,
+  windowsOf,
+} from "../residuals.js";
+import type { Store } from "../state.js";
+import type { Block, ResidualsHeader, Sample } from "../types.js";
+import type { Sheet } from "./download.js";
+import { waiting } from "./parts.js";
+import { foldable, type PictureHead } from "./picture.js";
+import { sampleView } from "./sample.js";
+import { isOpen, openSample, sampleColumns } from "./sample_columns.js";
+import type { TableColumn } from "./table.js";
+import "./table.js";
+
+const WINDOWS = 40;
+const BINS = 40;
+
+interface Pictures {
+  drawn: Residuals;
+  windows: Windows;
+  histogram: Histogram;
+  scatter: Plane;
+  time: Plane;
+  spread: Plane;
+}
+
+const known = new WeakMap<Block<ResidualsHeader>, Pictures>();
+function picturesOf(answer: Block<ResidualsHeader>): Pictures {
+  const made = known.get(answer) ?? makePictures(answer);
+  known.set(answer, made);
+  return made;
+}
+
+function makePictures({ arrays }: Block<ResidualsHeader>): Pictures {
+  const column = (name: string): ArrayLike<number> => arrays[name]?.values ?? [];
+  const drawn = residualsOf(column("step"), column("sample"), column("target"), column("predicted"));
+  const windows = windowsOf(drawn, WINDOWS);
+  const histogram = histogramOf(drawn.residuals, BINS);
+  const [low, high] = limitsOf(drawn.targets, drawn.predicted);
+  const [least, greatest] = limitsOf(drawn.residuals, [0]);
+  const [first, last] = [drawn.steps[0] ?? 0, drawn.steps[drawn.steps.length - 1] ?? 0];
+  const ends = first === last ? [first - 0.5, last + 0.5] : [first, last];
+  const across = { label: "batch", low: ends[0] ?? 0, high: ends[1] ?? 1, text: count, whole: true };
+  const [from, to] = limitsOf(histogram.edges);
+  // One window is a point in time; drawn as a line from end to end it is seen.
+  const middles = windows.first.map((step, index) => (step + (windows.last[index] ?? step)) / 2);
+  const single = middles.length === 1;
+  const line = (values: number[]): number[] => (single ? [...values, ...values] : values);
+  const x = single ? ends : middles;
+  return {
+    drawn,
+    windows,
+    histogram,
+    scatter: {
+      across: { label: "target", low, high },
+      up: { label: "predicted", low, high },
+      kind: "dots",
+      x: drawn.targets,
+      y: drawn.predicted,
+      guides: [{ x: [low, high], y: [low, high], colour: "--text", dashed: true }],
+      square: true,
+    },
+    time: {
+      across,
+      up: { label: "residual (predicted − target)", low: least, high: greatest },
+      kind: "dots",
+      x: drawn.steps,
+      y: drawn.residuals,
+      guides: [
+        { x: ends, y: [0, 0], colour: "--text", dashed: true },
+        { x, y: line(windows.low), down: line(windows.high), colour: "--link" },
+        { x, y: line(windows.median), colour: "--link" },
+      ],
+    },
+    spread: {
+      across: { label: "residual (predicted − target)", low: from, high: to },
+      up: {
+        label: "samples",
+        low: 0,
+        high: Math.max(1, ...histogram.counts) * 1.05,
+        text: count,
+        whole: true,
+      },
+      kind: "bars",
+      x: histogram.edges.slice(0, -1),
+      ends: histogram.edges.slice(1),
+      y: histogram.counts,
+      shades: histogram.counts.map((samples) => (samples === 0 ? 0 : 0.6)),
+      guides: [
+        { x: [0, 0], y: [0, Math.max(1, ...histogram.counts) * 1.05], colour: "--text", dashed: true },
+      ],
+    },
+  };
+}
+
+export function residualSheet({ steps, samples, targets, predicted, residuals }: Residuals): Sheet {
+  return {
+    head: ["step", "sample", "target", "predicted", "residual"],
+    rows: Array.from(steps, (step, at) => [step, samples[at], targets[at], predicted[at], residuals[at]]),
+  };
+}
+
+export function histogramSheet({ edges, counts }: Histogram): Sheet {
+  return {
+    head: ["low", "high", "count"],
+    rows: counts.map((samples, bin) => [edges[bin], edges[bin + 1], samples]),
+  };
+}
+
+function sampleWords({ steps, samples, targets, predicted, residuals }: Residuals, at: number): string {
+  return [
+    `batch ${count(steps[at])}, sample #${exact(samples[at])}`,
+    `target ${exact(targets[at])}`,
+    `predicted ${exact(predicted[at])}`,
+    `residual ${exact(residuals[at])}`,
+  ].join("\n");
+}
+
+function windowWords({ drawn, windows }: Pictures, at: number): string {
+  const step = drawn.steps[at] ?? 0;
+  const window = windows.last.findIndex((last) => last >= step);
+  const values = `median ${exact(windows.median[window])}\n10 % ${exact(windows.low[window])}\n90 % ${exact(windows.high[window])}`;
+  return `batches ${count(windows.first[window])}–${count(windows.last[window])}, ${many(windows.count[window] ?? 0, "sample")}\n${values}`;
+}
+
+/** How many of how many: never let a part pass for the whole. */
+function drawnWords({ drawn, samples }: ResidualsHeader, { nonfinite }: Residuals): string {
+  const part =
+    drawn < samples
+      ? `${count(drawn)} of ${many(samples, "sample")} drawn`
+      : `all ${many(samples, "sample")}`;
+  return nonfinite === 0 ? part : `${part}, ${count(nonfinite)} not finite and left out`;
+}
+
+function valueChoice(store: Store, values: number): TemplateResult | typeof nothing {
+  if (values < 2) return nothing;
+  const value = store.selection.value ?? 0;
+  return html`<div class="chips"><select aria-label="Which value of each sample" data-testid="value"
+      @change=${(event: Event) => store.select({ value: Number((event.target as HTMLSelectElement).value) })}>
+      ${Array.from({ length: values }, (_, index) => html`<option value=${index} .selected=${live(index === value)}>value ${index}</option>`)}
+    </select><span class="quiet small">each sample has ${count(values)} values, numbered from 0; the pictures are of one, its absolute error is the mean of all</span></div>`;
+}
+
+/** Target, prediction and residual of the value that the pictures are of. */
+function valueColumns(value: number): TableColumn<Sample>[] {
+  const column = (
+    key: string,
+    label: string,
+    of: (target: number, predicted: number) => number,
+  ): TableColumn<Sample> => {
+    const read = ({ values }: Sample): number | null => {
+      const { target = null, predicted = null } = values?.[value] ?? {};
+      return target === null || predicted === null ? null : of(target, predicted);
+    };
+    const cell = (row: Sample): string => figure(read(row));
+    return { key, label, width: 76, number: true, cell, hint: (row) => exact(read(row)) };
+  };
+  return [
+    column("target_value", "Target", (target) => target),
+    column("predicted_value", "Predicted", (_, predicted) => predicted),
+    column("residual", "Residual", (target, predicted) => predicted - target),
+  ];
+}
+
+/** The columns of samples with those of a value before the error. */
+function withValues(columns: TableColumn<Sample>[], value: number): TableColumn<Sample>[] {
+  const at = columns.findIndex(({ key }) => key === "error");
+  return columns.toSpliced(at, 0, ...valueColumns(value));
+}
+
+function worstPanel(store: Store): TemplateResult {
+  const { samples } = store;
+  const output = store.chosen?.output ?? null;
+  const head = {
+    name: "worst",
+    title: "Worst residuals",
+    note:
+      samples.head === null
+        ? ""
+        : `${many(samples.total, "sample")}, largest absolute error first · a row opens the sample`,
+  };
+  return foldable(store, head, () =>
+    samples.head === null
+      ? waiting(samples.error, samples.loading, "No samples in this range.")
+      : html`${samples.error === null ? nothing : html`<p class="bad" role="alert">${samples.error}</p>`}
+        <bv-table
+          id="worst"
+          data-testid="worst-table"
+          data-primary
+          label="Samples by absolute error"
+          .columns=${withValues(sampleColumns({ output, names: null, batch: true, ids: samples.row(0)?.id != null, sortable: [] }), store.selection.value ?? 0)}
+          .rows=${samples}
+          .sort=${{ column: "error", descending: true }}
+          .subject=${JSON.stringify([store.selection.start, store.selection.stop, store.chosen?.run.name])}
+          .onPick=${(row: Sample) => openSample(store, row)}
+          .isPicked=${isOpen(store)}
+        ></bv-table>`,
+  );
+}
+
+export function regressionView(store: Store): TemplateResult {
+  const { head, error, loading } = store.classes;
+  if (head === null) return waiting(error, loading, "No samples in this range.");
+  const { value: answer, error: problem, loading: drawing } = store.residuals;
+  const made = answer === null ? null : picturesOf(answer);
+  const none = made === null || made.drawn.steps.length === 0;
+  const words = answer === null || made === null ? "" : drawnWords(answer.header, made.drawn);
+  const open = (at: number): void => {
+    const { drawn } = made as Pictures;
+    store.select({ sample: { step: drawn.steps[at] ?? 0, sample: drawn.samples[at] ?? 0 } });
+  };
+  const { sample } = store.selection;
+  const marked =
+    sample === null || made === null
+      ? -1
+      : made.drawn.steps.findIndex(
+          (step, at) => step === sample.step && made.drawn.samples[at] === sample.sample,
+        );
+  const panel = (
+    about: PictureHead,
+    plane: (pictures: Pictures) => Plane,
+    label: (pictures: Pictures) => string,
+    describe: (pictures: Pictures, at: number) => string,
+    samples = true,
+  ): TemplateResult =>
+    foldable(
+      store,
+      { ...about, png: true },
+      () =>
+        none
+          ? waiting(problem, drawing, "No samples with a finite target and prediction in this range.")
+          : html`${problem === null ? nothing : html`<p class="bad" role="alert">${problem}</p>`}
+            <bv-plane
+              data-testid=${`${about.name}-picture`}
+              heading=${about.title}
+              label=${`${label(made)} ${words}. Left and right move from item to item${samples ? "; Enter opens the sample" : ""}.`}
+              .plane=${plane(made)}
+              .describe=${(at: number) => describe(made, at)}
+              .onPick=${samples ? open : null}
+              .marked=${samples && marked >= 0 ? marked : null}
+              ?dark=${store.dark}
+            ></bv-plane>`,
+      !none,
+    );
+  const sheet = (): Sheet => residualSheet((made as Pictures).drawn);
+  const binWords = ({ histogram, drawn }: Pictures, at: number): string => {
+    const samples = histogram.counts[at] ?? 0;
+    return `residual ${exact(histogram.edges[at])}\nto ${exact(histogram.edges[at + 1])}\n${many(samples, "sample")}, ${percent(samples / drawn.steps.length)}`;
+  };
+  const spreadOf = ({ drawn }: Pictures): [number, number, number] => {
+    const sorted = Float64Array.from(drawn.residuals).sort();
+    return [quantile(sorted, 0.1), quantile(sorted, 0.5), quantile(sorted, 0.9)];
+  };
+  const [tenth, median, ninth] =
+    made === null || none ? [Number.NaN, Number.NaN, Number.NaN] : spreadOf(made);
+  const within = `median ${figure(median)}, 80 % between ${figure(tenth)} and ${figure(ninth)}`;
+  return html`<div class="head" data-testid="regression"><h2>Regression</h2><span class="quiet small">it has no classes</span>
+      <dl class="facts">
+        <div><dt>mean absolute error</dt><dd title=${exact(head.mean_absolute_error)}>${figure(head.mean_absolute_error)}</dd></div>
+        <div><dt>samples</dt><dd>${count(head.samples)}</dd></div>
+        <div><dt>batches</dt><dd>${count(head.batches)}</dd></div>
+      </dl></div>
+    ${valueChoice(store, answer?.header.values ?? 1)}
+    <div class="columns classes">
+      <div class="stack">
+        ${panel(
+          {
+            name: "scatter",
+            title: "Predicted against target",
+            note: `${words} · dashed: predicted as it should be · a click opens the sample`,
+            sheet,
+          },
+          ({ scatter }) => scatter,
+          () => "Scatter of predicted against target with the line of identity.",
+          ({ drawn }, at) => sampleWords(drawn, at),
+        )}
+        ${panel(
+          {
+            name: "spread",
+            title: "Histogram of residuals",
+            note: none ? "" : `${words} · ${within}`,
+            sheet: () => histogramSheet((made as Pictures).histogram),
+          },
+          ({ spread }) => spread,
+          () => `Histogram of the residuals: ${within}.`,
+          binWords,
+          false,
+        )}
+      </div>
+      <div class="stack">
+        ${panel(
+          {
+            name: "time",
+            title: "Residuals over time",
+            note: `${words} · line: median, band: 10 % to 90 %, by window · a click opens the sample`,
+            sheet,
+          },
+          ({ time }) => time,
+          ({ windows }) =>
+            `Residuals over the batches with median and 10 % to 90 % band in ${many(windows.first.length, "window")}: median ${figure(windows.median[0])} at first, ${figure(windows.median.at(-1))} at last.`,
+          (pictures, at) => `${sampleWords(pictures.drawn, at)}\n${windowWords(pictures, at)}`,
+        )}
+        ${worstPanel(store)} ${sampleView(store)}
+      </div>
+    </div>`;
+}
