@@ -597,8 +597,6 @@ class Buckets:
     min: Array
     max: Array
     nonfinite: Array
-    sum: Array
-    count: Array
 
 
 def bucket_size(rows: int, points: int) -> int:
@@ -615,7 +613,7 @@ def cut_buckets(values: Array, size: int) -> Buckets:
     values = np.asarray(values, np.float64)
     if not len(values):
         empty, none = np.zeros(0), np.zeros(0, np.uint32)
-        return Buckets(empty, empty, empty, none, empty, none)
+        return Buckets(empty, empty, empty, none)
     starts = np.arange(0, len(values), size)
     finite = np.isfinite(values)
     count = np.add.reduceat(finite, starts, dtype=np.int64)
@@ -632,25 +630,32 @@ def cut_buckets(values: Array, size: int) -> Buckets:
         min=np.where(some, least, np.nan),
         max=np.where(some, greatest, np.nan),
         nonfinite=(length - count).astype(np.uint32),
-        sum=total,
-        count=count,
     )
 
 
 def smooth_buckets(buckets: Buckets, window: int) -> Array:
-    """Average each bucket with its neighbours, `window` buckets in all.
+    """Take the running median of the means of `window` buckets.
 
-    The window is centred, shorter at the ends, and weighs every finite value
-    alike. Sums are taken window by window: a running sum would not recover
-    from a single loss of 1e30.
+    A mean would turn one loss of 1e30 into a plateau as wide as the window; a
+    median leaves no trace of what is shorter than half of it, and follows a
+    step where it is. It is then averaged over half the window, because alone
+    it goes in stairs (running medians, then a running mean: Tukey,
+    "Exploratory Data Analysis", 1977, chapter 7). The windows are centred and
+    shorter at the ends; what is not finite is left out.
     """
-    half = max(0, (window - 1) // 2)
-    if not len(buckets.sum):
+    if not len(buckets.mean):
         return np.zeros(0)
-    total = sliding_window_view(np.pad(buckets.sum, half), 2 * half + 1).sum(axis=1)
-    count = sliding_window_view(np.pad(buckets.count, half), 2 * half + 1).sum(axis=1)
+    medians = _median_rows(_centred(buckets.mean, window))
+    around = _centred(medians, window // 2)
+    count = np.count_nonzero(~np.isnan(around), axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(count > 0, total / count, np.nan)
+        return np.where(count > 0, np.nansum(around, axis=1) / count, np.nan)
+
+
+def _centred(values: Array, window: int) -> Array:
+    """Return each value with its neighbours as a row, NaN beyond the ends."""
+    half = max(0, (window - 1) // 2)
+    return sliding_window_view(np.pad(values, half, constant_values=np.nan), 2 * half + 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -722,13 +727,14 @@ def _find_finite_spikes(losses: Array) -> tuple[Array, Array]:
 
 
 def _median_rows(rows: Array) -> Array:
-    """Return the median of each row without its NaN."""
-    whole = ~np.isnan(rows).any(axis=1)
-    medians = np.empty(len(rows))
+    """Return the median of each row without its NaN, NaN where it has nothing else."""
+    absent = np.isnan(rows).sum(axis=1)
+    whole, part = absent == 0, (absent > 0) & (absent < rows.shape[1])
+    medians = np.full(len(rows), np.nan)
     # nanmedian is many times slower, and hardly a window has a NaN.
     medians[whole] = np.median(rows[whole], axis=1)
-    if not whole.all():
-        medians[~whole] = np.nanmedian(rows[~whole], axis=1)
+    if part.any():
+        medians[part] = np.nanmedian(rows[part], axis=1)
     return medians
 
 

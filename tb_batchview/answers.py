@@ -39,7 +39,7 @@ TOP_SCORES = 3
 SORTED_WHOLE = 1_000  # up to so many scores the smaller class wins a tie; past it any may
 BATCHES_BEFORE = 20  # a layer is compared with
 HISTOGRAM_BINS = 60
-SMOOTH_SHARE = 50  # the moving mean spans one part in so many of the range
+SMOOTH_SHARE = 50  # the running median spans one part in so many of the range
 SMOOTH_LEAST = 5  # batches
 
 LAYER_AXES = ("all", "usual")

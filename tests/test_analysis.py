@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 
 import numpy as np
 import pytest
@@ -350,20 +351,59 @@ def test_buckets_lose_no_extreme_and_no_value(values: np.ndarray, points: int) -
             assert np.isnan([buckets.min[number], buckets.max[number], buckets.mean[number]]).all()
 
 
-def test_smoothing_averages_the_neighbours() -> None:
+def test_smoothing_takes_the_median_of_the_neighbours() -> None:
     buckets = analysis.cut_buckets(np.array([1.0, 2.0, 6.0, np.nan, 4.0]), 1)
 
-    assert analysis.smooth_buckets(buckets, 3).tolist() == [1.5, 3.0, 4.0, 5.0, 4.0]
+    assert analysis.smooth_buckets(buckets, 3).tolist() == [1.5, 2.0, 4.0, 5.0, 4.0]
     assert analysis.smooth_buckets(buckets, 1)[:3].tolist() == [1.0, 2.0, 6.0]
 
 
-def test_smoothing_recovers_from_an_exploded_loss() -> None:
-    values = np.full(100, 0.5)
-    values[10] = 1e300
+@settings(deadline=None)
+@given(losses, st.integers(1, 5), st.integers(0, 12))
+def test_smoothing_is_a_running_median_averaged_over_half_the_window(
+    values: np.ndarray, size: int, half: int
+) -> None:
+    buckets = analysis.cut_buckets(values, size)
 
-    smooth = analysis.smooth_buckets(analysis.cut_buckets(values, 1), 5)
+    def around(series: list[float], place: int, reach: int) -> list[float]:
+        return [value for value in series[max(0, place - reach) : place + reach + 1] if not math.isnan(value)]
 
-    assert smooth[20:].tolist() == [0.5] * 80
+    # As the docstring says it, one value at a time.
+    means = buckets.mean.tolist()
+    near = [around(means, place, half) for place in range(len(means))]
+    medians = [statistics.median(some) if some else math.nan for some in near]
+    short = max(0, (2 * half + 1) // 2 - 1) // 2
+    near = [around(medians, place, short) for place in range(len(means))]
+    expected = [math.fsum(some) / len(some) if some else math.nan for some in near]
+
+    assert analysis.smooth_buckets(buckets, 2 * half + 1) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_smoothing_leaves_no_trace_of_a_spike(size: int) -> None:
+    calm = np.linspace(2.0, 0.5, 700)
+    spiked = calm.copy()
+    spiked[[100, 101, 350]] = [1e300, np.inf, 20.0]
+    smooth, expected = (
+        analysis.smooth_buckets(analysis.cut_buckets(values, size), 15) for values in (spiked, calm)
+    )
+
+    # At most the medians around it move on to a neighbour.
+    assert smooth == pytest.approx(expected, abs=(calm[0] - calm[1]) * 2 * size)
+
+
+def test_smoothing_follows_a_step_where_it_is() -> None:
+    steps = np.repeat([2.0, 0.5], 50)
+
+    smooth = analysis.smooth_buckets(analysis.cut_buckets(steps, 1), 9)
+
+    assert set(smooth[:48]) == {2.0} and set(smooth[52:]) == {0.5}
+
+
+def test_smoothing_of_values_that_are_not_finite_is_missing() -> None:
+    buckets = analysis.cut_buckets(np.full(40, np.nan), 2)
+
+    assert np.isnan(analysis.smooth_buckets(buckets, 5)).all()
 
 
 def test_smoothing_of_nothing_is_empty() -> None:
