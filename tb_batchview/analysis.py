@@ -727,7 +727,7 @@ def _find_finite_spikes(losses: Array) -> tuple[Array, Array]:
 
 
 def _median_rows(rows: Array) -> Array:
-    """Return the median of each row without its NaN, NaN where it has nothing else."""
+    """Return the median of each row without its NaN; NaN of nothing."""
     absent = np.isnan(rows).sum(axis=1)
     whole, part = absent == 0, (absent > 0) & (absent < rows.shape[1])
     medians = np.full(len(rows), np.nan)

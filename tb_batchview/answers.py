@@ -154,7 +154,7 @@ def timeline(chosen: Chosen, points: int) -> bytes:
             {"epoch": epoch, "step": step}
             for epoch, step in analysis.find_epochs(phase.epoch[first:last], steps, MAX_EPOCHS)
         ],
-        "spikes": describe_spikes(phase, first, last),
+        "spikes": describe_spikes(chosen),
     }
     nonfinite = analysis.cut_buckets(np.where(phase.has("loss")[first:last], losses, 0.0), size).nonfinite
     arrays = {
@@ -172,11 +172,20 @@ def timeline(chosen: Chosen, points: int) -> bytes:
     return pack_arrays(header, narrow(arrays))
 
 
-def describe_spikes(phase: PhaseView, first: int, last: int) -> list[Answer]:
-    """Return the batches of a range whose loss stands out."""
+def describe_spikes(chosen: Chosen) -> list[Answer]:
+    """Return the batches of a range whose loss stands out, and on what."""
+    spikes = chosen.phase.find_spikes(chosen.first, chosen.last, MAX_SPIKES)
+    rows = np.array([spike.row for spike in spikes], np.int64)
     return [
-        {"step": int(phase.step[spike.row]), "loss": spike.loss, "ratio": spike.ratio}
-        for spike in phase.find_spikes(first, last, MAX_SPIKES)
+        {
+            "step": row["step"],
+            "epoch": row["epoch"],
+            "loss": spike.loss,
+            "ratio": spike.ratio,
+            "error_rate": row["error_rate"],
+            "worst": worst,
+        }
+        for spike, row, worst in zip(spikes, describe_rows(chosen, rows), find_worst(chosen, rows), strict=True)
     ]
 
 

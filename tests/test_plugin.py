@@ -312,7 +312,10 @@ def test_timeline_keeps_every_batch_when_there_is_room(client: Client) -> None:
     assert np.isnan(arrays["loss_mean"][20])
     assert arrays["nonfinite"].tolist() == [int(step == 20) for step in range(24)]
     assert [spike["step"] for spike in header["spikes"]] == [20, 13]
-    assert header["spikes"][0] == {"step": 20, "loss": "NaN", "ratio": None}
+    rows = {row["step"]: row for row in get_json(client, f"batches?{DIGITS}")["rows"]}
+    of_batch = {key: rows[20][key] for key in ("step", "epoch", "loss", "error_rate", "worst")}
+    assert header["spikes"][0] == of_batch | {"loss": "NaN", "ratio": None}
+    assert of_batch["worst"]["count"] > 0
     assert header["epochs"] == [{"epoch": epoch, "step": 8 * epoch} for epoch in range(3)]
     target, predicted = all_samples(range(24))
     assert header["error_rate"] == pytest.approx(np.mean(target != predicted))
