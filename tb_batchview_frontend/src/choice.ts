@@ -43,6 +43,7 @@ export const fingerprint = (answer: RunsAnswer | null): string =>
 export const BATCH_SORTS = ["step", "epoch", "size", "loss", "error_rate", "confidence"];
 export const CLASS_SORTS = ["class", "support", "precision", "recall", "f1"];
 export const PAIR_SORTS = ["count", "share", "back"];
+export const SPIKE_SORTS = ["step", "loss", "ratio", "error_rate"];
 export const SAMPLE_SORTS = ["target", "predicted", "confidence", "target_score", "loss", "error"];
 export const RANGE_SORTS = ["step", ...SAMPLE_SORTS];
 /** Also by what is known of the ids, where each id is shown once. */

@@ -98,6 +98,16 @@ export class Pages<Answer extends Page, Row> {
     return this.pages.get(Math.floor(index / PAGE))?.[index % PAGE];
   }
 
+  /** Place of the first row that is here and fits; `null` when none is, or when the rows are still those of another table. */
+  find(fits: (row: Row) => boolean): number | null {
+    if (this.stale) return null;
+    for (const [page, rows] of this.pages) {
+      const row = rows.findIndex(fits);
+      if (row >= 0) return page * PAGE + row;
+    }
+    return null;
+  }
+
   /** Fetch what is missing of the rows from `first` to `last`. */
   want(first: number, last: number): void {
     if (this.stale) return;

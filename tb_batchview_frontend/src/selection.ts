@@ -66,6 +66,7 @@ export interface Selection extends SampleFilter {
   /** The data map beside the samples. */
   map: boolean;
   batchSort: Sort;
+  spikeSort: Sort;
   sampleSort: Sort;
   classSort: Sort;
   pairSort: Sort;
@@ -98,6 +99,7 @@ export const INITIAL: Readonly<Selection> = {
   map: true,
   ...NO_FILTER,
   batchSort: { column: "step", descending: false },
+  spikeSort: { column: "ratio", descending: true },
   sampleSort: { column: "loss", descending: true },
   classSort: { column: "recall", descending: false },
   pairSort: { column: "count", descending: true },
@@ -171,6 +173,7 @@ const READ: Readers = {
   learning: oneOf(LEARNING),
   box: readBox,
   batchSort: readSort,
+  spikeSort: readSort,
   sampleSort: readSort,
   classSort: readSort,
   pairSort: readSort,

@@ -1,6 +1,7 @@
 // The one store: what is selected, the answers that selection needs, and the actions that change it.
 // Views read it and call its actions; `main` connects it to the host.
 
+import { Ahead } from "./ahead.js";
 import * as api from "./api.js";
 import {
   BATCH_SORTS,
@@ -14,6 +15,7 @@ import {
   PAIR_SORTS,
   RANGE_SORTS,
   SAMPLE_SORTS,
+  SPIKE_SORTS,
   usable,
 } from "./choice.js";
 import { PAGE, Pages, Resource } from "./resource.js";
@@ -85,6 +87,8 @@ export class Store {
   readonly samples: Pages<SamplesAnswer, Sample>;
   readonly classes: Pages<ClassesAnswer, ClassRow>;
   private dirty = false;
+  /** The batches before and after the shown one. */
+  private readonly ahead = new Ahead<BatchAnswer>();
   /** The run shown by default while runs are still being read: which one is the newest changes meanwhile. */
   private kept = "";
   /** Steps asked for with the keys whose batch waits for an earlier answer; before (negative) or after. */
@@ -124,6 +128,7 @@ export class Store {
       () => {
         changed();
         this.takeStep();
+        this.lookAhead();
       },
     );
     this.samples = new Pages((answer) => answer.samples, changed);
@@ -145,9 +150,14 @@ export class Store {
     return run?.outputs.find(({ name }) => name === chosen?.output?.name)?.class_names ?? null;
   }
 
-  /** Figures of the range: those of the whole phase when no range is chosen. */
+  /** The timeline of the range: of the whole phase when no range is chosen. */
+  get timeline(): Block<TimelineHeader> | null {
+    return (this.ranged ? this.range : this.overview).value;
+  }
+
+  /** Figures of the range. */
   get summary(): TimelineHeader | null {
-    return (this.ranged ? this.range : this.overview).value?.header ?? null;
+    return this.timeline?.header ?? null;
   }
 
   /** The address of this view for others: it names the run also where the newest is shown by default. */
@@ -160,6 +170,10 @@ export class Store {
   get batchSort(): Sort {
     const metrics = this.chosen?.run.metrics.map((name) => `metrics.${name}`) ?? [];
     return usable(this.selection.batchSort, [...BATCH_SORTS, ...metrics], INITIAL.batchSort);
+  }
+
+  get spikeSort(): Sort {
+    return usable(this.selection.spikeSort, SPIKE_SORTS, INITIAL.spikeSort);
   }
 
   get classSort(): Sort {
@@ -225,6 +239,15 @@ export class Store {
     this.takeStep();
   }
 
+  /** Go to the spike before or after the shown batch. */
+  stepSpike(by: -1 | 1): void {
+    const { step } = this;
+    const steps = (this.summary?.spikes ?? [])
+      .map((spike) => (spike.step - (step ?? 0)) * by)
+      .filter((distance) => distance > 0);
+    if (step !== null && steps.length > 0) this.pick(step + Math.min(...steps) * by);
+  }
+
   private show(batch: number, row: number | null): void {
     this.batchRow = row;
     this.reveal = true;
@@ -238,6 +261,28 @@ export class Store {
     const step = this.owed < 0 ? batch.previous : batch.next;
     this.owed = step === null ? 0 : this.owed - Math.sign(this.owed);
     if (step !== null) this.show(step, null);
+  }
+
+  /** Who has chosen a batch may step on from it: have its neighbours at hand. */
+  private lookAhead(): void {
+    const { head: batch } = this.batch;
+    const { batch: chosen, tab } = this.selection;
+    if (batch === null || batch.step !== chosen || tab !== "batches") return;
+    for (const step of [batch.next, batch.previous]) {
+      if (step === null) continue;
+      const query = { ...this.batchQuery(step), offset: 0, limit: PAGE };
+      this.ahead.prepare(api.address("batch", query), () =>
+        api.fetchBatch(query, new AbortController().signal),
+      );
+    }
+  }
+
+  /** The question for a batch, with the filters and the order of its samples. */
+  batchQuery(step: number): api.Query {
+    const { outcome, target, predicted } = this.selection;
+    const { chosen } = this;
+    const [run, phase, output] = [chosen?.run.name, chosen?.phase?.name, chosen?.output?.name];
+    return { run, phase, output, step, outcome, target, predicted, ...sorting(this.sampleSort) };
   }
 
   /** Take another run, phase or output: what was chosen inside the old one has no meaning there. */
@@ -360,27 +405,19 @@ export class Store {
   }
 
   private wantBatches(query: api.Query, again: boolean): void {
-    const { outcome, target, predicted, batch } = this.selection;
+    const { batch } = this.selection;
     const sorted = { ...query, ...sorting(this.batchSort) };
     this.open(this.batches, api.fetchBatches, sorted, again);
     if (batch !== null && this.batchRow === null && this.reveal) {
-      this.load(this.find, api.fetchBatches, { ...sorted, find: batch, limit: PAGE });
+      this.batchRow = this.batches.find(({ step }) => step === batch);
+      if (this.batchRow === null)
+        this.load(this.find, api.fetchBatches, { ...sorted, find: batch, limit: PAGE });
     }
     if (this.step === null) return;
-    const { start, stop, ...whole } = query;
-    this.open(
-      this.batch,
-      api.fetchBatch,
-      {
-        ...whole,
-        step: this.step,
-        outcome,
-        target,
-        predicted,
-        ...sorting(this.sampleSort),
-      },
-      again,
-    );
+    if (again) this.ahead.clear();
+    const fetchBatch = (asked: api.Query, signal: AbortSignal): Promise<BatchAnswer> =>
+      this.ahead.take(api.address("batch", asked), () => api.fetchBatch(asked, signal));
+    this.open(this.batch, fetchBatch, this.batchQuery(this.step), again);
   }
 
   private wantClasses(query: api.Query, output: Output | null, again: boolean): void {

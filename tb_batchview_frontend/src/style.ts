@@ -88,11 +88,13 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .content { flex: 1; min-height: 0; overflow: auto; padding: 12px 20px 20px; container: content / inline-size; }
 .content > * + * { margin-top: 16px; }
 .columns { display: grid; grid-template-columns: minmax(0, 1.06fr) minmax(0, 1fr); gap: 16px 24px; align-items: start; }
+.columns.timeline { grid-template-columns: minmax(0, 1fr) 360px; gap: 12px 20px; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 240px), 1fr)); gap: 18px 20px; align-items: start; }
 .columns.layers { grid-template-columns: minmax(300px, 420px) minmax(0, 1fr); }
 .columns.classes { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
 .columns.samples { grid-template-columns: minmax(0, 1.15fr) minmax(0, 1fr); }
 .columns.layers > :first-child { position: sticky; top: 0; }
-@container content (max-width: 1000px) { .columns.layers > :first-child { position: static; } .columns, .columns.layers, .columns.classes, .columns.samples { grid-template-columns: minmax(0, 1fr); } }
+@container content (max-width: 1000px) { .columns.layers > :first-child { position: static; } .columns, .columns.timeline, .columns.layers, .columns.classes, .columns.samples { grid-template-columns: minmax(0, 1fr); } }
 [data-choice] { scroll-margin: 12px 0 220px; }
 @container content (max-width: 1000px) { .columns.classes > .stack { display: contents; } .columns.classes > .stack > * { order: 2; } .columns.classes [data-testid="confusion"] { order: 0; } .columns.classes [data-testid="confusion-samples"] { order: 1; } }
 .labels { max-width: 820px; }
@@ -131,15 +133,19 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .chip:disabled { opacity: .5; cursor: default; }
 .chips select { width: auto; height: 26px; border-radius: 13px; font-size: 13px; background: none; }
 .chips option { background: var(--ground); }
-.chips.over { position: absolute; right: 0; top: -2px; align-items: center; }
-[data-testid="timeline"] { position: relative; gap: 2px; }
-@container content (max-width: 720px) { .chips.over { position: static; justify-content: flex-end; } }
+.head.line { flex-wrap: nowrap; min-height: 26px; align-items: center; }
+.head.line > * { flex: none; }
+.head.line .readout { flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.head.line .end { align-items: center; }
+[data-testid="timeline"] { gap: 2px; }
+@container content (max-width: 560px) { .head.line { flex-wrap: wrap; } .head.line .readout { order: 1; flex: 1 0 100%; } }
 .stale { opacity: .55; }
 .state { padding: 26px 10px; color: var(--quiet); text-align: center; }
 .state.error { color: var(--bad); }
 
 bv-table { display: block; min-width: 0; }
 #batches { --height: max(330px, calc(100vh - 458px)); }
+#spikes { --height: 255px; }
 #batch-samples { --height: 340px; }
 #samples { --height: max(360px, calc(100vh - 292px)); }
 .stack #samples { --height: 420px; }
@@ -171,7 +177,8 @@ h3 { font-weight: 500; }
 .movable:active { cursor: grabbing; }
 .chosen #classes { --height: 320px; }
 .scroll { overflow: auto; border-bottom: 1px solid var(--line); contain: content; max-height: var(--height, 440px); overscroll-behavior-y: auto; }
-.scroll:focus-visible { outline-offset: -2px; }
+.grid:focus-visible { outline: none; }
+.scroll:has(> .grid:focus-visible) { outline: 2px solid var(--focus); outline-offset: -2px; }
 .grid { width: 100%; border-collapse: separate; border-spacing: 0; table-layout: fixed; font-variant-numeric: tabular-nums; }
 .grid th { position: sticky; top: 0; z-index: 2; height: 30px; padding: 0 6px; background: var(--ground); border-bottom: 1px solid var(--rule); font-weight: 500; color: var(--quiet); text-align: left; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .grid th button { border: 0; padding: 0; background: none; font-weight: 500; color: inherit; max-width: 100%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; vertical-align: middle; }
@@ -198,6 +205,8 @@ bv-lines, bv-matrix, bv-heatmap, bv-ridgeline, bv-scatter, bv-trend, bv-plane { 
 canvas { display: block; }
 .picture { position: relative; }
 .picture > canvas { width: 100%; }
+.picture > .save { position: absolute; right: 12px; top: 2px; height: 24px; padding: 0 8px; background: var(--ground); font-size: 12px; }
+@media (hover: hover) { .picture:not(:hover) > .save:not(:focus-visible) { opacity: 0; } }
 .tip { position: absolute; z-index: 4; pointer-events: none; max-width: 320px; padding: 4px 8px; border-radius: 4px; background: var(--text); color: var(--ground); font-size: 12px; overflow: hidden; text-overflow: ellipsis; white-space: pre-line; }
 
 .mix { display: grid; grid-template-columns: 62px minmax(0, 1fr); gap: 3px 8px; align-items: center; }

@@ -84,13 +84,23 @@ export interface TimelineHeader {
   loss: Figure;
   outcomes: Outcomes | null;
   epochs: { epoch: number; step: number }[];
-  spikes: { step: number; loss: number; ratio: Figure }[];
+  spikes: Spike[];
 }
 
 export interface Confusion {
   target: number;
   predicted: number;
   count: number;
+}
+
+/** A batch whose loss stands out; `ratio` is to the batches before, `null` where the loss stops being finite. */
+export interface Spike {
+  step: number;
+  epoch: Figure;
+  loss: number;
+  ratio: Figure;
+  error_rate: Figure;
+  worst: Confusion | null;
 }
 
 export interface BatchRow {

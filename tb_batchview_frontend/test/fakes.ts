@@ -143,7 +143,16 @@ export const TIMELINE_HEADER = {
   loss: 0.31,
   outcomes: { correct_confident: 40000, correct_unsure: 2000, wrong_unsure: 3000, wrong_confident: 1080 },
   epochs: [{ epoch: 0, step: 0 }],
-  spikes: [{ step: 417, loss: 1.95, ratio: 9.4 }],
+  spikes: [
+    {
+      step: 417,
+      epoch: 5,
+      loss: 1.95,
+      ratio: 9.4,
+      error_rate: 0.34,
+      worst: { target: 3, predicted: 5, count: 9 },
+    },
+  ],
 };
 
 const FLOATS = [

@@ -35,6 +35,7 @@ const EVERYTHING: Selection = {
   learning: "never_learned",
   box: [0, 0.351, 0.1, 0.5],
   batchSort: { column: "metrics.top-k accuracy", descending: true },
+  spikeSort: { column: "loss", descending: true },
   sampleSort: { column: "confidence", descending: false },
   classSort: { column: "f1", descending: true },
   pairSort: { column: "share", descending: true },

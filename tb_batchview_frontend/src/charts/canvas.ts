@@ -2,11 +2,7 @@
 
 import { html, LitElement, nothing, type TemplateResult } from "lit";
 import { property, state } from "lit/decorators.js";
-import { themeColour } from "./colour.js";
-import { wrapped } from "./matrix_geometry.js";
-
-const MARGIN = 12;
-const LINE = 18;
+import { askToSave, composePng } from "./png.js";
 
 export interface Tip {
   text: string;
@@ -23,6 +19,8 @@ export abstract class CanvasElement extends LitElement {
   protected height = 0;
   /** Keys move about in the picture. */
   protected readonly keyed: boolean = false;
+  /** It has a button of its own that saves it. */
+  protected readonly saves: boolean = true;
   private frame = 0;
   private observer: ResizeObserver | null = null;
 
@@ -85,28 +83,10 @@ export abstract class CanvasElement extends LitElement {
     this.draw(context);
   }
 
-  /** The picture as a PNG, at twice its size on the page, under a line that says what it is. */
-  toPng(caption: string): Promise<Blob | null> {
-    const ratio = 2;
-    const font = "12px Roboto, system-ui, sans-serif";
-    const canvas = document.createElement("canvas");
-    const context = canvas.getContext("2d");
-    if (context === null) return Promise.resolve(null);
-    context.font = font;
-    const lines = wrapped(caption, this.width, (text) => context.measureText(text).width);
-    const above = lines.length * LINE + 10;
-    canvas.width = Math.round((this.width + 2 * MARGIN) * ratio);
-    canvas.height = Math.round((this.height + above + 2 * MARGIN) * ratio);
-    context.fillStyle = themeColour(this, "--ground");
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.scale(ratio, ratio);
-    context.translate(MARGIN, MARGIN);
-    context.fillStyle = themeColour(this, "--text");
-    context.font = font;
-    for (const [index, line] of lines.entries()) context.fillText(line, 0, index * LINE + 12, this.width);
-    context.translate(0, above);
-    this.drawPicture(context, ratio);
-    return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+  /** The picture as a PNG, at twice its size on the page, under words that say what it is. */
+  toPng(words: readonly string[]): Promise<Blob | null> {
+    const size = { width: this.width, height: this.height, ratio: 2 };
+    return composePng(this, words, size, (context) => this.drawPicture(context, size.ratio));
   }
 
   protected at(event: MouseEvent): { x: number; y: number } {
@@ -147,6 +127,7 @@ export abstract class CanvasElement extends LitElement {
         @click=${this.onClick}
         @keydown=${(event: KeyboardEvent) => this.key(event)}
       ></canvas>
+      ${this.saves ? html`<button type="button" class="button save" aria-label="PNG of this picture" @click=${() => askToSave(this)}>PNG</button>` : nothing}
       ${tip === null ? nothing : html`<div class="tip" role=${this.keyed ? nothing : "status"} .style=${place}>${tip.text}</div>`}
     </div>`;
   }

@@ -5,7 +5,8 @@ import { customElement, property } from "lit/decorators.js";
 import uPlot from "uplot";
 import { count, exact, figure, tick } from "../format.js";
 import { themeColour } from "./colour.js";
-import { drawMarks, drawRange, type Mark, marksAt, snap } from "./marks.js";
+import { drawBroken, drawMarks, drawRange, type Mark, marksAt, snap } from "./marks.js";
+import { askToSave } from "./png.js";
 
 export interface Line {
   label: string;
@@ -35,6 +36,10 @@ export class LinesElement extends LitElement {
   @property({ attribute: false }) lines: readonly Line[] = [];
   @property({ attribute: false }) epochs: readonly Mark[] = [];
   @property({ attribute: false }) spikes: readonly Mark[] = [];
+  /** How many batches of each point have no value that could be drawn: marked at the foot. */
+  @property({ attribute: false }) broken: ArrayLike<number> = [];
+  /** Buttons that belong to this chart. */
+  @property({ attribute: false }) controls: TemplateResult | null = null;
   /** The chosen range of steps, `stop` exclusive. */
   @property({ attribute: false }) range: readonly [number, number] | null = null;
   @property({ attribute: false }) marker: number | null = null;
@@ -152,7 +157,10 @@ export class LinesElement extends LitElement {
       series: [{}, ...this.lines.map((line) => this.series(line))],
       hooks: {
         drawClear: [(plot) => this.range !== null && drawRange(pen(plot), this.range)],
-        draw: [(plot) => drawMarks(pen(plot), this.epochs, this.spikes, this.marker)],
+        draw: [
+          (plot) => drawBroken(pen(plot), this.steps, this.broken),
+          (plot) => drawMarks(pen(plot), this.epochs, this.spikes, this.marker),
+        ],
         setCursor: [(plot) => this.readOut(plot)],
         setSelect: [(plot) => this.brushed(plot)],
       },
@@ -238,6 +246,7 @@ export class LinesElement extends LitElement {
     const index = plot.cursor.idx;
     if (index === null || index === undefined) {
       output.textContent = this.hint;
+      output.setAttribute("title", this.hint);
       output.classList.add("quiet");
       return;
     }
@@ -257,7 +266,9 @@ export class LinesElement extends LitElement {
   }
 
   protected override render(): TemplateResult {
-    return html`<div class="head"><h2>${this.heading}</h2><div class="readout quiet"></div></div>
+    return html`<div class="head line"><h2>${this.heading}</h2><div class="readout quiet"></div>
+        <span class="end small">${this.controls}<button type="button" class="link" aria-label=${`PNG of ${this.heading}`}
+          @click=${() => askToSave(this)}>PNG</button></span></div>
       <div class="plot" role="img" aria-label=${this.label}></div>`;
   }
 }

@@ -105,6 +105,20 @@ function drawSpikes(pen: Pen, spikes: readonly Mark[]): void {
   }
 }
 
+/** Mark at the foot the points among whose batches some have no finite value. */
+export function drawBroken(pen: Pen, steps: ArrayLike<number>, broken: ArrayLike<number>): void {
+  const { plot, ratio, colour } = pen;
+  const { ctx, bbox } = plot;
+  ctx.save();
+  ctx.fillStyle = colour("--wrong-confident");
+  for (let index = 0; index < broken.length; index += 1) {
+    if (!broken[index]) continue;
+    const x = place(pen, steps[index] ?? Number.NaN);
+    if (x !== null) ctx.fillRect(x - ratio, bbox.top + bbox.height - 7 * ratio, 3 * ratio, 7 * ratio);
+  }
+  ctx.restore();
+}
+
 /** Draw what stands above the lines. */
 export function drawMarks(
   pen: Pen,

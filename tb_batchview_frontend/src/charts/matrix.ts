@@ -52,6 +52,8 @@ export class MatrixElement extends CanvasElement {
     diagonal: true,
   });
   protected override readonly keyed = true;
+  // The buttons above it do, with words on its order.
+  protected override readonly saves = false;
   private view: MatrixView = { row: 0, column: 0, size: 1 };
   private focused: Place | null = null;
   private dragged: { x: number; y: number; view: MatrixView; moved: boolean } | null = null;

@@ -2,6 +2,7 @@
 
 import { html, LitElement, nothing, type TemplateResult } from "lit";
 import { customElement } from "lit/decorators.js";
+import { SAVE_PICTURE } from "../charts/png.js";
 import type { Chosen } from "../choice.js";
 import { linkTo } from "../host.js";
 import { TABS, type Tab } from "../selection.js";
@@ -14,6 +15,7 @@ import { keysView, pressKey } from "./keys.js";
 import { layersView } from "./layers.js";
 import { waiting } from "./parts.js";
 import { samplesView } from "./samples.js";
+import { savePicture } from "./save.js";
 import { bannersView, sentenceView } from "./sentence.js";
 import { sidebarView } from "./sidebar.js";
 import type { TableElement } from "./table.js";
@@ -42,12 +44,19 @@ export class AppElement extends LitElement {
   override connectedCallback(): void {
     super.connectedCallback();
     document.addEventListener("keydown", this.onKey);
+    this.addEventListener(SAVE_PICTURE, this.onSave);
   }
 
   override disconnectedCallback(): void {
     super.disconnectedCallback();
     document.removeEventListener("keydown", this.onKey);
+    this.removeEventListener(SAVE_PICTURE, this.onSave);
   }
+
+  private readonly onSave = (event: Event): void => {
+    if (this.store !== null && event.target instanceof HTMLElement)
+      void savePicture(this.store, event.target);
+  };
 
   private readonly onKey = (event: KeyboardEvent): void => {
     const { store } = this;

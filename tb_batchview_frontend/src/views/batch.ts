@@ -9,6 +9,7 @@ import type { BatchAnswer, Outcome } from "../types.js";
 import { chip, filterChips, number, waiting } from "./parts.js";
 import { sampleView } from "./sample.js";
 import { isOpen, openSample, sampleColumns } from "./sample_columns.js";
+import { batchLayerSheet, batchSampleSheet, csvButton } from "./save.js";
 import "./table.js";
 
 function title(store: Store, batch: BatchAnswer): TemplateResult {
@@ -29,7 +30,8 @@ function title(store: Store, batch: BatchAnswer): TemplateResult {
       batch.loss,
       figure(batch.loss),
     )}${metrics}</span>
-    <span class="end small">${go(batch.previous, "← previous")} ${go(batch.next, "next →")}</span>
+    <span class="end small">${go(batch.previous, "← previous")} ${go(batch.next, "next →")}
+      ${csvButton(store, "batch-samples", () => batchSampleSheet(store, batch.step))}</span>
   </div>`;
 }
 
@@ -67,7 +69,11 @@ function mixBar(store: Store, batch: BatchAnswer, which: "target" | "predicted")
 
 function layersTable(store: Store, batch: BatchAnswer): TemplateResult {
   const head = (words: string): TemplateResult =>
-    html`<div class="head"><h2>Layers in this batch</h2><span class="quiet small">${words}</span></div>`;
+    html`<div class="head"><h2>Layers in this batch</h2><span class="quiet small">${words}</span>${
+      batch.layers.length === 0
+        ? nothing
+        : html`<span class="end small">${csvButton(store, "batch-layers", () => batchLayerSheet(batch.layers))}</span>`
+    }</div>`;
   if (batch.layers.length === 0) return head("not summarised here; histogram_freq says how often they are");
   const changed = (now: number | null, then: number | null | undefined): string => {
     if (now === null || then === null || then === undefined || then === 0) return "";
@@ -118,13 +124,13 @@ export function batchView(store: Store): TemplateResult {
       <p class="quiet small">${many(store.batch.total, "sample")}${rest}</p>
       ${sample !== null && sample.step === store.step ? sampleView(store) : nothing}
     </div>
-    ${
+    <div class="pair">${
       batch.class_mix.length === 0
         ? nothing
         : html`<div class="panel" data-testid="class-mix"><div class="head"><h2>Class mix</h2>
           <span class="quiet small">samples of each class, in the targets and in the predictions</span></div>
           <div class="mix">${mixBar(store, batch, "target")}${mixBar(store, batch, "predicted")}</div></div>`
     }
-    ${store.chosen?.run.layers.length === 0 ? nothing : html`<div class="panel">${layersTable(store, batch)}</div>`}
+    ${store.chosen?.run.layers.length === 0 ? nothing : html`<div class="panel">${layersTable(store, batch)}</div>`}</div>
   </section>`;
 }

@@ -7,6 +7,7 @@ import type { BatchRow } from "../types.js";
 import { batchView } from "./batch.js";
 import { ERROR_HEADS, errorText } from "./error_words.js";
 import { cellBar } from "./parts.js";
+import { spikesView } from "./spikes.js";
 import type { TableColumn } from "./table.js";
 import { timelineView } from "./timeline.js";
 import "./table.js";
@@ -102,6 +103,14 @@ export function batchColumns(store: Store): TableColumn<BatchRow>[] {
   ];
 }
 
+/** Choose a batch and bring it into sight, where the window is too narrow to have it beside the list. */
+function openBatch(store: Store, step: number): void {
+  store.pick(step);
+  requestAnimationFrame(() =>
+    document.querySelector('[data-testid="batch-title"]')?.scrollIntoView({ block: "nearest" }),
+  );
+}
+
 export function batchesView(store: Store): TemplateResult {
   const { batches } = store;
   const { start, stop } = store.selection;
@@ -111,7 +120,10 @@ export function batchesView(store: Store): TemplateResult {
     .find(({ key }) => key === batchSort.column)
     ?.label.toLowerCase();
   const words = `${count(batches.total)} ${store.ranged ? "in the range" : "in the run"} · sorted by ${sortedBy ?? batchSort.column}`;
-  return html`${timelineView(store)}
+  const spiked = (store.summary?.spikes.length ?? 0) > 0;
+  return html`<div class=${spiked ? "columns timeline" : ""}>
+      ${timelineView(store)} ${spiked ? spikesView(store, (step) => openBatch(store, step)) : nothing}
+    </div>
     <div class="columns">
       <section class="panel" aria-label="All batches">
         <div class="head">

@@ -9,8 +9,9 @@ import { type Pair, type RankedPairs, rankPairs } from "../pairs.js";
 import type { Cells, Order, Sort } from "../selection.js";
 import type { Store } from "../state.js";
 import type { Block, ConfusionHeader } from "../types.js";
-import { saveMatrix, savePairs, savePicture } from "./download.js";
+import { saveMatrix, savePairs } from "./download.js";
 import { cellBar, chip, waiting } from "./parts.js";
+import { savePicture } from "./save.js";
 import { classMatches } from "./sidebar.js";
 import type { TableColumn } from "./table.js";
 import "./table.js";
@@ -100,7 +101,7 @@ export function matrixPanel(store: Store): TemplateResult {
   }
   const save = (event: Event): Promise<void> => {
     const panel = (event.target as Element).closest("section");
-    return savePicture(store, "confusion", panel?.querySelector("bv-matrix") ?? null);
+    return savePicture(store, panel?.querySelector<HTMLElement>("bv-matrix") ?? null, "confusion");
   };
   return html`<section class="panel" aria-label="Confusion" data-testid="confusion">
     <div class="head"><h2>Confusion</h2>

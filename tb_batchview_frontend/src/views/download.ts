@@ -1,11 +1,10 @@
 // The CSV of the current tab's table: every row of the view, not only those in sight.
 
 import * as api from "../api.js";
-import type { CanvasElement } from "../charts/canvas.js";
 import type { Counts } from "../charts/matrix_geometry.js";
 import { MatrixModel } from "../charts/matrix_model.js";
 import { allRows, type Cell, csvText, MOST_CSV_ROWS, saveFile } from "../csv.js";
-import { count, many, shortName } from "../format.js";
+import { count, many } from "../format.js";
 import type { Pair } from "../pairs.js";
 import { FIGURES, filterQuery } from "../sample_filter.js";
 import type { Cells } from "../selection.js";
@@ -251,20 +250,6 @@ export function savePairs(store: Store, pairs: readonly Pair[]): void {
 export function saveSheet(store: Store, what: string, { head, rows }: Sheet): void {
   saveFile(fileName(store, `${what}.csv`), csvText(head, rows));
   store.set({ notice: `${many(rows.length, "row")} saved` });
-}
-
-/** Save a picture as it is drawn, under the sentence that says what it is of. */
-export async function savePicture(
-  store: Store,
-  what: string,
-  picture: CanvasElement | null,
-  title = "",
-): Promise<void> {
-  const sentence = document.querySelector('[data-testid="sentence"]')?.textContent ?? "";
-  const caption = [title, store.chosen?.run.name, sentence].filter(Boolean).join(" · ");
-  const png = await picture?.toPng(shortName(caption, 300));
-  if (png) saveFile(fileName(store, `${what}.png`), png);
-  store.set({ notice: png ? "picture saved" : "the browser could not make the picture" });
 }
 
 /** Save the table of the tab; a line above says how it went. */

@@ -8,6 +8,10 @@ import type { Store } from "../state.js";
 const KEYS: readonly (readonly [string[], string])[] = [
   [["←", "→"], "the batch before, the batch after"],
   [["↑", "↓"], "row up, row down in the table"],
+  [["p", "n"], "the spike before, the spike after: batches whose loss stands out"],
+  [["Enter"], "open the row of a table"],
+  [["z"], "the timeline of the range alone, and back"],
+  [["l"], "follow the training, or stop"],
   [["1", "2", "3", "4"], "Batches, Classes, Samples, Layers"],
   [["/"], "search a class, in Samples an id"],
   [["Enter"], "in a picture, where the arrows move: choose what is there"],
@@ -46,6 +50,9 @@ export function pressKey(
   if (tab !== undefined && /^[1-4]$/.test(key)) store.select({ tab });
   else if (key === "ArrowLeft" || key === "ArrowRight") store.stepBatch(key === "ArrowLeft" ? -1 : 1);
   else if (key === "ArrowUp" || key === "ArrowDown") moveRow(key === "ArrowUp" ? -1 : 1);
+  else if (key === "n" || key === "p") store.stepSpike(key === "p" ? -1 : 1);
+  else if (key === "z") store.select({ zoom: !store.selection.zoom });
+  else if (key === "l") store.setLive(!store.live);
   else if (key === "/") search();
   else if (key === "?") store.set({ help: true });
   else if (key === "Escape") widen(store);

@@ -3,7 +3,8 @@
 import { html, nothing, type TemplateResult } from "lit";
 import type { CanvasElement } from "../charts/canvas.js";
 import type { Store } from "../state.js";
-import { type Sheet, savePicture, saveSheet } from "./download.js";
+import { type Sheet, saveSheet } from "./download.js";
+import { savePicture } from "./save.js";
 
 export interface PictureHead {
   /** Also the name of the files. */
@@ -20,7 +21,7 @@ function files(store: Store, { name, title, sheet, png }: PictureHead): Template
   const save = (event: Event): Promise<void> => {
     const around = (event.target as Element).closest("[data-picture]");
     const picture = around?.querySelector<CanvasElement>("bv-plane, bv-trend, bv-matrix") ?? null;
-    return savePicture(store, name, picture, title);
+    return savePicture(store, picture, name, title);
   };
   return html`<span class="end small">${
     png

@@ -48,6 +48,8 @@ export class TableElement extends LitElement {
   @property({ attribute: false }) sort: Sort | null = null;
   @property({ attribute: false }) onSort: ((sort: Sort) => void) | null = null;
   @property({ attribute: false }) onPick: ((row: never, index: number) => void) | null = null;
+  /** What a click or Enter does beyond choosing the row. */
+  @property({ attribute: false }) onOpen: ((row: never, index: number) => void) | null = null;
   @property({ attribute: false }) isPicked: (row: never) => boolean = () => false;
   /** Row to bring into view whenever it changes. */
   @property({ attribute: false }) reveal: number | null = null;
@@ -149,7 +151,20 @@ export class TableElement extends LitElement {
     }
   }
 
+  /** Do with the current row what a click does; without one, with the first. */
+  private open(): void {
+    const here = this.rows.row(this.current);
+    if (here === undefined || !this.isPicked(here as never)) this.move(1);
+    const row = this.rows.row(this.current);
+    if (row !== undefined) this.onOpen?.(row as never, this.current);
+  }
+
   private onKey(event: KeyboardEvent): void {
+    if (event.key === "Enter" && this.onPick !== null && event.target instanceof HTMLTableElement) {
+      event.preventDefault();
+      this.open();
+      return;
+    }
     const page = Math.max(1, Math.floor(((this.scroller?.clientHeight ?? 0) - HEAD_HEIGHT) / ROW_HEIGHT) - 1);
     const steps: Record<string, number> = {
       ArrowUp: -1,
@@ -197,6 +212,7 @@ export class TableElement extends LitElement {
     const pick = (): void => {
       this.current = index;
       this.onPick?.(row, index);
+      this.onOpen?.(row, index);
     };
     return html`<tr
       aria-rowindex=${index + 2}
@@ -226,15 +242,12 @@ export class TableElement extends LitElement {
             <td colspan=${this.columns.length} .style=${`height:${height}px`}></td>
           </tr>`;
     const width = this.columns.reduce((sum, column) => sum + column.width, 0);
-    return html`<div
-      class="scroll"
-      tabindex="0"
-      role="group"
-      aria-label=${this.label}
-      @keydown=${this.onKey}
-    ><table
+    const active = shown.includes(this.current) && this.rows.row(this.current) !== undefined;
+    return html`<div class="scroll" @keydown=${this.onKey}><table
       class=${this.onPick === null ? "grid" : "grid pick"}
       role="grid"
+      tabindex="0"
+      aria-activedescendant=${active ? `${this.id}-${this.current}` : nothing}
       aria-label=${this.label}
       aria-rowcount=${total + 1}
       .style=${`min-width:${width}px`}

@@ -4,13 +4,23 @@ import { html, nothing, type TemplateResult } from "lit";
 import type { Line } from "../charts/lines.js";
 import "../charts/lines.js";
 import { topWithoutSpikes } from "../charts/scale.js";
-import { count, figure, many, percentTick, tick, times } from "../format.js";
+import { count, figure, many, percentTick, tick } from "../format.js";
 import type { Store } from "../state.js";
 import type { Block, TimelineHeader } from "../types.js";
 import { ERROR_HEADS, errorLabel, errorText } from "./error_words.js";
 import { chip, waiting } from "./parts.js";
+import { spikeWords } from "./spikes.js";
+
+/** The same lines for the same answer: a chart is laid out once for each, and not at every render. */
+const drawn = { loss: new WeakMap<object, Line[]>(), error: new WeakMap<object, Line[]>() };
 
 function linesOf(timeline: Block<TimelineHeader>, prefix: "loss" | "error"): Line[] {
+  const lines = drawn[prefix].get(timeline) ?? makeLines(timeline, prefix);
+  drawn[prefix].set(timeline, lines);
+  return lines;
+}
+
+function makeLines(timeline: Block<TimelineHeader>, prefix: "loss" | "error"): Line[] {
   const column = (name: string): ArrayLike<number> => timeline.arrays[name]?.values ?? [];
   const decimated = timeline.header.bucket > 1;
   const what = prefix === "loss" ? "loss" : "mean";
@@ -35,7 +45,7 @@ function linesOf(timeline: Block<TimelineHeader>, prefix: "loss" | "error"): Lin
     : [];
   const smooth: Line[] =
     prefix === "loss"
-      ? [{ label: "moving mean", values: column("loss_smooth"), colour: "--accent", width: 2 }]
+      ? [{ label: "running median", values: column("loss_smooth"), colour: "--accent", width: 2 }]
       : [];
   return [
     ...band,
@@ -62,12 +72,10 @@ export function timelineView(store: Store): TemplateResult {
       ? ([start ?? header.first_step ?? 0, stop ?? (header.last_step ?? 0) + 1] as const)
       : null;
   const epochs = header.epochs.map(({ epoch, step }) => ({ step, label: `epoch ${count(epoch)}` }));
-  const spikes = header.spikes.map(({ step, loss, ratio }) => ({
-    step,
-    label: ratio === null ? `▼ loss ${figure(loss)}` : `▼ ${times(ratio)} the batches before`,
+  const spikes = header.spikes.map((spike) => ({
+    step: spike.step,
+    label: `▼ ${spikeWords(spike)}`,
   }));
-  const nonfinite = Array.from(arrays.nonfinite?.values ?? []).reduce((sum, value) => sum + value, 0);
-  const broken = header.spikes.filter(({ ratio }) => ratio === null).slice(0, 5);
   const steps = arrays.step?.values ?? [];
   const shared = {
     onRange: (from: number, to: number): void => store.select({ start: from, stop: to }),
@@ -80,18 +88,24 @@ export function timelineView(store: Store): TemplateResult {
   const axis = top === null || store.selection.logLoss ? "" : " · the axis leaves out spikes";
   const words = `${many(header.batches, "batch", "batches")}, mean loss ${figure(header.loss)}, ${many(header.spikes.length, "spike")}`;
   const rates = errorLabel(output);
+  const marks = header.spikes.length === 0 ? "no spikes" : "▼ spikes";
+  const controls = html`${
+    store.ranged ? chip("only the range", zoomed, () => store.select({ zoom: !zoomed }), "zoom") : nothing
+  }${chip("log loss", store.selection.logLoss, () => store.select({ logLoss: !store.selection.logLoss }), "log-loss")}`;
   return html`<section class="panel" data-testid="timeline" aria-label="Timeline">
     <bv-lines
       data-testid="timeline-loss"
       group="timeline"
       heading="Loss of every batch"
-      hint=${`${bucket}strong line: moving mean · ▼ spikes${axis} · drag for a range, click for a batch`}
+      hint=${`${bucket}strong line: running median · ${marks}${axis} · drag for a range, click for a batch`}
       label=${`Line chart: loss of every batch of ${store.chosen?.phase?.name}. ${words}.`}
       yLabel="loss"
       .steps=${steps}
       .lines=${linesOf(timeline, "loss")}
       .epochs=${epochs}
       .spikes=${spikes}
+      .broken=${arrays.nonfinite?.values ?? []}
+      .controls=${controls}
       .range=${range}
       .top=${top}
       .marker=${store.step}
@@ -124,18 +138,5 @@ export function timelineView(store: Store): TemplateResult {
           height="96"
         ></bv-lines>`
     }
-    <div class="chips over">
-      ${
-        nonfinite === 0
-          ? nothing
-          : html`<span class="bad small" data-testid="nonfinite">loss NaN or infinite in ${many(nonfinite, "batch", "batches")}${broken.map(
-              ({ step }, index) =>
-                html`${index === 0 ? ": " : ", "}<button type="button" class="link"
-                  @click=${() => store.pick(step)}>${count(step)}</button>`,
-            )}</span>`
-      }
-      ${store.ranged ? chip("only the range", zoomed, () => store.select({ zoom: !zoomed }), "zoom") : nothing}
-      ${chip("log loss", store.selection.logLoss, () => store.select({ logLoss: !store.selection.logLoss }), "log-loss")}
-    </div>
   </section>`;
 }

@@ -1,0 +1,122 @@
+// The batches whose loss stands out: which batch broke it, how far it was off, and on what.
+
+import { html, nothing, type TemplateResult } from "lit";
+import { className, count, exact, figure, many, percent, times } from "../format.js";
+import type { Sort } from "../selection.js";
+import type { Store } from "../state.js";
+import type { Spike } from "../types.js";
+import { ERROR_HEADS, errorText } from "./error_words.js";
+import { cellBar } from "./parts.js";
+import { csvButton, spikeSheet } from "./save.js";
+import type { TableColumn } from "./table.js";
+import "./table.js";
+
+/** A loss that is not finite comes before every other, as in the answer. */
+const rank = (value: number | null): number =>
+  value === null || Number.isNaN(value) ? Number.POSITIVE_INFINITY : value;
+
+export function sortSpikes(spikes: readonly Spike[], { column, descending }: Sort): Spike[] {
+  const key = column as "step" | "loss" | "ratio" | "error_rate";
+  const sign = descending ? -1 : 1;
+  // Infinity minus itself is NaN, which would put equals in any order.
+  return [...spikes].sort((a, b) => {
+    const [left, right] = [rank(a[key]), rank(b[key])];
+    return left === right ? 0 : left < right ? -sign : sign;
+  });
+}
+
+export const spikeWords = ({ loss, ratio }: Spike): string =>
+  ratio === null ? `loss ${figure(loss)}` : `${times(ratio)} the batches before`;
+
+function columns(store: Store, spikes: readonly Spike[]): TableColumn<Spike>[] {
+  const output = store.chosen?.output ?? null;
+  const names = store.classNames;
+  const most = Math.max(0, ...spikes.map(({ ratio }) => ratio ?? 0));
+  const worst = ({ worst: pair }: Spike): string =>
+    pair === null
+      ? "–"
+      : `${className(names, pair.target)} → ${className(names, pair.predicted)} (${count(pair.count)})`;
+  const hasClasses = output?.task === "multiclass" || output?.task === "binary";
+  return [
+    {
+      key: "step",
+      label: "Batch",
+      width: 60,
+      number: true,
+      sortable: true,
+      cell: ({ step }) => count(step),
+      hint: ({ epoch }) => (epoch === null ? "" : `epoch ${count(epoch)}`),
+    },
+    {
+      key: "loss",
+      label: "Loss",
+      width: 64,
+      number: true,
+      sortable: true,
+      cell: ({ loss }) => figure(loss),
+      hint: ({ loss }) => exact(loss),
+    },
+    {
+      key: "ratio",
+      label: "Ratio",
+      title: "loss, as a multiple of the median of the up to 50 batches before",
+      width: 66,
+      number: true,
+      sortable: true,
+      cell: ({ ratio }) => (ratio === null ? "–" : cellBar(ratio, most, times(ratio))),
+      hint: ({ ratio }) =>
+        ratio === null ? "the first batch of a streak without a finite loss" : exact(ratio),
+    },
+    {
+      key: "error_rate",
+      label: output?.task === "regression" ? ERROR_HEADS.regression : "Error",
+      title: ERROR_HEADS[output?.task ?? "multiclass"],
+      width: 60,
+      number: true,
+      sortable: true,
+      cell: ({ error_rate }) =>
+        output?.task === "regression" ? errorText(output, error_rate) : percent(error_rate),
+      hint: ({ error_rate }) => exact(error_rate),
+    },
+    ...(hasClasses
+      ? [
+          {
+            key: "worst",
+            label: "Mostly",
+            title: "the most frequent confusion of the batch: target → predicted (samples)",
+            width: 104,
+            cell: worst,
+            hint: worst,
+          },
+        ]
+      : []),
+  ];
+}
+
+export function spikesView(store: Store, openBatch: (step: number) => void): TemplateResult {
+  const spikes = sortSpikes(store.summary?.spikes ?? [], store.spikeSort);
+  const broken = Array.from(store.timeline?.arrays.nonfinite?.values ?? []).reduce(
+    (sum, some) => sum + some,
+    0,
+  );
+  return html`<section class="panel" aria-label="Spikes" data-testid="spikes">
+    <div class="head">
+      <h2>${spikes.length === 1 ? "1 spike" : `${count(spikes.length)} spikes`}</h2>
+      ${broken === 0 ? nothing : html`<span class="bad small" data-testid="nonfinite">loss NaN or infinite in ${many(broken, "batch", "batches")}</span>`}
+      <span class="end small">${csvButton(store, "spikes", () => spikeSheet(spikes, store.classNames))}</span>
+    </div>
+    <bv-table
+      id="spikes"
+      data-testid="spikes-table"
+      label="Batches whose loss stands out"
+      .columns=${columns(store, spikes)}
+      .rows=${{ total: spikes.length, row: (index: number) => spikes[index], want: () => undefined }}
+      .sort=${store.spikeSort}
+      .subject=${JSON.stringify(store.spikeSort)}
+      .onSort=${(sort: Sort) => store.select({ spikeSort: sort })}
+      .onPick=${({ step }: Spike) => store.pick(step)}
+      .onOpen=${({ step }: Spike) => openBatch(step)}
+      .isPicked=${({ step }: Spike) => step === store.step}
+    ></bv-table>
+  </section>`;
+}
