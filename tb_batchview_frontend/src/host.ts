@@ -53,8 +53,26 @@ export function linkTo(ours: Readonly<Record<string, string>>): string {
   return url.href;
 }
 
-/** Put the view into the address line: no history entry, no reload. */
+// Browsers refuse `replaceState` after some hundred calls in some seconds (Safari throws), and each takes milliseconds.
+const BURST = 10;
+const BURST_MS = 2000;
+const LATER_MS = 300;
+let recent: number[] = [];
+let waiting: ReturnType<typeof setTimeout> | undefined;
+
+/** Put the view into the address line: no history entry, no reload. While a key is held down, only now and then. */
 export function writeAddress(ours: Readonly<Record<string, string>>): void {
+  clearTimeout(waiting);
+  recent = recent.filter((then) => Date.now() - then < BURST_MS);
+  if (recent.length >= BURST) {
+    waiting = setTimeout(() => replaceAddress(ours), LATER_MS);
+    return;
+  }
+  recent.push(Date.now());
+  replaceAddress(ours);
+}
+
+function replaceAddress(ours: Readonly<Record<string, string>>): void {
   const { location, history } = host();
   const { rest } = splitHash(location.hash);
   // Another tab's address is not ours to change.

@@ -241,11 +241,12 @@ kbd { display: inline-block; min-width: 22px; padding: 1px 6px; border: 1px soli
 .button { height: 30px; padding: 0 14px; border: 1px solid var(--rule); border-radius: 4px; background: none; }
 .button:hover { background: var(--hover); }
 
+.u-over > .marker { position: absolute; z-index: 1; left: 0; top: 0; width: 1px; height: 100%; background: var(--text); pointer-events: none; }
 .u-select { background: var(--accent-strong); opacity: .18; }
 .u-over { cursor: crosshair; }
 .u-cursor-x { border-right: 1px dashed var(--quiet) !important; }
 @media (max-width: 860px) { batch-view { grid-template-columns: 204px minmax(0, 1fr); } .sidebar { padding: 12px; } .content, .sentence, .banner { padding-left: 14px; padding-right: 14px; } .tabs { padding: 0 14px; } }
-@media (max-width: 620px) { html, body { overflow: auto; height: auto; } batch-view { display: block; height: auto; } .sidebar { border-right: 0; border-bottom: 1px solid var(--line); } main { height: auto; } .tabs { flex-wrap: wrap; } .content { overflow: visible; } }
+@media (max-width: 620px) { html, body { overflow: auto; height: auto; } batch-view { display: block; height: auto; } .sidebar { border-right: 0; border-bottom: 1px solid var(--line); display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 10px 14px; } .sidebar > .end, .sidebar > [data-testid="outcomes"] { grid-column: 1 / -1; } .sidebar > [data-testid="outcomes"] { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 4px 14px; } [data-testid="outcomes"] > .label { grid-column: 1 / -1; } main { height: auto; } .tabs { flex-wrap: wrap; } .content { overflow: visible; } }
 @media (prefers-reduced-motion: no-preference) { .stale { transition: opacity .15s .15s; } }
 @media (forced-colors: active) { .dot, .bar i, .mixbar span, .track i, progress { forced-color-adjust: none; } }
 `;

@@ -122,3 +122,19 @@ test("a frame of no height is not seen", () => {
   }
   expect(heard).toEqual([false, true]);
 });
+
+test("while a key is held down the address is written now and then, and the last view of all in the end", () => {
+  vi.useFakeTimers({ now: Date.now() + 60_000 });
+  try {
+    const { replaced } = embed("http://localhost:6006/#batchview");
+    for (let batch = 0; batch < 100; batch += 1) {
+      writeAddress({ batch: String(batch) });
+      vi.advanceTimersByTime(33);
+    }
+    expect(replaced.length).toBeLessThan(40);
+    vi.advanceTimersByTime(1000);
+    expect(replaced.at(-1)).toContain("p.batchview.batch=99");
+  } finally {
+    vi.useRealTimers();
+  }
+});

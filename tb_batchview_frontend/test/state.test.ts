@@ -258,3 +258,70 @@ test("the run shown by default stays while another becomes the newest for the mo
   await store.poll();
   expect(store.chosen?.run.name).toBe("b");
 });
+
+const stepping = () => {
+  const { asked } = fakePlugin({
+    ...ROUTES,
+    batches: (query: URLSearchParams) =>
+      query.has("points")
+        ? timelineBlock()
+        : {
+            total: 720,
+            offset: 0,
+            metrics: [],
+            maxima: {},
+            rows: Array.from({ length: 200 }, (_, step) => ({ step, worst: null, metrics: {} })),
+          },
+    batch: (query: URLSearchParams) => {
+      const step = Number(query.get("step"));
+      return { ...BATCH, step, previous: step === 0 ? null : step - 1, next: step + 1 };
+    },
+  });
+  const steps = (): string[] =>
+    asked
+      .filter((address) => address.startsWith("./batch?"))
+      .map((address) => address.replace(/.*step=/, ""));
+  return { asked, steps: () => steps().map((text) => Number.parseInt(text, 10)) };
+};
+
+test("the batches before and after the chosen one are at hand: a step asks only for the one behind them", async () => {
+  const { asked, steps } = stepping();
+  const { store } = makeStore({ batch: 17 });
+  store.want();
+  await vi.waitFor(() => expect(steps()).toEqual([17, 18, 16]));
+  await settle();
+  store.stepBatch(1);
+  await settle();
+  expect(store.batch.head?.step).toBe(18);
+  expect(steps()).toEqual([17, 18, 16, 19]);
+  expect(store.batchIndex).toBe(18);
+  expect(asked.filter((address) => address.includes("find="))).toHaveLength(1); // the first, before there were rows
+});
+
+test("a refresh forgets the batches at hand, which may have grown", async () => {
+  const { steps } = stepping();
+  const { store } = makeStore({ batch: 17 });
+  store.want();
+  await vi.waitFor(() => expect(steps()).toEqual([17, 18, 16]));
+  await settle();
+  store.refresh();
+  await vi.waitFor(() => expect(steps()).toEqual([17, 18, 16, 17, 18, 16]));
+});
+
+test("n and p go to the spike after and before the shown batch, and nowhere beyond the last", async () => {
+  fakePlugin({
+    ...ROUTES,
+    batches: (query: URLSearchParams) =>
+      query.has("points")
+        ? timelineBlock({ spikes: [417, 30, 600].map((step) => ({ step, loss: 2, ratio: 9, worst: null })) })
+        : ROUTES.batches(query),
+  });
+  const { store } = makeStore({ batch: 40 });
+  store.want();
+  await vi.waitFor(() => expect(store.summary?.spikes).toHaveLength(3));
+  const seen = ([1, 1, 1, -1, -1, -1] as const).map((by) => {
+    store.stepSpike(by);
+    return store.step;
+  });
+  expect(seen).toEqual([417, 600, 600, 417, 30, 30]);
+});

@@ -6,8 +6,10 @@ import { AppElement } from "../src/views/app.js";
 import { batchSheet, matrixSheet, pairSheet, sampleSheet } from "../src/views/download.js";
 import { pressKey } from "../src/views/keys.js";
 import { outcomeOf } from "../src/views/parts.js";
+import { batchLayerSheet, spikeSheet } from "../src/views/save.js";
 import { epochsOf, healthWords } from "../src/views/sentence.js";
 import { findClasses } from "../src/views/sidebar.js";
+import { sortSpikes } from "../src/views/spikes.js";
 import { MOST_ROWS, ROW_HEIGHT, shiftOf, type TableElement } from "../src/views/table.js";
 import {
   bytesOf,
@@ -27,6 +29,9 @@ vi.mock("uplot", () => ({
   default: class {
     over = document.createElement("div");
     cursor = { idx: null };
+    valToPos(value: number): number {
+      return value;
+    }
     setData(): void {}
     redraw(): void {}
     destroy(): void {}
@@ -556,4 +561,120 @@ test("before the first batches are read the page says so, and not that there is 
   );
   expect(empty.app.textContent).toContain("Still looking for event files.");
   expect(empty.app.textContent).not.toContain("No recorded batches");
+});
+
+const SPIKES = [
+  { step: 500, epoch: 6, loss: "NaN", ratio: null, error_rate: 1, worst: null },
+  {
+    step: 417,
+    epoch: 5,
+    loss: 1.95,
+    ratio: 9.4,
+    error_rate: 0.34,
+    worst: { target: 3, predicted: 5, count: 9 },
+  },
+  { step: 60, epoch: 0, loss: 7, ratio: 3.5, error_rate: 0.5, worst: null },
+];
+const spiked = (query: URLSearchParams): unknown =>
+  query.has("points") ? timelineBlock({ spikes: SPIKES }) : ROUTES.batches(query);
+
+test("spikes are listed with what they are of, and open their batch", async () => {
+  const { app, store } = await showPage({}, { ...ROUTES, runs: () => runsAnswer(), batches: spiked });
+  const rows = (): string[][] =>
+    [...app.querySelectorAll("#spikes tbody tr[aria-rowindex]")].map((row) =>
+      [...row.querySelectorAll("td")].map((cell) => cell.textContent?.trim() ?? ""),
+    );
+  expect(rows()).toEqual([
+    ["500", "NaN", "–", "100.0\u00a0%", "–"],
+    ["417", "1.950", "9.4×", "34.0\u00a0%", "3 → 5 (9)"],
+    ["60", "7.000", "3.5×", "50.0\u00a0%", "–"],
+  ]);
+  app.querySelector<HTMLElement>("#spikes tr[aria-rowindex='3']")?.click();
+  expect(store.selection.batch).toBe(417);
+});
+
+test("Enter on the list of spikes opens the first, where none was chosen", async () => {
+  const { app, store } = await showPage({}, { ...ROUTES, batches: spiked });
+  app
+    .querySelector("#spikes table")
+    ?.dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
+  expect(store.selection.batch).toBe(500);
+});
+
+test("spikes are sorted by any figure; a loss that is not finite is the greatest", () => {
+  const spikes = SPIKES.map((spike) => ({ ...spike, loss: Number(spike.loss) }));
+  const steps = (column: string, descending: boolean): number[] =>
+    sortSpikes(spikes, { column, descending }).map(({ step }) => step);
+  expect([
+    steps("ratio", true),
+    steps("loss", false),
+    steps("step", false),
+    steps("error_rate", false),
+  ]).toEqual([
+    [500, 417, 60],
+    [417, 60, 500],
+    [60, 417, 500],
+    [417, 60, 500],
+  ]);
+});
+
+test("without spikes the timeline has the room of their list", async () => {
+  const calm = (query: URLSearchParams): unknown =>
+    query.has("points") ? timelineBlock({ spikes: [] }) : ROUTES.batches(query);
+  const { app } = await showPage({}, { ...ROUTES, batches: calm });
+  expect(app.querySelector('[data-testid="spikes"]')).toBeNull();
+  expect(app.querySelector('[data-testid="timeline-loss"]')?.textContent).toContain("no spikes");
+});
+
+test("sheets of a batch and of spikes have a head for every cell", () => {
+  const figures = { mean: 1, std: 2, zero_fraction: 0.5 };
+  const layers = batchLayerSheet([
+    { layer: "dense", ...figures, before: { ...figures, std: 1 } },
+    { layer: "new", ...figures, before: null },
+  ]);
+  expect(layers.rows).toEqual([
+    ["dense", 1, 2, 0.5, 1, 1, 0.5],
+    ["new", 1, 2, 0.5, undefined, undefined, undefined],
+  ]);
+  const spikes = spikeSheet(
+    SPIKES.map((spike) => ({ ...spike, loss: Number(spike.loss) })),
+    ["a", "b", "c", "cat", "d", "dog"],
+  );
+  expect(spikes.rows[1]).toEqual([417, 5, 1.95, 9.4, 0.34, "cat", "dog", 9]);
+  for (const { head, rows } of [layers, spikes])
+    expect(rows.map((row) => row.length)).toEqual(rows.map(() => head.length));
+});
+
+test("a picture asks to be saved, and the page names it after the run and what it shows", async () => {
+  const { app, store } = await showPage({}, { ...ROUTES, runs: () => runsAnswer() });
+  app.querySelector<HTMLElement>('[data-testid="timeline-loss"] .head button[aria-label^="PNG"]')?.click();
+  await settle();
+  // There is no canvas here; the browser test looks at the file.
+  expect(store.notice).toBe("the browser could not make the picture");
+});
+
+test("every key of the sheet does something", async () => {
+  const { app, store } = await showPage({ batch: 4, target: 3 }, { ...ROUTES, batches: spiked });
+  store.set({ help: true });
+  await app.updateComplete;
+  const keys = [...app.querySelectorAll("dialog kbd")].map((key) => key.textContent ?? "");
+  const names: Record<string, string> = {
+    "←": "ArrowLeft",
+    "→": "ArrowRight",
+    "↑": "ArrowUp",
+    "↓": "ArrowDown",
+    Esc: "Escape",
+  };
+  const pressed = keys
+    .filter((key) => key !== "Enter") // of the table that has the focus
+    .map((key) =>
+      pressKey(
+        store,
+        names[key] ?? key,
+        () => undefined,
+        () => undefined,
+      ),
+    );
+  expect(keys.length).toBeGreaterThan(12);
+  expect(pressed).toEqual(pressed.map(() => true));
 });

@@ -28,6 +28,8 @@ export function gapped(values: ArrayLike<number>, log = false): (number | null)[
   return Array.from(values, (value) => (Number.isFinite(value) && (!log || value > 0) ? value : null));
 }
 
+/** What the canvas shows besides its lines: nothing else makes it be drawn again. */
+const DRAWN = ["epochs", "spikes", "broken", "range", "top", "zero", "bare"] as const;
 const AXIS_FONT = "11px Roboto, system-ui, sans-serif";
 
 @customElement("bv-lines")
@@ -37,11 +39,12 @@ export class LinesElement extends LitElement {
   @property({ attribute: false }) epochs: readonly Mark[] = [];
   @property({ attribute: false }) spikes: readonly Mark[] = [];
   /** How many batches of each point have no value that could be drawn: marked at the foot. */
-  @property({ attribute: false }) broken: ArrayLike<number> = [];
+  @property({ attribute: false }) broken: ArrayLike<number> | undefined;
   /** Buttons that belong to this chart. */
   @property({ attribute: false }) controls: TemplateResult | null = null;
   /** The chosen range of steps, `stop` exclusive. */
-  @property({ attribute: false }) range: readonly [number, number] | null = null;
+  @property({ attribute: false, hasChanged: (now, then) => String(now) !== String(then) })
+  range: readonly [number, number] | null = null;
   @property({ attribute: false }) marker: number | null = null;
   @property({ attribute: false }) onRange: ((start: number, stop: number) => void) | null = null;
   @property({ attribute: false }) onStep: ((step: number) => void) | null = null;
@@ -101,10 +104,25 @@ export class LinesElement extends LitElement {
       this.build();
     } else if (changed.has("steps") || changed.has("lines")) {
       this.plot.setData(this.table());
-    } else {
+    } else if (DRAWN.some((name) => changed.has(name))) {
       this.plot.redraw(false);
     }
-    if (this.plot !== null) this.readOut(this.plot);
+    if (this.plot === null) return;
+    this.readOut(this.plot);
+    this.placeMarker(this.plot);
+  }
+
+  /** The chosen batch is a line above the canvas: moving it draws nothing anew, which stepping on with a key has no time for. */
+  private placeMarker(plot: uPlot): void {
+    let line = plot.over.querySelector<HTMLElement>(".marker");
+    if (line === null) {
+      line = document.createElement("div");
+      line.className = "marker";
+      plot.over.append(line);
+    }
+    const x = this.marker === null ? -1 : plot.valToPos(this.marker, "x");
+    line.hidden = !(x >= 0 && x <= plot.over.clientWidth);
+    if (!line.hidden) line.style.transform = `translateX(${x}px)`;
   }
 
   private table(): uPlot.AlignedData {
@@ -158,8 +176,9 @@ export class LinesElement extends LitElement {
       hooks: {
         drawClear: [(plot) => this.range !== null && drawRange(pen(plot), this.range)],
         draw: [
-          (plot) => drawBroken(pen(plot), this.steps, this.broken),
-          (plot) => drawMarks(pen(plot), this.epochs, this.spikes, this.marker),
+          (plot) => drawBroken(pen(plot), this.steps, this.broken ?? []),
+          (plot) => drawMarks(pen(plot), this.epochs, this.spikes),
+          (plot) => this.placeMarker(plot),
         ],
         setCursor: [(plot) => this.readOut(plot)],
         setSelect: [(plot) => this.brushed(plot)],

@@ -120,19 +120,11 @@ export function drawBroken(pen: Pen, steps: ArrayLike<number>, broken: ArrayLike
 }
 
 /** Draw what stands above the lines. */
-export function drawMarks(
-  pen: Pen,
-  epochs: readonly Mark[],
-  spikes: readonly Mark[],
-  marker: number | null,
-): void {
+export function drawMarks(pen: Pen, epochs: readonly Mark[], spikes: readonly Mark[]): void {
   const { ctx } = pen.plot;
   ctx.save();
   ctx.lineWidth = pen.ratio;
   drawEpochs(pen, epochs);
   drawSpikes(pen, spikes);
-  const x = marker === null ? null : place(pen, marker);
-  ctx.strokeStyle = pen.colour("--text");
-  if (x !== null) upright(pen, x);
   ctx.restore();
 }

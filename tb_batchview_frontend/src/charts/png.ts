@@ -47,7 +47,13 @@ export function copyPng(picture: HTMLElement, words: readonly string[]): Promise
   if (source === null || source.width === 0) return Promise.resolve(null);
   const ratio = source.width / Math.max(1, source.clientWidth);
   const size = { width: source.width / ratio, height: source.height / ratio, ratio };
-  return composePng(picture, words, size, (context) =>
-    context.drawImage(source, 0, 0, size.width, size.height),
-  );
+  return composePng(picture, words, size, (context) => {
+    context.drawImage(source, 0, 0, size.width, size.height);
+    // The chosen batch is marked above the canvas.
+    const line = picture.querySelector<HTMLElement>(".marker:not([hidden])");
+    if (line === null) return;
+    const [at, from] = [line.getBoundingClientRect(), source.getBoundingClientRect()];
+    context.fillStyle = themeColour(picture, "--text");
+    context.fillRect(at.left - from.left, at.top - from.top, 1, at.height);
+  });
 }

@@ -3,6 +3,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import type { Line } from "../charts/lines.js";
 import "../charts/lines.js";
+import type { Mark } from "../charts/marks.js";
 import { topWithoutSpikes } from "../charts/scale.js";
 import { count, figure, many, percentTick, tick } from "../format.js";
 import type { Store } from "../state.js";
@@ -11,13 +12,28 @@ import { ERROR_HEADS, errorLabel, errorText } from "./error_words.js";
 import { chip, waiting } from "./parts.js";
 import { spikeWords } from "./spikes.js";
 
-/** The same lines for the same answer: a chart is laid out once for each, and not at every render. */
-const drawn = { loss: new WeakMap<object, Line[]>(), error: new WeakMap<object, Line[]>() };
+interface Drawn {
+  loss: Line[];
+  error: Line[];
+  epochs: Mark[];
+  spikes: Mark[];
+  top: number | null;
+}
 
-function linesOf(timeline: Block<TimelineHeader>, prefix: "loss" | "error"): Line[] {
-  const lines = drawn[prefix].get(timeline) ?? makeLines(timeline, prefix);
-  drawn[prefix].set(timeline, lines);
-  return lines;
+/** The same objects for the same answer: a chart is drawn once for each, and not at every render. */
+const known = new WeakMap<object, Drawn>();
+
+function drawnOf(timeline: Block<TimelineHeader>): Drawn {
+  const { header, arrays } = timeline;
+  const drawn = known.get(timeline) ?? {
+    loss: makeLines(timeline, "loss"),
+    error: makeLines(timeline, "error"),
+    epochs: header.epochs.map(({ epoch, step }) => ({ step, label: `epoch ${count(epoch)}` })),
+    spikes: header.spikes.map((spike) => ({ step: spike.step, label: `▼ ${spikeWords(spike)}` })),
+    top: topWithoutSpikes(arrays.loss_max?.values ?? []),
+  };
+  known.set(timeline, drawn);
+  return drawn;
 }
 
 function makeLines(timeline: Block<TimelineHeader>, prefix: "loss" | "error"): Line[] {
@@ -71,11 +87,7 @@ export function timelineView(store: Store): TemplateResult {
     store.ranged && !zoomed
       ? ([start ?? header.first_step ?? 0, stop ?? (header.last_step ?? 0) + 1] as const)
       : null;
-  const epochs = header.epochs.map(({ epoch, step }) => ({ step, label: `epoch ${count(epoch)}` }));
-  const spikes = header.spikes.map((spike) => ({
-    step: spike.step,
-    label: `▼ ${spikeWords(spike)}`,
-  }));
+  const { epochs, spikes, top, ...lines } = drawnOf(timeline);
   const steps = arrays.step?.values ?? [];
   const shared = {
     onRange: (from: number, to: number): void => store.select({ start: from, stop: to }),
@@ -83,8 +95,6 @@ export function timelineView(store: Store): TemplateResult {
   };
   const bucket =
     header.bucket > 1 ? `each point ${count(header.bucket)} batches, with their least and greatest · ` : "";
-  const greatest = arrays.loss_max?.values ?? [];
-  const top = topWithoutSpikes(greatest);
   const axis = top === null || store.selection.logLoss ? "" : " · the axis leaves out spikes";
   const words = `${many(header.batches, "batch", "batches")}, mean loss ${figure(header.loss)}, ${many(header.spikes.length, "spike")}`;
   const rates = errorLabel(output);
@@ -101,10 +111,10 @@ export function timelineView(store: Store): TemplateResult {
       label=${`Line chart: loss of every batch of ${store.chosen?.phase?.name}. ${words}.`}
       yLabel="loss"
       .steps=${steps}
-      .lines=${linesOf(timeline, "loss")}
+      .lines=${lines.loss}
       .epochs=${epochs}
       .spikes=${spikes}
-      .broken=${arrays.nonfinite?.values ?? []}
+      .broken=${arrays.nonfinite?.values}
       .controls=${controls}
       .range=${range}
       .top=${top}
@@ -126,7 +136,7 @@ export function timelineView(store: Store): TemplateResult {
           label=${`Line chart: ${rates} of every batch. Mean ${errorText(output, header.error_rate)}.`}
           yLabel=${ERROR_HEADS[output?.task ?? "multiclass"].toLowerCase()}
           .steps=${steps}
-          .lines=${linesOf(timeline, "error")}
+          .lines=${lines.error}
           .range=${range}
           .marker=${store.step}
           .onRange=${shared.onRange}
