@@ -360,9 +360,7 @@ def test_smoothing_takes_the_median_of_the_neighbours() -> None:
 
 @settings(deadline=None)
 @given(losses, st.integers(1, 5), st.integers(0, 12))
-def test_smoothing_is_a_running_median_averaged_over_half_the_window(
-    values: np.ndarray, size: int, half: int
-) -> None:
+def test_smoothing_is_a_running_median_averaged_over_half_the_window(values: np.ndarray, size: int, half: int) -> None:
     buckets = analysis.cut_buckets(values, size)
 
     def around(series: list[float], place: int, reach: int) -> list[float]:
@@ -384,9 +382,7 @@ def test_smoothing_leaves_no_trace_of_a_spike(size: int) -> None:
     calm = np.linspace(2.0, 0.5, 700)
     spiked = calm.copy()
     spiked[[100, 101, 350]] = [1e300, np.inf, 20.0]
-    smooth, expected = (
-        analysis.smooth_buckets(analysis.cut_buckets(values, size), 15) for values in (spiked, calm)
-    )
+    smooth, expected = (analysis.smooth_buckets(analysis.cut_buckets(values, size), 15) for values in (spiked, calm))
 
     # At most the medians around it move on to a neighbour.
     assert smooth == pytest.approx(expected, abs=(calm[0] - calm[1]) * 2 * size)
@@ -397,7 +393,8 @@ def test_smoothing_follows_a_step_where_it_is() -> None:
 
     smooth = analysis.smooth_buckets(analysis.cut_buckets(steps, 1), 9)
 
-    assert set(smooth[:48]) == {2.0} and set(smooth[52:]) == {0.5}
+    assert set(smooth[:48]) == {2.0}
+    assert set(smooth[52:]) == {0.5}
 
 
 def test_smoothing_of_values_that_are_not_finite_is_missing() -> None:

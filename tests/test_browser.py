@@ -10,17 +10,19 @@ import contextlib
 import csv
 import functools
 import io
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-from browser.host import Watched, run_chromium, run_tensorboard, wait_until, watch
+from browser.host import ROOT, Watched, run_chromium, run_tensorboard, wait_until, watch
 from PIL import Image
-from playwright.sync_api import Browser, Locator, expect
+from playwright.sync_api import Browser, Locator, Route, expect
 from sklearn import metrics
 
 from tb_batchview import BatchWriter, load
@@ -32,6 +34,8 @@ BATCHES = 90  # training batches of a run, as tests/conftest.py trains the demo
 SAMPLES = 2 * 1437
 RUN = "swapped-labels"  # the newest, shown first
 
+# No slash: names of runs are those of folders.
+HOSTILE_RUN = '<img src=x onerror="parent.hacked=1"> \u202e\u05e9\u05dc\u05d5\u05dd \U0001f9ea ' + "x" * 150
 HOSTILE_NAMES = [
     '<img src=x onerror="parent.hacked=1"><script>parent.hacked=1</script>',
     "long " + "x" * 10_000,
@@ -66,13 +70,33 @@ def tensorboard(start: Callable[..., str], demo_logdir: Path) -> str:
     return start(demo_logdir, "--load_fast=auto")
 
 
-@pytest.fixture
-def watched(browser: Browser) -> Iterator[Watched]:
-    context = browser.new_context(viewport={"width": 1460, "height": 900})
+@contextlib.contextmanager
+def watch_in(browser: Browser, width: int = 1460, height: int = 900, theme: str = "light") -> Iterator[Watched]:
+    context = browser.new_context(viewport={"width": width, "height": height})
+    # TensorBoard keeps the theme here; frames of no origin have no storage.
+    context.add_init_script(
+        f"""if (origin !== "null") localStorage.setItem("_tb_global_settings", '{{"theme":"{theme}"}}')"""
+    )
     watched = watch(context)
     yield watched
     context.close()
     assert watched.errors == []
+
+
+@pytest.fixture
+def watched(browser: Browser) -> Iterator[Watched]:
+    with watch_in(browser) as watched:
+        yield watched
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """Return the source of axe-core, which `npm ci` has brought."""
+    file = ROOT / "tb_batchview_frontend" / "node_modules" / "axe-core" / "axe.min.js"
+    if not file.exists():
+        complain = pytest.fail if os.environ.get("CI") else pytest.skip
+        complain("This test needs axe-core: npm ci in tb_batchview_frontend")
+    return file.read_text()
 
 
 def open_plugin(watched: Watched, address: str, **state: Any) -> None:
@@ -100,6 +124,13 @@ def expect_drawn(canvas: Locator) -> None:
     count = """canvas => new Set(new Uint32Array(
         canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size"""
     wait_until(lambda: canvas.evaluate(count) > 2, "a picture on the canvas")
+
+
+def expect_settled(watched: Watched) -> None:
+    """Expect a tab with something in it, and nothing under way."""
+    expect(watched.plugin.get_by_test_id("content").locator("canvas, td").first).to_be_visible()
+    expect(watched.plugin.get_by_text("Loading…")).to_have_count(0)
+    watched.page.wait_for_load_state("networkidle")
 
 
 def test_tab_is_active_and_every_batch_is_there(watched: Watched, both_loaders: str) -> None:
@@ -294,20 +325,202 @@ def test_keys_move_through_batches(watched: Watched, tensorboard: str) -> None:
     expect(title).to_have_text("Batch 3")
 
 
+def find_barriers(watched: Watched, axe: str) -> list[str]:
+    """Return what keeps people out, as axe-core finds it: serious and critical violations."""
+    found = watched.frame.evaluate(f"() => {{ {axe}; return axe.run(document, {{resultTypes: ['violations']}}) }}")
+    assert found["passes"], "axe-core looked at nothing"
+    return [
+        f"{violation['impact']} {violation['id']}: {node['html'][:200]}"
+        for violation in found["violations"]
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
+
+
+FULL: dict[str, dict[str, Any]] = {
+    "batches": {"batch": 3, "sample": "3.0", "start": 2, "outcome": "wrong"},
+    "classes": {"tab": "classes", "target": 3, "predicted": 5},
+    "samples": {"tab": "samples", "target": 3, "sample": "3.0"},
+    "layers": {"tab": "layers", "layer": "dense", "batch": 10},
+}
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_tab_has_a_serious_barrier(browser: Browser, tensorboard: str, axe: str, theme: str) -> None:
+    barriers: dict[str, list[str]] = {}
+    with watch_in(browser, theme=theme) as watched:
+        plugin = watched.plugin
+        for tab, state in FULL.items():
+            open_plugin(watched, tensorboard, **state)
+            expect_settled(watched)
+            barriers[tab] = find_barriers(watched, axe)
+            watched.page.goto("about:blank")
+        open_plugin(watched, tensorboard)
+        plugin.get_by_test_id("class-search").fill("e")
+        expect(plugin.get_by_test_id("class-matches")).to_be_visible()
+        barriers["search"] = find_barriers(watched, axe)
+        plugin.get_by_test_id("keys").click()
+        expect(plugin.get_by_test_id("keys-sheet")).to_be_visible()
+        barriers["keys"] = find_barriers(watched, axe)
+        assert (watched.frame.evaluate("document.documentElement.className") == "dark") == (theme == "dark")
+
+    assert barriers == {name: [] for name in barriers}
+
+
+@pytest.fixture(scope="module")
+def nothing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a log directory without anything."""
+    return tmp_path_factory.mktemp("nothing")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_page_without_runs_or_with_an_error_has_no_serious_barrier(
+    browser: Browser, start: Callable[..., str], nothing: Path, axe: str, theme: str
+) -> None:
+    address = start(nothing)
+    with watch_in(browser, theme=theme) as watched:
+        watched.page.goto(f"{address}#batchview")
+        expect(watched.plugin.get_by_test_id("empty")).to_be_visible()
+        empty = find_barriers(watched, axe)
+
+        watched.page.route("**/batchview/runs*", lambda route: route.fulfill(status=400, body="No."))
+        watched.page.reload()
+        expect(watched.plugin.get_by_test_id("error")).to_contain_text("No.")
+        error = find_barriers(watched, axe)
+        watched.errors.clear()
+
+    assert (empty, error) == ([], [])
+
+
+def test_barriers_are_found(watched: Watched, tensorboard: str, axe: str) -> None:
+    """The tests above rest on it."""
+    open_plugin(watched, tensorboard)
+
+    watched.frame.evaluate(
+        """() => {
+        const badge = document.querySelector('[data-testid="badge"]');
+        badge.style.color = "#ddd";
+        document.querySelector("#run").labels[0].remove();
+    }"""
+    )
+
+    found = find_barriers(watched, axe)
+    assert {barrier.split(":")[0] for barrier in found} == {"critical select-name", "serious color-contrast"}
+
+
+def test_page_runs_under_a_policy_without_eval_and_inline_styles(
+    browser: Browser, tensorboard: str, demo_logdir: Path
+) -> None:
+    policies: list[str] = []
+
+    def tighten(route: Route) -> None:
+        response = route.fetch()
+        policy = response.headers["content-security-policy"]
+        policies.append(policy)
+        for allowed in (" 'unsafe-eval'", " 'unsafe-inline'"):
+            policy = policy.replace(allowed, "")
+        route.fulfill(response=response, headers={**response.headers, "content-security-policy": policy})
+
+    with watch_in(browser) as watched:
+        watched.page.route("**/plugin_entry.html*", tighten)
+        for state in FULL.values():
+            open_plugin(watched, tensorboard, **state)
+            expect_settled(watched)
+            watched.page.goto("about:blank")
+        assert watched.errors == []
+        assert len(policies) == len(FULL)
+
+        # The policy was the stricter one: what needs more is refused.
+        open_plugin(watched, tensorboard)
+        watched.frame.evaluate("document.body.setAttribute('style', 'color: red')")
+
+        def refused() -> bool:
+            watched.page.evaluate("0")  # errors arrive while the page is spoken to
+            # One is the browser's own, the other that of `host.REPORT_CSP`.
+            return sum("style" in error for error in watched.errors) == 2
+
+        wait_until(refused, "a violation, told twice")
+        watched.errors.clear()
+
+
+def test_tables_and_pictures_are_saved_as_files(watched: Watched, tensorboard: str, demo_logdir: Path) -> None:
+    batch = load(demo_logdir)[RUN].batches("train")[10]
+    open_plugin(watched, tensorboard, batch=10)
+    plugin = watched.plugin
+    expect_drawn(plugin.get_by_test_id("timeline-loss").locator("canvas"))
+
+    def save(button: Locator) -> tuple[str, bytes]:
+        with watched.page.expect_download() as download:
+            button.click()
+        return download.value.suggested_filename, download.value.path().read_bytes()
+
+    name, table = save(plugin.get_by_test_id("csv-batch-samples"))
+    lines = table.decode().split("\r\n")
+    assert name == f"{RUN}-train-batch-samples.csv"
+    assert lines[0].startswith("step,sample,id,target,predicted")
+    assert len(lines) == 1 + len(batch.targets) + 1
+    assert save(plugin.get_by_test_id("csv-batch-layers"))[1].decode().startswith("layer,mean,std,zero_fraction")
+
+    name, file = save(plugin.get_by_test_id("timeline-loss").get_by_role("button", name="PNG of Loss of every batch"))
+    picture = Image.open(io.BytesIO(file))
+    assert (name, picture.format) == (f"{RUN}-train-timeline-loss.png", "PNG")
+    box = plugin.get_by_test_id("timeline-loss").locator("canvas").bounding_box()
+    assert box is not None
+    assert picture.width > box["width"]
+    assert picture.height > box["height"] + 20
+    colours = picture.convert("RGB").getcolors(1_000_000)
+    assert colours is not None
+    assert len(colours) > 20
+
+    open_tab(watched, "layers")
+    heatmap = plugin.get_by_test_id("layer-heatmap")
+    expect_drawn(heatmap.locator("canvas"))
+    heatmap.hover()
+    name, file = save(heatmap.get_by_role("button", name="PNG"))
+    assert (name, Image.open(io.BytesIO(file)).format) == (f"{RUN}-train-layer-heatmap.png", "PNG")
+
+
+def test_a_narrow_window_shows_everything_below_each_other(browser: Browser, tensorboard: str) -> None:
+    with watch_in(browser, width=400, height=800) as watched:
+        for state in FULL.values():
+            open_plugin(watched, tensorboard, **state)
+            expect_settled(watched)
+            assert watched.frame.evaluate("document.documentElement.scrollWidth <= innerWidth"), state
+            # Nothing is cut off either, but in what scrolls by itself or is cut with an ellipsis.
+            outside = watched.frame.evaluate(
+                """() => [...document.querySelectorAll("button, input, select, h2, canvas")]
+                    .filter((element) => element.closest(".scroll, .wide, .scores, .hidden, dialog") === null)
+                    .filter((element) => element.getBoundingClientRect().right > innerWidth + 1)
+                    .map((element) => element.outerHTML.slice(0, 100))"""
+            )
+            assert outside == [], state
+            watched.page.goto("about:blank")
+
+
 # -- runs made by hand -------------------------------------------------------------------------------------------------
 
 
-def add_batches(writer: BatchWriter, count: int, classes: int, seed: int = 0) -> None:
+def add_batches(
+    writer: BatchWriter,
+    count: int,
+    classes: int,
+    seed: int = 0,
+    ids: Sequence[str] = (),
+    metrics: Sequence[str] = ("accuracy",),
+    layers: Sequence[str] = ("dense",),
+    losses: Mapping[int, float] = MappingProxyType({}),
+) -> None:
     rng = np.random.default_rng(seed)
-    for _ in range(count):
+    for number in range(count):
         scores = rng.dirichlet(np.ones(classes), 16).astype(np.float32)
         writer.add_batch(
             predictions=scores,
             targets=rng.integers(0, classes, 16),
             sample_loss=rng.random(16).astype(np.float32),
-            loss=float(rng.random()),
-            metrics={"accuracy": float(rng.random())},
-            histograms={"dense": rng.normal(size=(16, 4)).astype(np.float32)},
+            sample_ids=[ids[place % len(ids)] for place in range(16)] if ids else None,
+            loss=losses.get(number, 1 + float(rng.random())),
+            metrics={name: float(rng.random()) for name in metrics},
+            histograms={name: rng.normal(size=(16, 4)).astype(np.float32) for name in layers},
         )
     assert writer.flush(30)
 
@@ -331,8 +544,12 @@ def add_confused(writer: BatchWriter, batches: int, samples: int, classes: int) 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     logdir = tmp_path_factory.mktemp("lab")
-    with BatchWriter(logdir / "hostile", class_names=HOSTILE_NAMES) as writer:
-        add_batches(writer, 12, len(HOSTILE_NAMES))
+    with BatchWriter(logdir / HOSTILE_RUN, class_names=HOSTILE_NAMES) as writer:
+        # Names of metrics and layers have to be printable, and of 1,000 characters at most.
+        names = [HOSTILE_NAMES[0], HOSTILE_NAMES[1][:1000], HOSTILE_NAMES[5]]
+        add_batches(writer, 12, len(HOSTILE_NAMES), ids=HOSTILE_NAMES, metrics=names, layers=names)
+    with BatchWriter(logdir / "broken") as writer:
+        add_batches(writer, 60, 3, losses={41: 20.0, 55: float("nan"), 56: float("inf")})
     with BatchWriter(logdir / "confused", class_names=CONFUSED_NAMES) as writer:
         add_confused(writer, batches=8, samples=256, classes=len(CONFUSED_NAMES))
     with BatchWriter(logdir / "thousand") as writer:
@@ -345,25 +562,66 @@ def lab_tensorboard(start: Callable[..., str], lab: Path) -> str:
     return start(lab)
 
 
-def test_hostile_class_names_are_text(watched: Watched, lab_tensorboard: str) -> None:
-    open_plugin(watched, lab_tensorboard, run="hostile")
-    plugin = watched.plugin
-
-    for tab in ("samples", "layers", "batches", "classes"):
-        open_tab(watched, tab)
-    expect_drawn(plugin.get_by_test_id("confusion-matrix").locator("canvas"))
-    table = plugin.get_by_test_id("classes-table")
-    shown = {read_row(table, number)[0] for number in range(len(HOSTILE_NAMES))}
+@pytest.mark.parametrize("width", [1460, 400])
+def test_hostile_names_are_text(browser: Browser, lab_tensorboard: str, width: int) -> None:
+    with watch_in(browser, width=width) as watched:
+        plugin = watched.plugin
+        for tab in ("samples", "layers", "batches", "classes"):
+            open_plugin(watched, lab_tensorboard, run=HOSTILE_RUN, tab=tab, batch=3, target=0, sample="3.1")
+            expect(plugin.get_by_test_id("run")).to_have_value(HOSTILE_RUN)
+            expect_settled(watched)
+            expect(plugin.get_by_test_id("content")).to_contain_text(HOSTILE_NAMES[0])
+            assert watched.frame.locator("img, script[src=x]").count() == 0
+            # Nothing makes the page wider than the window: the long name is cut, not the layout.
+            assert watched.frame.evaluate("document.documentElement.scrollWidth <= innerWidth"), tab
+            if tab != "classes":
+                watched.page.goto("about:blank")
+        expect_drawn(plugin.get_by_test_id("confusion-matrix").locator("canvas"))
+        table = plugin.get_by_test_id("classes-table")
+        shown = {read_row(table, number)[0] for number in range(len(HOSTILE_NAMES))}
+        assert watched.page.evaluate("window.hacked === undefined")
 
     assert HOSTILE_NAMES[0] in shown
     assert any("emoji" in name for name in shown)
     assert any(name.startswith("long xxx") for name in shown)
     assert any("before" in name and "after" in name for name in shown)
     assert HOSTILE_NAMES[5] in shown
-    assert watched.frame.locator("img, script[src=x]").count() == 0
-    assert watched.page.evaluate("window.hacked === undefined")
-    # Nothing makes the page wider than the window: the long name is cut, not the layout.
-    assert watched.frame.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_hostile_ids_metrics_and_layers_are_text(watched: Watched, lab_tensorboard: str) -> None:
+    open_plugin(watched, lab_tensorboard, run=HOSTILE_RUN, batch=3)
+    plugin = watched.plugin
+    heads = plugin.get_by_test_id("batches-table").locator("th").all_inner_texts()
+    samples = plugin.get_by_test_id("batch-samples")
+    ids = {read_row(samples, number)[0] for number in range(7)}
+    layers = plugin.get_by_test_id("batch-layers").get_by_role("button").all_inner_texts()
+
+    assert heads[4] == HOSTILE_NAMES[0]
+    assert HOSTILE_NAMES[0] in ids or HOSTILE_NAMES[5] in ids
+    assert layers[0] == HOSTILE_NAMES[0]
+    # No row is higher than the others, whatever is written in it.
+    rows = "[...document.querySelectorAll('#batch-samples tr[aria-rowindex]')]"
+    assert watched.frame.evaluate(f"Math.max(...{rows}.map((row) => row.offsetHeight))") <= 31
+
+
+def test_list_of_spikes_opens_the_batch_that_broke_it(watched: Watched, lab_tensorboard: str) -> None:
+    open_plugin(watched, lab_tensorboard, run="broken")
+    plugin = watched.plugin
+    spikes = plugin.get_by_test_id("spikes-table")
+
+    expect(plugin.get_by_test_id("nonfinite")).to_have_text("loss NaN or infinite in 2 batches")
+    assert read_row(spikes, 0)[:3] == ["55", "NaN", "–"]
+    assert read_row(spikes, 1)[:2] == ["41", "20.00"]
+    spikes.locator("tr[aria-rowindex='3']").click()
+    expect(plugin.get_by_test_id("batch-title")).to_have_text("Batch 41")
+    for part in ("batch-samples", "class-mix", "batch-layers"):
+        expect(plugin.get_by_test_id(part)).to_be_visible()
+
+    spikes.locator("table").focus()
+    watched.page.keyboard.press("ArrowUp")
+    expect(plugin.get_by_test_id("batch-title")).to_have_text("Batch 55")
+    watched.page.keyboard.press("p")
+    expect(plugin.get_by_test_id("batch-title")).to_have_text("Batch 41")
 
 
 def open_matrix(watched: Watched, address: str, run: str, **state: Any) -> Locator:

@@ -34,9 +34,9 @@ export function emptyView(store: Store): TemplateResult {
     <h1>No recorded batches yet</h1>
     <p>TensorBoard looked in <code data-testid="logdir">${answer.logdir || "(no log directory)"}</code> and below it, and found no file of Batch View.</p>
     <p>Add the callback to your training:</p>
-    <pre><code>${CODE.replace("LOGDIR", answer.logdir || "logs")}</code></pre>
+    <pre tabindex="0" aria-label="the callback"><code>${CODE.replace("LOGDIR", answer.logdir || "logs")}</code></pre>
     <p>In a loop of your own, in any framework:</p>
-    <pre><code>from tb_batchview import BatchWriter
+    <pre tabindex="0" aria-label="the writer"><code>from tb_batchview import BatchWriter
 
 with BatchWriter("${answer.logdir || "logs"}/run-1") as writer:
     writer.add_batch(step=step, phase="train", epoch=epoch,
