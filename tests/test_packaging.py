@@ -76,6 +76,11 @@ def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build("wheel", source, tmp_path_factory.mktemp("wheel"))
 
 
+def test_the_bundle_is_small(root: Path, static_names: set[str]) -> None:
+    """It is loaded with every opening of the tab, often over a tunnel."""
+    assert sum((root / "tb_batchview" / "static" / name).stat().st_size for name in static_names) < 400_000
+
+
 def test_sdist_holds_the_bundle_and_its_sources(sdist: Path, static_names: set[str]) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
