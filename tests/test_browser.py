@@ -450,9 +450,9 @@ def test_tables_and_pictures_are_saved_as_files(watched: Watched, tensorboard: s
     expect_drawn(plugin.get_by_test_id("timeline-loss").locator("canvas"))
 
     def save(button: Locator) -> tuple[str, bytes]:
-        with watched.page.expect_download() as download:
+        with watched.page.expect_download() as saved:
             button.click()
-        return download.value.suggested_filename, download.value.path().read_bytes()
+        return saved.value.suggested_filename, saved.value.path().read_bytes()
 
     name, table = save(plugin.get_by_test_id("csv-batch-samples"))
     lines = table.decode().split("\r\n")
@@ -803,7 +803,7 @@ def test_a_thousand_classes_are_zoomed_and_moved_and_the_link_knows_where(
     wait_until(lambda: read_address(watched, "part") is None, "the whole matrix in the address")
 
 
-@pytest.mark.parametrize("run", ["hostile", "confused", "thousand"])
+@pytest.mark.parametrize("run", [HOSTILE_RUN, "confused", "thousand"], ids=["hostile", "confused", "thousand"])
 def test_classes_fit_a_narrow_window(watched: Watched, lab_tensorboard: str, run: str) -> None:
     watched.page.set_viewport_size({"width": 400, "height": 900})
     canvas = open_matrix(watched, lab_tensorboard, run, order="clustered", target=1)

@@ -89,7 +89,7 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .content > * + * { margin-top: 16px; }
 .columns { display: grid; grid-template-columns: minmax(0, 1.06fr) minmax(0, 1fr); gap: 16px 24px; align-items: start; }
 .columns.timeline { grid-template-columns: minmax(0, 1fr) 360px; gap: 12px 20px; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 240px), 1fr)); gap: 18px 20px; align-items: start; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 18px 20px; align-items: start; }
 .columns.layers { grid-template-columns: minmax(300px, 420px) minmax(0, 1fr); }
 .columns.classes { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
 .columns.samples { grid-template-columns: minmax(0, 1.15fr) minmax(0, 1fr); }
@@ -136,9 +136,10 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .head.line { flex-wrap: nowrap; min-height: 26px; align-items: center; }
 .head.line > * { flex: none; }
 .head.line .readout { flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.head.line .bad { flex: 1; min-width: 0; }
 .head.line .end { align-items: center; }
 [data-testid="timeline"] { gap: 2px; }
-@container content (max-width: 560px) { .head.line { flex-wrap: wrap; } .head.line .readout { order: 1; flex: 1 0 100%; } }
+@container content (max-width: 560px) { .grid .before { display: none; } .head.line { flex-wrap: wrap; } .head.line .readout { order: 1; flex: 1 0 100%; } }
 .stale { opacity: .55; }
 .state { padding: 26px 10px; color: var(--quiet); text-align: center; }
 .state.error { color: var(--bad); }

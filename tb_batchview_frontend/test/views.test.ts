@@ -657,7 +657,13 @@ test("every key of the sheet does something", async () => {
   const { app, store } = await showPage({ batch: 4, target: 3 }, { ...ROUTES, batches: spiked });
   store.set({ help: true });
   await app.updateComplete;
-  const keys = [...app.querySelectorAll("dialog kbd")].map((key) => key.textContent ?? "");
+  // Those of a table or of the matrix are for whoever has the focus.
+  const keys = [...app.querySelectorAll("dialog dt")]
+    .filter(
+      (row) =>
+        !/table|matrix/.test(row.nextElementSibling?.textContent ?? "") || row.textContent?.includes("↑"),
+    )
+    .flatMap((row) => [...row.querySelectorAll("kbd")].map((key) => key.textContent ?? ""));
   const names: Record<string, string> = {
     "←": "ArrowLeft",
     "→": "ArrowRight",
@@ -665,16 +671,42 @@ test("every key of the sheet does something", async () => {
     "↓": "ArrowDown",
     Esc: "Escape",
   };
-  const pressed = keys
-    .filter((key) => key !== "Enter") // of the table that has the focus
-    .map((key) =>
-      pressKey(
-        store,
-        names[key] ?? key,
-        () => undefined,
-        () => undefined,
-      ),
-    );
+  const pressed = keys.map((key) =>
+    pressKey(
+      store,
+      names[key] ?? key,
+      () => undefined,
+      () => undefined,
+    ),
+  );
   expect(keys.length).toBeGreaterThan(12);
   expect(pressed).toEqual(pressed.map(() => true));
+});
+
+test("layers of a batch stand beside what they were before; a spread that has doubled is marked", async () => {
+  const batch = {
+    ...ROUTES.batch(),
+    layers: [{ layer: "dense", mean: 1.9, std: 0.8, zero_fraction: 0.37, before: { ...figures, std: 0.2 } }],
+  };
+  const { app } = await showPage({ batch: 4 }, { ...ROUTES, batch: () => batch });
+  const cells = [...app.querySelectorAll('[data-testid="batch-layers"] tbody td')];
+  expect(cells.map((cell) => cell.textContent?.trim())).toEqual([
+    "dense",
+    "1.900",
+    "1.000",
+    "0.8000 ▲ 4.0×",
+    "0.2000",
+    "37.0\u00a0%",
+    "0.0\u00a0%",
+  ]);
+});
+
+test("an error of the range is said, and does not look like waiting", async () => {
+  const batches = (query: URLSearchParams): unknown =>
+    query.has("start") && query.has("points")
+      ? new Response("start must be a whole number.", { status: 400 })
+      : ROUTES.batches(query);
+  const { app } = await showPage({ start: 5, zoom: true }, { ...ROUTES, batches });
+  expect(app.querySelector('[data-testid="error"]')?.textContent).toContain("start must be a whole number.");
+  expect(app.textContent).not.toContain("Loading");
 });

@@ -5,7 +5,7 @@ import { classColour } from "../charts/colour.js";
 import { isMulticlass, SAMPLE_SORTS } from "../choice.js";
 import { className, clock, count, exact, figure, many, percent, times } from "../format.js";
 import type { Store } from "../state.js";
-import type { BatchAnswer, Outcome } from "../types.js";
+import type { BatchAnswer, LayerFigures, Outcome } from "../types.js";
 import { chip, filterChips, number, waiting } from "./parts.js";
 import { sampleView } from "./sample.js";
 import { isOpen, openSample, sampleColumns } from "./sample_columns.js";
@@ -23,7 +23,7 @@ function title(store: Store, batch: BatchAnswer): TemplateResult {
     html`<button type="button" class="link" ?hidden=${step === null}
       @click=${() => store.pick(step ?? batch.step)}>${words}</button>`;
   return html`<div class="head">
-    <h2 data-testid="batch-title">Batch ${count(batch.step)}${
+    <h2 data-testid="batch-title" aria-live="polite">Batch ${count(batch.step)}${
       store.selection.batch === null ? html` <span class="quiet">(the latest)</span>` : nothing
     }</h2>
     <span class="quiet small" title=${clock(batch.wall_time)}>${place}${many(batch.size, "sample")}${wrong} · loss ${number(
@@ -63,7 +63,7 @@ function mixBar(store: Store, batch: BatchAnswer, which: "target" | "predicted")
           .style=${`--share:${part[which]};--hue:${classColour(part.class)}`}
           title=${`${className(names, part.class)}: ${many(part[which], "sample")}`}
           @click=${() => store.select({ target: part.class })}
-        >${part[which] / Math.max(1, batch.size) > 0.045 ? className(names, part.class) : ""}</span>`,
+        >${part[which] / Math.max(1, batch.size) > 0.06 ? className(names, part.class) : ""}</span>`,
     )}</div>`;
 }
 
@@ -80,18 +80,28 @@ function layersTable(store: Store, batch: BatchAnswer): TemplateResult {
     const ratio = Math.abs(now / then);
     return ratio >= 2 ? ` ▲ ${times(ratio)}` : ratio <= 0.5 ? ` ▼ ${times(ratio)}` : "";
   };
-  return html`${head("▲▼ spread doubled or halved against the 20 summaries before")}<div class="wide"><table class="grid" data-testid="batch-layers" aria-label="Layers in this batch">
-    <thead><tr><th scope="col">Layer</th><th scope="col" class="number">Mean</th><th scope="col" class="number">Std</th><th scope="col" class="number">Zeros</th></tr></thead>
-    <tbody>${batch.layers.map((row) => {
-      const mark = changed(row.std, row.before?.std);
-      return html`<tr>
+  const cells = (
+    { before, ...now }: BatchAnswer["layers"][number],
+    name: keyof LayerFigures,
+    text: (value: number | null | undefined) => string,
+  ): TemplateResult => {
+    const mark = name === "std" ? changed(now.std, before?.std) : "";
+    return html`<td class="number" title=${`${exact(now[name])}, before ${exact(before?.[name])}`}><span class=${mark === "" ? "" : "bad"}>${text(now[name])}${mark}</span></td>
+      <td class="number quiet before" title=${exact(before?.[name])}>${text(before?.[name])}</td>`;
+  };
+  const heads = ["Mean", "Std", "Zeros"].map(
+    (name) => html`<th scope="col" class="number">${name}</th>
+      <th scope="col" class="number before" title=${`${name} in the up to 20 summaries before`}>before</th>`,
+  );
+  return html`${head("before: the mean of up to 20 summaries · ▲▼ spread doubled or halved")}<div class="wide"><table class="grid" data-testid="batch-layers" aria-label="Layers in this batch">
+    <thead><tr><th scope="col">Layer</th>${heads}</tr></thead>
+    <tbody>${batch.layers.map(
+      (row) => html`<tr>
         <td title=${row.layer}><button type="button" class="link"
           @click=${() => store.select({ tab: "layers", layer: row.layer })}>${row.layer}</button></td>
-        <td class="number" title=${`${exact(row.mean)}, before ${exact(row.before?.mean)}`}>${figure(row.mean)}</td>
-        <td class="number" title=${`${exact(row.std)}, before ${exact(row.before?.std)}`}><span class=${mark === "" ? "" : "bad"}>${figure(row.std)}${mark}</span></td>
-        <td class="number" title=${`${exact(row.zero_fraction)}, before ${exact(row.before?.zero_fraction)}`}>${percent(row.zero_fraction)}</td>
-      </tr>`;
-    })}</tbody></table></div>`;
+        ${cells(row, "mean", figure)}${cells(row, "std", figure)}${cells(row, "zero_fraction", percent)}
+      </tr>`,
+    )}</tbody></table></div>`;
 }
 
 export function batchView(store: Store): TemplateResult {

@@ -108,7 +108,10 @@ export function healthWords(health: Health): string[] {
 export function bannersView(store: Store, { run }: Chosen): TemplateResult {
   const words = healthWords(run.health);
   const problem =
-    store.runs.error ?? store.detail.error ?? (store.overview.value === null ? null : store.overview.error);
+    store.runs.error ??
+    store.detail.error ??
+    (store.overview.value === null ? null : store.overview.error) ??
+    (store.ranged ? store.range.error : null);
   const wanted = store.selection.run;
   return html`${
     problem === null

@@ -100,7 +100,7 @@ export function spikesView(store: Store, openBatch: (step: number) => void): Tem
     0,
   );
   return html`<section class="panel" aria-label="Spikes" data-testid="spikes">
-    <div class="head">
+    <div class="head line">
       <h2>${spikes.length === 1 ? "1 spike" : `${count(spikes.length)} spikes`}</h2>
       ${broken === 0 ? nothing : html`<span class="bad small" data-testid="nonfinite">loss NaN or infinite in ${many(broken, "batch", "batches")}</span>`}
       <span class="end small">${csvButton(store, "spikes", () => spikeSheet(spikes, store.classNames))}</span>

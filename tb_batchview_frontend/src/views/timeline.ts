@@ -78,8 +78,8 @@ function makeLines(timeline: Block<TimelineHeader>, prefix: "loss" | "error"): L
 
 export function timelineView(store: Store): TemplateResult {
   const zoomed = store.ranged && store.selection.zoom;
-  const timeline = (zoomed ? store.range : store.overview).value;
-  if (timeline === null) return waiting(store.overview.error, true, "");
+  const { value: timeline, error } = zoomed ? store.range : store.overview;
+  if (timeline === null) return waiting(error, true, "");
   const { header, arrays } = timeline;
   const output = store.chosen?.output ?? null;
   const { start, stop } = store.selection;
