@@ -277,6 +277,13 @@ export class Store {
     }
   }
 
+  /** Whether the chosen batch may be among those that are still to be read: asking for it would be answered with an error. */
+  get unread(): boolean {
+    const { chosen, selection } = this;
+    const last = chosen?.phase?.last_step ?? null;
+    return chosen?.run.indexing != null && (selection.batch ?? -1) > (last ?? -1);
+  }
+
   /** The question for a batch, with the filters and the order of its samples. */
   batchQuery(step: number): api.Query {
     const { outcome, target, predicted } = this.selection;
@@ -408,6 +415,7 @@ export class Store {
     const { batch } = this.selection;
     const sorted = { ...query, ...sorting(this.batchSort) };
     this.open(this.batches, api.fetchBatches, sorted, again);
+    if (this.unread) return;
     if (batch !== null && this.batchRow === null && this.reveal) {
       this.batchRow = this.batches.find(({ step }) => step === batch);
       if (this.batchRow === null)

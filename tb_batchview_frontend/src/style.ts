@@ -88,8 +88,8 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .content { flex: 1; min-height: 0; overflow: auto; padding: 12px 20px 20px; container: content / inline-size; }
 .content > * + * { margin-top: 16px; }
 .columns { display: grid; grid-template-columns: minmax(0, 1.06fr) minmax(0, 1fr); gap: 16px 24px; align-items: start; }
-.columns.timeline { grid-template-columns: minmax(0, 1fr) 360px; gap: 12px 20px; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 460px), 1fr)); gap: 18px 20px; align-items: start; }
+.columns.timeline { grid-template-columns: minmax(0, 1fr) 384px; gap: 12px 20px; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 18px 20px; align-items: start; }
 .columns.layers { grid-template-columns: minmax(300px, 420px) minmax(0, 1fr); }
 .columns.classes { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
 .columns.samples { grid-template-columns: minmax(0, 1.15fr) minmax(0, 1fr); }
@@ -186,6 +186,7 @@ h3 { font-weight: 500; }
 .grid th span { display: inline-block; max-width: 100%; overflow: hidden; text-overflow: ellipsis; vertical-align: middle; }
 .grid th button:hover, .grid [aria-sort] { color: var(--text); }
 .grid td { height: 28px; padding: 0 6px; border-bottom: 1px solid var(--line); white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.grid .first { width: 22%; }
 .grid .number { text-align: right; }
 .grid .number + :not(.number) { padding-left: 16px; }
 .grid tbody tr:not(.spacer):hover td { background: var(--hover); }

@@ -2,6 +2,7 @@ import { afterEach, expect, test, vi } from "vitest";
 import { choose } from "../src/choice.js";
 import { INITIAL } from "../src/selection.js";
 import { Store } from "../src/state.js";
+import type { PhaseSummary, RunsAnswer } from "../src/types.js";
 import { fakePlugin, runsAnswer, settle, timelineBlock } from "./fakes.js";
 
 afterEach(() => vi.unstubAllGlobals());
@@ -25,6 +26,7 @@ const BATCH = {
   samples: [],
   layers: [],
 };
+const PHASE = (runsAnswer().runs[0] as RunsAnswer["runs"][number]).phases[0] as PhaseSummary;
 const ROUTES = {
   runs: () => runsAnswer(),
   batches: (query: URLSearchParams) =>
@@ -324,4 +326,22 @@ test("n and p go to the spike after and before the shown batch, and nowhere beyo
     return store.step;
   });
   expect(seen).toEqual([417, 600, 600, 417, 30, 30]);
+});
+
+test("a batch that is still to be read is not asked for until it is there", async () => {
+  const indexing = { read_bytes: 1, bytes: 2 };
+  let whole = false;
+  const { asked } = fakePlugin({
+    ...ROUTES,
+    runs: () =>
+      whole ? runsAnswer() : { ...runsAnswer({ indexing, phases: [{ ...PHASE, last_step: 99 }] }), indexing },
+  });
+  const { store } = makeStore({ batch: 417 });
+  store.want();
+  for (let turn = 0; turn < 6; turn += 1) await settle();
+  expect([store.unread, asked.some((address) => /batch\?|find=/.test(address))]).toEqual([true, false]);
+  whole = true;
+  await store.poll();
+  await vi.waitFor(() => expect(asked.some((address) => address.startsWith("./batch?"))).toBe(true));
+  expect(store.unread).toBe(false);
 });

@@ -94,6 +94,7 @@ function layersTable(store: Store, batch: BatchAnswer): TemplateResult {
       <th scope="col" class="number before" title=${`${name} in the up to 20 summaries before`}>before</th>`,
   );
   return html`${head("before: the mean of up to 20 summaries · ▲▼ spread doubled or halved")}<div class="wide"><table class="grid" data-testid="batch-layers" aria-label="Layers in this batch">
+    <colgroup><col class="first" /></colgroup>
     <thead><tr><th scope="col">Layer</th>${heads}</tr></thead>
     <tbody>${batch.layers.map(
       (row) => html`<tr>
@@ -107,7 +108,7 @@ function layersTable(store: Store, batch: BatchAnswer): TemplateResult {
 export function batchView(store: Store): TemplateResult {
   const { head: batch, error, loading } = store.batch;
   if (batch === null)
-    return html`<section class="panel">${waiting(error, loading, "No batch is chosen.")}</section>`;
+    return html`<section class="panel">${waiting(error, loading, store.unread ? `Batch ${count(store.step)} is not read yet.` : "No batch is chosen.")}</section>`;
   const { output } = store.chosen ?? { output: null };
   const { sample } = store.selection;
   const { sampleSort } = store;

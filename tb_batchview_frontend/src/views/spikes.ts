@@ -84,7 +84,7 @@ function columns(store: Store, spikes: readonly Spike[]): TableColumn<Spike>[] {
             key: "worst",
             label: "Mostly",
             title: "the most frequent confusion of the batch: target → predicted (samples)",
-            width: 104,
+            width: 128,
             cell: worst,
             hint: worst,
           },
