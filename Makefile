@@ -63,7 +63,7 @@ fuzz: $(VENV)/.fuzz ## feed the reading arm with hostile files, guided by covera
 frontend: $(VENV)/.base node ## bundle the frontend into tb_batchview/static
 	@$(BIN)/python setup.py -q frontend
 
-bench: $(VENV)/.test frontend ## run the benchmarks
+bench: $(VENV)/.test frontend chromium ## run the benchmarks
 	@set -e; for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script; done
 
 screens: $(VENV)/.test frontend chromium ## take the screenshots of the README

@@ -13,6 +13,9 @@ is read:
   the least a screen of 60 Hz allows for;
 - a key held down: batches shown a second, of the 30 that the key repeats.
 
+Beside the clock's times stands the CPU time of the page's main thread, which
+other work on the machine does not change.
+
 Run: python benchmarks/browser.py [--batches N]
 """
 
@@ -30,7 +33,7 @@ from reading import make_run, write_pattern
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from browser.host import run_chromium, run_tensorboard, watch
+from browser.host import Watched, run_chromium, run_tensorboard, watch
 
 STEPS = 100
 FRAMES = 240
@@ -96,10 +99,19 @@ HOLD = (
 )
 
 
-def describe(name: str, times: list[float]) -> None:
-    """Print the quantiles of some times, in milliseconds."""
-    median, late, last = np.quantile(times, [0.5, 0.95, 1.0])
-    print(f"{name:<34} {median:7.1f} ms {late:7.1f} ms {last:7.1f} ms")
+def describe(watched: Watched, name: str, script: str, count: int) -> None:
+    """Run a script that returns times; print their quantiles and the CPU time of each, in milliseconds."""
+    cdp = watched.page.context.new_cdp_session(watched.page)
+    cdp.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def read_cpu() -> float:
+        metrics = cdp.send("Performance.getMetrics")["metrics"]
+        return next(float(metric["value"]) for metric in metrics if metric["name"] == "ThreadTime")
+
+    before = read_cpu()
+    median, late, last = np.quantile(watched.frame.evaluate(script, count), [0.5, 0.95, 1.0])
+    cpu = (read_cpu() - before) * 1000 / count
+    print(f"{name:<34} {median:7.1f} ms {late:7.1f} ms {last:7.1f} ms {cpu:7.1f} ms")
 
 
 def main() -> None:
@@ -125,11 +137,11 @@ def main() -> None:
             expect(title).to_have_text(f"Batch {middle:,}")
             watched.page.wait_for_timeout(1000)
 
-            print(f"{options.batches:,} batches{'':<19} {'median':>10} {'95 %':>10} {'greatest':>10}")
-            describe("→, until the next batch is painted", watched.frame.evaluate(STEP, STEPS))
+            print(f"{options.batches:,} batches{'':<19} {'median':>10} {'95 %':>10} {'greatest':>10} {'CPU':>10}")
+            describe(watched, "→, until the next batch is painted", STEP, STEPS)
             held = watched.frame.evaluate(HOLD, 4)
             watched.page.wait_for_timeout(1000)
-            describe("frames while scrolling", watched.frame.evaluate(SCROLL, FRAMES))
+            describe(watched, "frames while scrolling", SCROLL, FRAMES)
             print(f"→ held down: {held:.1f} batches a second of 30")
             if watched.errors:
                 raise RuntimeError(f"The page must run without errors. Received: {watched.errors}.")

@@ -243,7 +243,7 @@ kbd { display: inline-block; min-width: 22px; padding: 1px 6px; border: 1px soli
 .button { height: 30px; padding: 0 14px; border: 1px solid var(--rule); border-radius: 4px; background: none; }
 .button:hover { background: var(--hover); }
 
-.u-over > .marker { position: absolute; z-index: 1; left: 0; top: 0; width: 1px; height: 100%; background: var(--text); pointer-events: none; }
+.u-over > .marker { position: absolute; z-index: 1; left: 0; top: 0; width: 1px; height: 100%; background: var(--text); opacity: .6; pointer-events: none; }
 .u-select { background: var(--accent-strong); opacity: .18; }
 .u-over { cursor: crosshair; }
 .u-cursor-x { border-right: 1px dashed var(--quiet) !important; }
