@@ -1,7 +1,7 @@
 // The Batches tab: timeline, table of all batches, and the chosen batch beside it.
 
 import { html, nothing, type TemplateResult } from "lit";
-import { className, clock, count, exact, figure, score } from "../format.js";
+import { clock, count, exact, figure, score } from "../format.js";
 import type { Store } from "../state.js";
 import type { BatchRow } from "../types.js";
 import { batchView } from "./batch.js";
@@ -11,16 +11,12 @@ import { spikesView } from "./spikes.js";
 import type { TableColumn } from "./table.js";
 import { timelineView } from "./timeline.js";
 import "./table.js";
+import { worstColumns } from "./worst.js";
 
 export function batchColumns(store: Store): TableColumn<BatchRow>[] {
   const { head } = store.batches;
   const output = store.chosen?.output ?? null;
-  const names = store.classNames;
   const maxima = head?.maxima ?? {};
-  const worst = ({ worst: pair }: BatchRow): string =>
-    pair === null
-      ? "–"
-      : `${className(names, pair.target)} → ${className(names, pair.predicted)} (${count(pair.count)})`;
   const hasClasses = output?.task === "multiclass" || output?.task === "binary";
   return [
     {
@@ -90,16 +86,9 @@ export function batchColumns(store: Store): TableColumn<BatchRow>[] {
             cell: ({ confidence }: BatchRow) => score(confidence),
             hint: ({ confidence }: BatchRow) => exact(confidence),
           },
-          {
-            key: "worst",
-            label: "Worst confusion",
-            title: "the most frequent confusion: target → predicted (samples)",
-            width: 110,
-            cell: worst,
-            hint: worst,
-          },
         ]
       : []),
+    ...worstColumns<BatchRow>(output, store.classNames, { label: "Worst confusion", width: 110 }),
   ];
 }
 

@@ -1,7 +1,7 @@
 // The batches whose loss stands out: which batch broke it, how far it was off, and on what.
 
 import { html, nothing, type TemplateResult } from "lit";
-import { className, count, exact, figure, many, percent, times } from "../format.js";
+import { count, exact, figure, many, percent, times } from "../format.js";
 import type { Sort } from "../selection.js";
 import type { Store } from "../state.js";
 import type { Spike } from "../types.js";
@@ -10,6 +10,7 @@ import { cellBar } from "./parts.js";
 import { csvButton, spikeSheet } from "./save.js";
 import type { TableColumn } from "./table.js";
 import "./table.js";
+import { worstColumns } from "./worst.js";
 
 /** A loss that is not finite comes before every other, as in the answer. */
 const rank = (value: number | null): number =>
@@ -30,13 +31,7 @@ export const spikeWords = ({ loss, ratio }: Spike): string =>
 
 function columns(store: Store, spikes: readonly Spike[]): TableColumn<Spike>[] {
   const output = store.chosen?.output ?? null;
-  const names = store.classNames;
   const most = Math.max(0, ...spikes.map(({ ratio }) => ratio ?? 0));
-  const worst = ({ worst: pair }: Spike): string =>
-    pair === null
-      ? "–"
-      : `${className(names, pair.target)} → ${className(names, pair.predicted)} (${count(pair.count)})`;
-  const hasClasses = output?.task === "multiclass" || output?.task === "binary";
   return [
     {
       key: "step",
@@ -78,18 +73,7 @@ function columns(store: Store, spikes: readonly Spike[]): TableColumn<Spike>[] {
         output?.task === "regression" ? errorText(output, error_rate) : percent(error_rate),
       hint: ({ error_rate }) => exact(error_rate),
     },
-    ...(hasClasses
-      ? [
-          {
-            key: "worst",
-            label: "Mostly",
-            title: "the most frequent confusion of the batch: target → predicted (samples)",
-            width: 128,
-            cell: worst,
-            hint: worst,
-          },
-        ]
-      : []),
+    ...worstColumns<Spike>(output, store.classNames, { label: "Mostly", width: 128 }),
   ];
 }
 
