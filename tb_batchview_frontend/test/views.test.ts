@@ -657,11 +657,11 @@ test("every key of the sheet does something", async () => {
   const { app, store } = await showPage({ batch: 4, target: 3 }, { ...ROUTES, batches: spiked });
   store.set({ help: true });
   await app.updateComplete;
-  // Those of a table or of the matrix are for whoever has the focus.
+  // Those of a table or of a picture are for whoever has the focus.
   const keys = [...app.querySelectorAll("dialog dt")]
     .filter(
       (row) =>
-        !/table|matrix/.test(row.nextElementSibling?.textContent ?? "") || row.textContent?.includes("↑"),
+        !/table|matrix|picture/.test(row.nextElementSibling?.textContent ?? "") || row.textContent?.includes("↑"),
     )
     .flatMap((row) => [...row.querySelectorAll("kbd")].map((key) => key.textContent ?? ""));
   const names: Record<string, string> = {
