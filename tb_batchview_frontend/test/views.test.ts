@@ -661,7 +661,8 @@ test("every key of the sheet does something", async () => {
   const keys = [...app.querySelectorAll("dialog dt")]
     .filter(
       (row) =>
-        !/table|matrix|picture/.test(row.nextElementSibling?.textContent ?? "") || row.textContent?.includes("↑"),
+        !/table|matrix|picture/.test(row.nextElementSibling?.textContent ?? "") ||
+        row.textContent?.includes("↑"),
     )
     .flatMap((row) => [...row.querySelectorAll("kbd")].map((key) => key.textContent ?? ""));
   const names: Record<string, string> = {
