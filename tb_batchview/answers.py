@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis, dynamics, metadata, seriation, tasks
+from tb_batchview import analysis, comparison, dynamics, metadata, seriation, tasks
 from tb_batchview import log as logs
 from tb_batchview.errors import ArgumentError
 from tb_batchview.http import Parameters, missing, pack_arrays
@@ -47,6 +47,8 @@ BATCH_COLUMNS = ("step", "epoch", "size", "loss", "error_rate", "confidence")
 MAX_VALUES = 16  # of each sample of a regression that a table shows
 CLASS_FIGURES = tuple(f"{name}{end}" for name in ("precision", "recall", "f1") for end in ("", "_low", "_high"))
 CLASS_COLUMNS = ("class", "support", "predicted", "precision", "recall", "f1")
+BATCH_CHANGES = ("loss_change", "error_rate_change", "confidence_change")  # against the same step of run B
+CLASS_CHANGES = tuple(f"{name}_change" for name in comparison.FIGURES)
 
 
 class Chosen:
@@ -189,8 +191,8 @@ def describe_spikes(chosen: Chosen) -> list[Answer]:
     ]
 
 
-def batch_rows(chosen: Chosen, parameters: Parameters) -> Answer:
-    """Return a page of the table of batches."""
+def batch_rows(chosen: Chosen, parameters: Parameters, against: Chosen | None = None) -> Answer:
+    """Return a page of the table of batches, perhaps against those of run B."""
     phase, first, last = chosen.phase, chosen.first, chosen.last
     page = Page.of(parameters, 200)
     find = parameters.optional_whole("find")
@@ -198,9 +200,15 @@ def batch_rows(chosen: Chosen, parameters: Parameters) -> Answer:
         row = phase.row_of(find)
         if row is None or not first <= row < last:
             raise missing(f"find must be a batch of the range that was kept. Received: find={find}.")
-        place = int(np.flatnonzero(sort_batches(chosen, parameters, 0, last - first) == row)[0])
+        place = int(np.flatnonzero(sort_batches(chosen, parameters, 0, last - first, against) == row)[0])
         page = Page(place // page.limit * page.limit, page.limit)
-    rows = sort_batches(chosen, parameters, page.offset, page.offset + page.limit)
+    rows = sort_batches(chosen, parameters, page.offset, page.offset + page.limit, against)
+    shown: list[Answer] = [
+        row | {"worst": worst} for row, worst in zip(describe_rows(chosen, rows), find_worst(chosen, rows), strict=True)
+    ]
+    if against is not None:
+        for answer, other in zip(shown, describe_same_steps(chosen, against, rows), strict=True):
+            answer["against"] = other
     return {
         "total": last - first,
         "offset": page.offset,
@@ -209,21 +217,39 @@ def batch_rows(chosen: Chosen, parameters: Parameters) -> Answer:
             "loss": greatest(phase.field("loss")[first:last]),
             "error_rate": greatest(chosen.figure("error_rate")[first:last]),
         },
-        "rows": [
-            row | {"worst": worst}
-            for row, worst in zip(describe_rows(chosen, rows), find_worst(chosen, rows), strict=True)
-        ],
+        "rows": shown,
     }
 
 
-def sort_batches(chosen: Chosen, parameters: Parameters, offset: int, stop: int) -> Array:
+def describe_same_steps(chosen: Chosen, against: Chosen, rows: Array) -> list[Answer | None]:
+    """Return the batch of the same step of run B, None where it has none."""
+    others = comparison.match_steps(chosen.phase.step[rows], against.phase.step)
+    described = iter(describe_rows(against, others[others >= 0]))
+    return [None if other < 0 else next(described) for other in others.tolist()]
+
+
+def change_of(name: str, chosen: Chosen, against: Chosen) -> Array:
+    """Return a figure of each batch of the phase less that of run B."""
+    values, others = (item.phase.field("loss") if name == "loss" else item.figure(name) for item in (chosen, against))
+    rows = comparison.match_steps(chosen.phase.step, against.phase.step)
+    with np.errstate(invalid="ignore"):  # of two that are infinite there is no difference
+        change: Array = values - np.append(others, np.nan)[rows]
+    return change
+
+
+def sort_batches(
+    chosen: Chosen, parameters: Parameters, offset: int, stop: int, against: Chosen | None = None
+) -> Array:
     """Return a page of the rows of the range in the order asked for."""
     phase = chosen.phase
-    choices = (*BATCH_COLUMNS, *(f"metrics.{name}" for name in phase.metrics))
+    changes = () if against is None else BATCH_CHANGES
+    choices = (*BATCH_COLUMNS, *changes, *(f"metrics.{name}" for name in phase.metrics))
     sort, descending = parameters.choice("sort", choices, "step"), parameters.flag("descending")
     if sort == "step" and not descending:
         return np.arange(chosen.first + offset, max(chosen.first + offset, min(chosen.first + stop, chosen.last)))
-    if sort.startswith("metrics."):
+    if against is not None and sort in BATCH_CHANGES:
+        keys = change_of(sort.removesuffix("_change"), chosen, against)
+    elif sort.startswith("metrics."):
         keys = phase.field(metadata.metric_field(sort.removeprefix("metrics.")))
     elif sort in ("error_rate", "confidence"):
         keys = chosen.figure(sort)
@@ -585,26 +611,98 @@ def describe_scores(chosen: Chosen, row: int, sample: int) -> Answer:
     return answer
 
 
-def class_rows(chosen: Chosen, parameters: Parameters) -> Answer:
-    """Return a page of the figures per class of the range."""
+def class_rows(chosen: Chosen, parameters: Parameters, against: Chosen | None = None) -> Answer:
+    """Return a page of the figures per class, perhaps against run B's."""
     samples = chosen.samples(chosen.first, chosen.last)
     page = Page.of(parameters, MAX_LIMIT)
     answer: Answer = {"batches": chosen.last - chosen.first, "samples": len(samples)}
-    sort, descending = parameters.choice("sort", CLASS_COLUMNS, "class"), parameters.flag("descending")
+    matched = None
+    columns = CLASS_COLUMNS if against is None else (*CLASS_COLUMNS, *CLASS_CHANGES)
+    sort, descending = parameters.choice("sort", columns, "class"), parameters.flag("descending")
+    if against is not None:
+        comparison.check_tasks(chosen.spec, against.spec)
     if chosen.spec.task == "regression":
+        if against is not None:
+            others = against.samples(against.first, against.last)
+            counted = {"batches": against.last - against.first, "samples": len(others)}
+            answer["against"] = counted | {"mean_absolute_error": others.mean_error()}
         return answer | {"mean_absolute_error": samples.mean_error(), "total": 0, "offset": page.offset, "classes": []}
-    report = chosen.run.class_report(chosen.phase.name, chosen.start, chosen.stop, chosen.output)
-    keys = np.arange(len(report)) if sort == "class" else getattr(report, sort)
+    report = report_of(chosen)
+    other = changes = None
+    if against is not None:
+        other = report_of(against)  # refuses absurdly many classes before they are matched
+        matched = comparison.match_classes(chosen.spec, against.spec)
+        changes = comparison.compare_reports(report, other, matched.numbers)
+        answer["calibration_error"] = calibration_error(chosen)
+        answer["against"] = describe_against(against, report, other, matched)
+    if changes is not None and sort in CLASS_CHANGES:
+        keys = changes.by[sort.removesuffix("_change")]
+    else:
+        keys = np.arange(len(report)) if sort == "class" else getattr(report, sort)
     order = analysis.sort_order(keys, descending=descending)
     search = parameters.optional_text("search")
     if search is not None:
         order = order[mark_named(chosen.spec, search, len(report))[order]]
+    rows = []
+    for number in page.cut(order).tolist():
+        row = describe_class(report[number])
+        if changes is not None and other is not None and matched is not None:
+            row |= describe_changes(changes, other, number, int(matched.numbers[number]))
+        rows.append(row)
     return answer | {
         "accuracy": number_or_none(report.accuracy),
         "macro_f1": number_or_none(report.macro_f1),
         "total": len(order),
         "offset": page.offset,
-        "classes": [describe_class(report[int(number)]) for number in page.cut(order)],
+        "classes": rows,
+    }
+
+
+def report_of(chosen: Chosen) -> analysis.ClassReport:
+    """Return the figures per class of the range."""
+    return chosen.run.class_report(chosen.phase.name, chosen.start, chosen.stop, chosen.output)
+
+
+def calibration_error(chosen: Chosen) -> float | None:
+    """Return how far confidence is from accuracy, None without classes."""
+    if not chosen.spec.has_classes:
+        return None
+    found = chosen.run.calibration(chosen.phase.name, chosen.start, chosen.stop, chosen.output)
+    return number_or_none(found.error)
+
+
+def describe_against(
+    against: Chosen, report: analysis.ClassReport, other: analysis.ClassReport, matched: comparison.Matched
+) -> Answer:
+    """Return the figures of run B over all classes."""
+    lows, highs = zip(*(accuracy_interval(item) for item in (report, other)), strict=True)
+    return {
+        "batches": against.last - against.first,
+        "samples": len(against.samples(against.first, against.last)),
+        "accuracy": number_or_none(other.accuracy),
+        "macro_f1": number_or_none(other.macro_f1),
+        "calibration_error": calibration_error(against),
+        # Labels of one sample are not independent: their interval would be too narrow.
+        "accuracy_apart": against.spec.has_classes and bool(lows[0] > highs[1] or highs[0] < lows[1]),
+        "matched_by": matched.by,
+        "unmatched": int((matched.numbers < 0).sum()),
+        "missing": matched.missing,
+    }
+
+
+def accuracy_interval(report: analysis.ClassReport) -> tuple[float, float]:
+    """Return the 95 % interval of the accuracy, NaN without samples."""
+    right = round(report.accuracy * report.samples) if report.samples else 0
+    low, high = analysis.wilson_interval(np.array([right]), np.array([report.samples]))
+    return float(low[0]), float(high[0])
+
+
+def describe_changes(changes: comparison.Changes, other: analysis.ClassReport, number: int, match: int) -> Answer:
+    """Return the matching class of run B, and how far the two are apart."""
+    return {
+        "against": None if match < 0 else describe_class(other[match]),
+        "change": {name: number_or_none(values[number]) for name, values in changes.by.items()},
+        "apart": {name: bool(values[number]) for name, values in changes.apart.items()},
     }
 
 
@@ -617,29 +715,60 @@ def mark_named(spec: OutputSpec, search: str, classes: int) -> Array:
     return np.array([words in text.lower() or words == str(number) for number, text in enumerate(texts)], bool)
 
 
-def confusion(chosen: Chosen, limit: int, *, clustered: bool = False) -> bytes:
+def confusion(chosen: Chosen, limit: int, *, clustered: bool = False, against: Chosen | None = None) -> bytes:
     """Return the confusion matrix of the range, at most `limit` classes."""
     logs.check_classes(chosen.output, chosen.spec)
     classes = chosen.spec.classes
-    samples = chosen.phase.samples(chosen.output)
-    if classes <= limit:
-        shown = np.arange(classes, dtype=np.int32)
-        counts = samples.count_confusion(classes, chosen.first, chosen.last)
-    else:
-        shown = analysis.pick_classes(samples.count_classes(classes, (chosen.first, chosen.last))[0], limit)
-        target, predicted = (
-            analysis.renumber(samples.column(name, chosen.first, chosen.last), shown, classes)
-            for name in ("target", "predicted")
-        )
-        counts = analysis.count_confusion(target, predicted, len(shown))
-    header = {
+    shown = np.arange(classes, dtype=np.int32)
+    if classes > limit:
+        counted = chosen.phase.samples(chosen.output).count_classes(classes, (chosen.first, chosen.last))
+        shown = analysis.pick_classes(counted[0], limit)
+    counts = count_shown(chosen, shown)
+    header: Answer = {
         "batches": chosen.last - chosen.first,
-        "samples": int(samples.starts[chosen.last] - samples.starts[chosen.first]),
+        "samples": len(chosen.samples(chosen.first, chosen.last)),
         "classes": classes,
         "shown": len(shown),
     }
-    arrays = {"labels": shown, "counts": counts.clip(max=2**32 - 1).astype(np.uint32)}
-    return pack_arrays(header, arrays | ({"clustered": seriation.order_confusable(counts)} if clustered else {}))
+    arrays = {"labels": shown, "counts": narrow_counts(counts)}
+    if clustered:
+        arrays["clustered"] = seriation.order_confusable(counts)
+    if against is not None:
+        comparison.check_tasks(chosen.spec, against.spec)
+        logs.check_classes(against.output, against.spec)
+        matched = comparison.match_classes(chosen.spec, against.spec)
+        numbers = matched.numbers[shown]
+        places = np.flatnonzero(numbers >= 0)
+        others = comparison.spread_counts(count_shown(against, numbers[places]), places, len(shown))
+        header["against"] = {
+            "batches": against.last - against.first,
+            "samples": len(against.samples(against.first, against.last)),
+            "classes": against.spec.classes,
+            "matched_by": matched.by,
+            "unmatched": int((matched.numbers < 0).sum()),
+            "missing": matched.missing,
+        }
+        arrays |= {"against_labels": numbers.astype(np.int32), "against_counts": narrow_counts(others)}
+    return pack_arrays(header, arrays)
+
+
+def count_shown(chosen: Chosen, shown: Array) -> Array:
+    """Count which was taken for which of some classes in the range."""
+    classes = chosen.spec.classes
+    samples = chosen.phase.samples(chosen.output)
+    if len(shown) == classes and classes <= MAX_CLASSES:
+        counts = samples.count_confusion(classes, chosen.first, chosen.last)
+        return np.asarray(counts[np.ix_(shown, shown)])
+    target, predicted = (
+        analysis.renumber(samples.column(name, chosen.first, chosen.last), shown, classes)
+        for name in ("target", "predicted")
+    )
+    return analysis.count_confusion(target, predicted, len(shown))
+
+
+def narrow_counts(counts: Array) -> Array:
+    """Return counts as uint32."""
+    return counts.clip(max=2**32 - 1).astype(np.uint32)
 
 
 def class_trend(chosen: Chosen, points: int, limit: int) -> bytes:
@@ -715,9 +844,24 @@ def describe_layer(layer: LayerLog, start: int | None, stop: int | None) -> Answ
     }
 
 
-def layer_windows(layer: LayerLog, start: int | None, stop: int | None, points: int, axis: str) -> bytes:
-    """Return figures and histograms of a layer, a row a window."""
+def layer_axis(
+    layer: LayerLog, start: int | None, stop: int | None, points: int, axis: str
+) -> tuple[float, float] | None:
+    """Return the ends of the axis of a layer's histograms, None without one."""
     windows = layer.windows(start, stop, points, HISTOGRAM_BINS, usual=axis == "usual")
+    return (float(windows.edges[0]), float(windows.edges[-1])) if windows.batches else None
+
+
+def layer_windows(
+    layer: LayerLog,
+    start: int | None,
+    stop: int | None,
+    points: int,
+    axis: str,
+    cover: tuple[float, float] | None = None,
+) -> bytes:
+    """Return figures and histograms of a layer, a row a window."""
+    windows = layer.windows(start, stop, points, HISTOGRAM_BINS, usual=axis == "usual", cover=cover)
     header = {
         "layer": layer.name,
         "batches": windows.batches,

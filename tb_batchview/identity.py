@@ -69,6 +69,23 @@ class Ids:
         found = (self._table.get(item, NO_CODE) for item in ids)
         return [code for code in found if 0 <= code < self.count]
 
+    def match(self, other: Ids) -> Array:
+        """Return the code of each of these ids among others.
+
+        Returns:
+            int64, shape (count,): `NO_CODE` where the others have it not.
+        """
+        if other is self:
+            return np.arange(self.count)
+
+        def look() -> Array:
+            found = np.fromiter((other._table.get(name, NO_CODE) for name in self.names()), np.int64, self.count)
+            # The table may have grown since this moment.
+            return np.where(found < other.count, found, NO_CODE)
+
+        codes: Array = self.keep(("match", other), look)
+        return codes
+
     def search(self, part: str) -> Array:
         """Mark the ids that hold a text; upper and lower case are the same.
 

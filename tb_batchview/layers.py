@@ -187,7 +187,14 @@ class LayerLog:
         return np.divide(total, weight, out=np.full(width, np.nan), where=weight > 0)
 
     def windows(
-        self, start: int | None, stop: int | None, points: int, bins: int, *, usual: bool = False
+        self,
+        start: int | None,
+        stop: int | None,
+        points: int,
+        bins: int,
+        *,
+        usual: bool = False,
+        cover: tuple[float, float] | None = None,
     ) -> LayerWindows:
         """Cut a range of steps into windows.
 
@@ -199,6 +206,8 @@ class LayerLog:
             bins: Of the histograms.
             usual: Let the axis leave out what is far from nearly all values
                 (see `histograms.usual_range`).
+            cover: What the axis reaches over in any case: that of another run
+                which is shown beside it.
         """
         first, last = self.range(start, stop)
         size = rollups.window_size(first, last, points)
@@ -210,6 +219,9 @@ class LayerLog:
         moments = analysis.merge_moments(figures, begins)
         whole = histograms.whole_range(parts)
         edges = _edges(histograms.usual_range(parts) if usual else whole, moments, bins)
+        if cover is not None:
+            low, high = (min(edges[0], cover[0]), max(edges[-1], cover[1])) if last > first else cover
+            edges = analysis.common_edges(np.array([low]), np.array([high]), bins)
         below = np.concatenate([np.zeros((0, bins + 1)), *(part.below_at(edges) for part in parts)])
         total = np.concatenate([np.zeros(0), *(part.total for part in parts)])
         counts = np.column_stack([below[:, 0], np.maximum(np.diff(below, axis=1), 0.0), total - below[:, -1]])

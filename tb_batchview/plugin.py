@@ -19,7 +19,7 @@ from tensorboard import errors
 from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
-from tb_batchview import answers, checks, metadata, score_answers
+from tb_batchview import answers, checks, join_answers, metadata, score_answers
 from tb_batchview import log as logs
 from tb_batchview.answers import Answer, Chosen
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
@@ -40,6 +40,9 @@ _PAGE = ("sort", "descending", "offset", "limit")
 _FILTER = ("outcome", "target", "predicted")
 _RANGES = ("confidence", "loss", "mean_target_score", "variability")
 _BY_SAMPLE = ("id", "id_part", "each", "learning", *(f"{name}_{end}" for name in _RANGES for end in ("min", "max")))
+_AGAINST = tuple(f"against_{name}" for name in _RANGE)  # run B, to compare with
+_LAYER = ("run", "phase", "layer", "start", "stop", "points", "axis")
+_LAYER_AGAINST = tuple(name for name in _AGAINST if name != "against_output")
 
 _STATIC = Path(__file__).parent / "static"
 # A machine's own table of types may be wrong, and browsers refuse modules of a wrong one.
@@ -92,20 +95,21 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         _route = self._route
         return {
             "/runs": _route(self.runs_impl, ("run",)),
-            "/batches": _route(self.batches_impl, (*_RANGE, *_PAGE, "points", "find")),
+            "/batches": _route(self.batches_impl, (*_RANGE, *_PAGE, *_AGAINST, "points", "find")),
             "/batch": _route(self.batch_impl, ("run", "phase", "output", "step", *_FILTER, *_PAGE)),
             "/sample": _route(self.sample_impl, ("run", "phase", "output", "step", "sample")),
             "/samples": _route(self.samples_impl, (*_RANGE, *_FILTER, *_BY_SAMPLE, *_PAGE)),
+            "/joined": _route(self.joined_impl, (*_RANGE, *_AGAINST, *_PAGE, "joint", "target", "predicted")),
             "/data_map": _route(self.data_map_impl, (*_RANGE, "limit")),
-            "/classes": _route(self.classes_impl, (*_RANGE, *_PAGE, "search")),
-            "/confusion": _route(self.confusion_impl, (*_RANGE, "limit", "order")),
+            "/classes": _route(self.classes_impl, (*_RANGE, *_PAGE, *_AGAINST, "search")),
+            "/confusion": _route(self.confusion_impl, (*_RANGE, *_AGAINST, "limit", "order")),
             "/class_trend": _route(self.class_trend_impl, (*_RANGE, "points", "limit")),
             "/calibration": _route(self.calibration_impl, _RANGE),
             "/thresholds": _route(self.thresholds_impl, _RANGE),
             "/residuals": _route(self.residuals_impl, (*_RANGE, "points", "value")),
             "/label_errors": _route(self.label_errors_impl, (*_RANGE, "limit")),
             "/layers": _route(self.layers_impl, ("run", "phase", "start", "stop")),
-            "/layer": _route(self.layer_impl, ("run", "phase", "layer", "start", "stop", "points", "axis")),
+            "/layer": _route(self.layer_impl, (*_LAYER, *_LAYER_AGAINST)),
             "/doctor": _route(self.doctor_impl, ("run",)),
             "/static/*": _static_route,
         }
@@ -159,8 +163,8 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         """Return the timeline of a range, or a page of its table."""
         chosen = self._choose(parameters)
         if "points" not in parameters:
-            return answers.batch_rows(chosen, parameters)
-        for name in (*_PAGE, "find"):
+            return answers.batch_rows(chosen, parameters, self._choose_against(parameters))
+        for name in (*_PAGE, *_AGAINST, "find"):
             if name in parameters:
                 raise wrong(f"{name} must be left out of a timeline. Received: both points and {name}.")
         return answers.timeline(chosen, parameters.whole("points", low=1, high=MAX_POINTS))
@@ -178,6 +182,10 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         """Return a page of the samples of a range."""
         return answers.sample_rows(self._choose(parameters), parameters)
 
+    def joined_impl(self, parameters: Parameters) -> Answer:
+        """Return the samples that two runs both saw."""
+        return join_answers.joined(self._choose(parameters), self._choose(parameters, "against_"), parameters)
+
     def data_map_impl(self, parameters: Parameters) -> bytes:
         """Return how the model came to know each sample of a range."""
         limit = parameters.whole("limit", default=5_000, low=1, high=MAX_MAPPED)
@@ -185,13 +193,14 @@ class BatchViewPlugin(base_plugin.TBPlugin):
 
     def classes_impl(self, parameters: Parameters) -> Answer:
         """Return figures per class."""
-        return answers.class_rows(self._choose(parameters), parameters)
+        return answers.class_rows(self._choose(parameters), parameters, self._choose_against(parameters))
 
     def confusion_impl(self, parameters: Parameters) -> bytes:
         """Return the confusion matrix of a range."""
         limit = parameters.whole("limit", default=answers.MAX_CLASSES, low=1, high=answers.MAX_CLASSES)
         clustered = parameters.choice("order", ("class", "clustered"), "class") == "clustered"
-        return answers.confusion(self._choose(parameters), limit, clustered=clustered)
+        chosen, against = self._choose(parameters), self._choose_against(parameters)
+        return answers.confusion(chosen, limit, clustered=clustered, against=against)
 
     def class_trend_impl(self, parameters: Parameters) -> bytes:
         """Return counts per class over windows of a range."""
@@ -227,8 +236,12 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         """Return figures and histograms of one layer over the range."""
         run, phase, start, stop = self._choose_phase(parameters)
         points = parameters.whole("points", default=200, low=1, high=MAX_WINDOWS)
-        axis = parameters.choice("axis", answers.LAYER_AXES, "all")
-        return answers.layer_windows(run.layer(parameters.text("layer"), phase.name), start, stop, points, axis)
+        axis, name = parameters.choice("axis", answers.LAYER_AXES, "all"), parameters.text("layer")
+        cover = None
+        if _compares(parameters):
+            other, part, first, end = self._choose_phase(parameters, "against_")
+            cover = answers.layer_axis(other.layer(name, part.name), first, end, points, axis)
+        return answers.layer_windows(run.layer(name, phase.name), start, stop, points, axis, cover)
 
     def _find(self, name: str) -> Run:
         """Return a run as it is now."""
@@ -263,21 +276,33 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         run = self._log.snapshot().get(parameters.optional_text("run") or "")
         return " The run is still being read: ask again in a moment." if run is not None and run.view.unread else ""
 
-    def _choose_phase(self, parameters: Parameters) -> tuple[Run, PhaseView, int | None, int | None]:
-        name, phase = parameters.text("run"), parameters.text("phase")
+    def _choose_phase(self, parameters: Parameters, prefix: str = "") -> tuple[Run, PhaseView, int | None, int | None]:
+        name, phase = parameters.text(f"{prefix}run"), parameters.text(f"{prefix}phase")
         if phase not in PHASES:
-            raise wrong(f"phase must be one of {', '.join(PHASES)}. Received: phase={phase[:80]!r}.")
+            raise wrong(f"{prefix}phase must be one of {', '.join(PHASES)}. Received: {prefix}phase={phase[:80]!r}.")
         self._refresher.ask(name)
         run = self._find(name)
-        start, stop = parameters.optional_whole("start"), parameters.optional_whole("stop")
+        start, stop = (parameters.optional_whole(f"{prefix}{end}") for end in ("start", "stop"))
         if start is not None and stop is not None and start > stop:
-            raise wrong(f"start must not be greater than stop. Received: start={start}, stop={stop}.")
+            raise wrong(
+                f"{prefix}start must not be greater than {prefix}stop. "
+                f"Received: {prefix}start={start}, {prefix}stop={stop}."
+            )
         return run, logs.find_phase(run.view, phase, name), start, stop
 
-    def _choose(self, parameters: Parameters) -> Chosen:
-        run, phase, start, stop = self._choose_phase(parameters)
-        output, spec = logs.find_output(run.view, parameters.optional_text("output"), run.name)
+    def _choose(self, parameters: Parameters, prefix: str = "") -> Chosen:
+        run, phase, start, stop = self._choose_phase(parameters, prefix)
+        output, spec = logs.find_output(run.view, parameters.optional_text(f"{prefix}output"), run.name)
         return Chosen(run, phase, output, spec, start, stop)
+
+    def _choose_against(self, parameters: Parameters) -> Chosen | None:
+        """Return run B, None where nothing is to be compared."""
+        return self._choose(parameters, "against_") if _compares(parameters) else None
+
+
+def _compares(parameters: Parameters) -> bool:
+    """Tell whether there is a run B; half of one is refused by its parts."""
+    return any(name in parameters for name in _AGAINST)
 
 
 class RefreshError(errors.PublicError):

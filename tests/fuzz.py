@@ -203,6 +203,8 @@ def requests_of(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "/layers", of_phase
         for layer in run["layers"][:2]:
             yield "/layer", {**of_phase, "layer": layer, "points": 3}
+            against = {f"against_{key}": value for key, value in of_phase.items()}
+            yield "/layer", {**of_phase, "layer": layer, "points": 3, "stop": last // 2, **against}
         for output in [output["name"] for output in run["outputs"]][:2]:
             asked = {**of_phase, "output": output}
             yield "/batches", {**asked, "points": 5}
@@ -217,6 +219,11 @@ def requests_of(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "/data_map", {**asked, "limit": 5}
             yield "/classes", {**asked, "sort": "f1", "limit": 5}
             yield "/confusion", {**asked, "limit": 20}
+            against = {f"against_{key}": value for key, value in {**asked, "start": last // 2}.items()}
+            yield "/batches", {**asked, "sort": "loss_change", "limit": 3, **against}
+            yield "/classes", {**asked, "sort": "recall_change", "limit": 5, **against}
+            yield "/confusion", {**asked, "limit": 20, "stop": last // 2, **against}
+            yield "/joined", {**asked, "sort": "loss_change", "limit": 3, **against}
             yield "/class_trend", {**asked, "points": 3, "limit": 5}
             yield "/calibration", asked
             yield "/thresholds", asked

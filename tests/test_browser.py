@@ -21,6 +21,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from browser.host import ROOT, Watched, run_chromium, run_tensorboard, wait_until, watch
+from browser.pair import EPOCHS, NAMES, write_pair
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Route, expect
 from sklearn import metrics
@@ -1265,6 +1266,147 @@ def test_pictures_of_each_task_fit_a_narrow_window(watched: Watched, tasks_tenso
     assert watched.frame.evaluate("document.documentElement.scrollWidth <= innerWidth")
     content = watched.plugin.get_by_test_id("content")
     assert content.evaluate("content => content.scrollWidth <= content.clientWidth")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    logdir = tmp_path_factory.mktemp("pair")
+    write_pair(logdir)
+    return logdir
+
+
+@pytest.fixture
+def pair_tensorboard(start: Callable[..., str], pair: Path) -> str:
+    return start(pair)
+
+
+def test_two_runs_are_compared_in_every_tab(watched: Watched, pair_tensorboard: str, pair: Path) -> None:
+    open_plugin(watched, pair_tensorboard, run="wide")
+    plugin = watched.plugin
+    asked: list[str] = []
+    watched.page.on("request", lambda request: asked.append(request.url))
+    open_tab(watched, "layers")
+    expect_drawn(plugin.get_by_test_id("layer-heatmap").locator("canvas"))
+    open_tab(watched, "batches")
+    assert not [url for url in asked if "narrow" in url or "against" in url]
+
+    plugin.get_by_test_id("run-b").select_option("narrow")
+
+    expect(plugin.get_by_test_id("sentence-b")).to_contain_text("A wide against B narrow")
+    for name in ("compared-loss", "compared-error"):
+        expect_drawn(plugin.get_by_test_id(name).locator("canvas"))
+    runs = load(pair)
+    losses = {name: [batch.loss for batch in runs[name].batches("train")] for name in EPOCHS}
+    rows = plugin.get_by_test_id("figures-b").locator("tr")
+    means = [rows.nth(number).locator("td").nth(2).inner_text() for number in (1, 2)]
+    assert means == [f"{np.mean(losses[name]):.4g}" for name in EPOCHS]
+    plugin.get_by_test_id("batches-table").locator("th[data-column=loss_change] button").click()
+    worst = max(range(len(losses["narrow"])), key=lambda step: losses["wide"][step] - losses["narrow"][step])
+    assert read_row(plugin.get_by_test_id("batches-table"), 0)[0] == str(worst)
+
+    open_tab(watched, "classes")
+    expect_drawn(plugin.get_by_test_id("delta-matrix").locator("canvas"))
+    reports = {name: runs[name].class_report("train") for name in EPOCHS}
+    # "narrow" has its classes in the other order.
+    changes = reports["wide"].recall - reports["narrow"].recall[::-1]
+    table = plugin.get_by_test_id("classes-table")
+    expect(table.locator("th[aria-sort=ascending]")).to_have_attribute("data-column", "recall_change")
+    assert [read_row(table, number)[0] for number in range(6)] == [NAMES[number] for number in np.argsort(changes)]
+    assert "\u2260" in read_row(table, 5)[6]
+    expect(plugin.get_by_test_id("overall-b")).to_contain_text("matched by name")
+    plugin.get_by_test_id("delta-matrix").locator("canvas").click()
+    expect(plugin.get_by_test_id("confusion-samples")).to_be_visible()
+
+    open_tab(watched, "layers")
+    for name in ("compared-mean", "compared-zeros", "compared-heatmap-a", "compared-heatmap-b"):
+        expect_drawn(plugin.get_by_test_id(name).locator("canvas").first)
+    ends = [
+        re.search(r"from (\S+) to (\S+) over", plugin.get_by_test_id(f"compared-heatmap-{side}").get_attribute("label"))
+        for side in "ab"
+    ]
+    assert ends[0] is not None
+    assert ends[0].groups() == ends[1].groups()
+    plugin.get_by_test_id("layers-table").get_by_text("conv", exact=True).click()
+    expect(plugin.get_by_test_id("lone-layer")).to_contain_text("Run B has no summaries of conv")
+
+    watched.page.reload()
+    expect(plugin.get_by_test_id("run-b")).to_have_value("narrow")
+    plugin.get_by_test_id("swap").click()
+    expect(plugin.get_by_test_id("run")).to_have_value("narrow")
+    plugin.get_by_test_id("clear-b").click()
+    expect(plugin.get_by_test_id("sentence-b")).to_have_count(0)
+    assert read_address(watched, "runB") is None
+
+
+def test_samples_of_two_runs_are_put_beside_each_other(watched: Watched, pair_tensorboard: str, pair: Path) -> None:
+    runs = load(pair)
+    right: dict[str, dict[str, bool]] = {name: {} for name in EPOCHS}
+    for name, seen in right.items():
+        for batch in runs[name].batches("train"):  # the last time counts
+            seen.update(zip(batch.sample_ids.tolist(), (batch.target == batch.predicted).tolist(), strict=True))
+    only_a = {item for item, correct in right["wide"].items() if correct and not right["narrow"][item]}
+    open_plugin(watched, pair_tensorboard, run="wide", runB="narrow", tab="samples")
+    plugin = watched.plugin
+    expect(plugin.get_by_test_id("joined-count")).to_contain_text("96 samples in both")
+    cell = plugin.get_by_test_id("joint-only_a")
+    expect(cell).to_contain_text(f"only A right {len(only_a)}")
+
+    cell.click()
+
+    table = plugin.get_by_test_id("joined-table")
+    expect(table.locator("table")).to_have_attribute("aria-rowcount", str(len(only_a) + 1))
+    rows = [read_row(table, number) for number in range(3)]
+    assert {row[0] for row in rows} <= only_a
+    # Of the other order of the classes in B nothing is to be seen.
+    assert all(row[2] == f"\u2713 {row[1]}" and row[3].startswith("\u2717") for row in rows)
+    assert read_address(watched, "joint") == "only_a"
+    content = download(watched, "csv").decode()
+    assert {row["id"] for row in csv.DictReader(io.StringIO(content))} == only_a
+    table.locator("tr[aria-rowindex='2']").click()
+    expect(plugin.get_by_test_id("sample").get_by_role("heading").first).to_contain_text(rows[0][0])
+
+
+def test_two_ranges_of_a_run_are_compared(watched: Watched, pair_tensorboard: str) -> None:
+    open_plugin(watched, pair_tensorboard, run="wide", start=30)
+    plugin = watched.plugin
+
+    plugin.get_by_test_id("run-b").select_option("wide")
+
+    expect(plugin.get_by_test_id("range-b-last")).to_have_value("29")
+    expect(plugin.get_by_test_id("compared-loss")).to_contain_text("because their steps differ")
+    expect(plugin.get_by_test_id("axis-share")).to_have_attribute("aria-pressed", "true")
+    canvas = plugin.get_by_test_id("compared-loss").locator(".u-over")
+    canvas.click(position={"x": 2, "y": 20})
+    expect(plugin.get_by_test_id("batch-title")).to_contain_text("Batch 30")
+    # A batch of the other range has another step: there is nothing to subtract.
+    expect(plugin.get_by_test_id("batches-table").locator("th[data-column=loss_change]")).to_have_count(0)
+    plugin.get_by_test_id("range-b-first").fill("10")
+    plugin.get_by_test_id("range-b-first").press("Enter")
+    expect(plugin.get_by_test_id("sentence-b")).to_contain_text("batches 10–29")
+    plugin.get_by_test_id("phase-b").get_by_text("validation").click()
+    expect(plugin.get_by_test_id("sentence-b")).to_contain_text("validation")
+
+
+@pytest.mark.parametrize("tab", ["batches", "classes", "samples", "layers"])
+def test_what_cannot_be_compared_is_said(watched: Watched, pair_tensorboard: str, tab: str) -> None:
+    open_plugin(watched, pair_tensorboard, run="wide", runB="ages", tab=tab)
+    expect(watched.plugin.get_by_test_id("notes-b")).to_contain_text("classes and errors cannot")
+    expect(watched.plugin.get_by_text("Loading…")).to_have_count(0)
+
+    open_plugin(watched, pair_tensorboard, run="wide", runB="deleted", tab=tab)
+    watched.page.reload()
+    expect(watched.plugin.get_by_test_id("missing-b")).to_contain_text("“deleted”")
+    expect(watched.plugin.get_by_test_id("content").locator("table, canvas").first).to_be_visible()
+
+
+@pytest.mark.parametrize("tab", ["batches", "classes", "layers"])
+def test_comparison_fits_a_narrow_window(watched: Watched, pair_tensorboard: str, tab: str) -> None:
+    watched.page.set_viewport_size({"width": 480, "height": 900})
+    open_plugin(watched, pair_tensorboard, run="wide", runB="narrow", tab=tab)
+    expect(watched.plugin.get_by_test_id("sentence-b")).to_contain_text("narrow")
+    expect(watched.plugin.locator("canvas").first).to_be_visible()
+    over = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    wait_until(lambda: watched.frame.evaluate(over) <= 0, "a page no wider than its window")
 
 
 def test_page_grows_while_training_writes(watched: Watched, lab: Path, lab_tensorboard: str) -> None:

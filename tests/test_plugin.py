@@ -37,6 +37,8 @@ UPDATE = "UPDATE_GOLDEN"
 TIME = 1_780_000_000.0
 DIGITS = "run=digits&phase=train"
 FLOWERS = "run=digits&phase=validation"  # the same twelve samples three times
+AGAINST_VALIDATION = "against_run=digits&against_phase=validation"
+AGAINST_REST = "against_run=digits&against_phase=train&against_start=12"
 
 # All figures below are sums of powers of two: every mean of them is exact on every machine.
 
@@ -152,13 +154,23 @@ def get_arrays(client: Client, request: str) -> tuple[dict[str, Any], dict[str, 
 # The requests whose answers the samples of each section show, in their order.
 DOCUMENTED = {
     "runs": ["runs?run=digits"],
-    "batches": [f"batches?{DIGITS}&points=100", f"batches?{DIGITS}&sort=loss&descending=1"],
+    "batches": [
+        f"batches?{DIGITS}&points=100",
+        f"batches?{DIGITS}&sort=loss&descending=1",
+        f"batches?{DIGITS}&{AGAINST_REST}",
+    ],
     "batch": [f"batch?{DIGITS}&step=13&outcome=wrong"],
     "sample": [f"sample?{DIGITS}&step=13&sample=2"],
     "samples": [f"samples?{DIGITS}&outcome=wrong"],
     "data_map": [f"data_map?{DIGITS}"],
-    "classes": [f"classes?{DIGITS}", "classes?run=age&phase=train"],
-    "confusion": [f"confusion?{DIGITS}", f"confusion?{DIGITS}&order=clustered"],
+    "joined": [f"joined?{FLOWERS}&against_run=digits&against_phase=validation&against_stop=2"],
+    "classes": [
+        f"classes?{DIGITS}",
+        "classes?run=age&phase=train",
+        f"classes?{DIGITS}&{AGAINST_REST}",
+        "classes?run=age&phase=train&against_run=age&against_phase=train&against_start=3",
+    ],
+    "confusion": [f"confusion?{DIGITS}", f"confusion?{DIGITS}&order=clustered", f"confusion?{DIGITS}&{AGAINST_REST}"],
     "class_trend": [f"class_trend?{DIGITS}&points=8"],
     "calibration": [f"calibration?{DIGITS}"],
     "thresholds": ["thresholds?run=spam&phase=train"],
@@ -257,6 +269,11 @@ GOLDEN_REQUESTS = {
     "label_errors.bin": "label_errors?run=tags&phase=train",
     "layers.json": f"layers?{DIGITS}",
     "layer.bin": f"layer?{DIGITS}&layer=dense",
+    "batches-against.json": f"batches?{DIGITS}&sort=loss_change&limit=6&{AGAINST_VALIDATION}",
+    "joined.json": f"joined?{FLOWERS}&against_run=digits&against_phase=validation&against_stop=2&sort=loss_change",
+    "classes-against.json": f"classes?{DIGITS}&stop=12&sort=recall_change&{AGAINST_REST}",
+    "confusion-against.bin": f"confusion?{DIGITS}&stop=12&{AGAINST_REST}",
+    "layer-against.bin": f"layer?{DIGITS}&layer=dense&stop=12&{AGAINST_REST}",
 }
 
 
@@ -812,6 +829,189 @@ def test_arrays_begin_on_multiples_of_eight(client: Client) -> None:
 
 
 # --- other recordings ---
+
+
+# --- run B ---
+
+
+def test_batches_are_put_beside_those_of_the_same_step(client: Client) -> None:
+    rows = get_json(client, f"batches?{DIGITS}&{AGAINST_VALIDATION}")["rows"]
+    others = {row["step"]: row for row in get_json(client, "batches?run=digits&phase=validation")["rows"]}
+
+    assert [row["against"] for row in rows] == [
+        {key: value for key, value in others[row["step"]].items() if key != "worst"} if row["step"] in others else None
+        for row in rows
+    ]
+    assert len(others) == 3
+
+
+@pytest.mark.parametrize("name", ["loss", "error_rate", "confidence"])
+def test_batches_are_sorted_by_their_change(client: Client, name: str) -> None:
+    request = f"batches?{DIGITS}&{AGAINST_VALIDATION}&sort={name}_change&descending=1"
+    rows = get_json(client, request)["rows"]
+    found = get_json(client, f"{request}&find=2&limit=1")
+
+    changes = [row[name] - row["against"][name] for row in rows if row["against"] is not None]
+    assert changes == sorted(changes, reverse=True)
+    assert len(changes) == 3
+    assert [row["against"] is None for row in rows] == [False] * 3 + [True] * 21
+    assert rows[found["offset"]]["step"] == 2
+
+
+def test_classes_against_another_range_equal_two_answers(client: Client) -> None:
+    answer = get_json(client, f"classes?{DIGITS}&stop=12&{AGAINST_REST}&sort=recall_change&descending=1")
+    one = get_json(client, f"classes?{DIGITS}&stop=12")
+    two = get_json(client, f"classes?{DIGITS}&start=12")
+
+    assert {key: answer["against"][key] for key in ("batches", "samples", "accuracy", "macro_f1")} == {
+        key: two[key] for key in ("batches", "samples", "accuracy", "macro_f1")
+    }
+    assert answer["calibration_error"] == get_json(client, f"calibration?{DIGITS}&stop=12")["error"]
+    assert answer["against"]["calibration_error"] == get_json(client, f"calibration?{DIGITS}&start=12")["error"]
+    for row in answer["classes"]:
+        number = row["class"]
+        assert row["against"] == two["classes"][number]
+        assert {key: row[key] for key in one["classes"][number]} == one["classes"][number]
+        assert row["change"]["recall"] == row["recall"] - two["classes"][number]["recall"]
+    changes = [row["change"]["recall"] for row in answer["classes"]]
+    assert changes == sorted(changes, reverse=True)
+
+
+def named(names: tuple[str, ...]) -> dict[str, OutputSpec]:
+    return {"scores": OutputSpec("multiclass", len(names), None, names)}
+
+
+def test_a_run_with_its_classes_in_another_order_is_compared_by_name(tmp_path: Path) -> None:
+    names = ("cat", "dog", "car", "tree")
+    order = [2, 0, 3]  # its class 0 is "car"; there is no "dog"
+    drawn = {step: scores_of(step, 16, 4) for step in range(3)}
+    write(
+        tmp_path / "a",
+        [
+            make_record(step, samples=16, outputs={"scores": OutputRecord(scores, targets)})
+            for step, (scores, targets) in drawn.items()
+        ],
+        specs=named(names),
+    )
+    kept = {}
+    for step, (scores, targets) in drawn.items():
+        keep = np.isin(targets, order) & np.isin(scores.argmax(axis=1), order)
+        kept[step] = (scores[keep][:, order], np.array([order.index(target) for target in targets[keep]], np.int32))
+    write(
+        tmp_path / "b",
+        [
+            make_record(step, samples=len(targets), outputs={"scores": OutputRecord(scores, targets)})
+            for step, (scores, targets) in kept.items()
+        ],
+        specs=named(tuple(names[number] for number in order)),
+    )
+    client = open_client(tmp_path)
+
+    header, arrays = get_arrays(client, "confusion?run=a&phase=train&against_run=b&against_phase=train")
+    cut_header, cut = get_arrays(client, "confusion?run=a&phase=train&limit=2&against_run=b&against_phase=train")
+    rows = get_json(client, "classes?run=a&phase=train&against_run=b&against_phase=train")
+
+    expected = arrays["counts"].copy()
+    expected[1] = expected[:, 1] = 0
+    assert arrays["against_counts"].tolist() == expected.tolist()
+    assert arrays["against_labels"].tolist() == [1, -1, 0, 2]
+    assert {**header["against"], "samples": None, "batches": None} == {
+        "batches": None, "samples": None, "classes": 3, "matched_by": "name", "unmatched": 1, "missing": 0,
+    }  # fmt: skip
+    labels = cut["labels"].tolist()
+    assert cut["against_counts"].tolist() == expected[np.ix_(labels, labels)].tolist()
+    assert cut_header["shown"] == 2
+    assert [row["against"] and row["against"]["class"] for row in rows["classes"]] == [1, None, 0, 2]
+    assert rows["classes"][1]["change"] == dict.fromkeys(("support", "precision", "recall", "f1"))
+
+
+def write_seen(directory: Path, seed: int, batches: list[list[Any]]) -> list[tuple[Any, int, int, float, int, int]]:
+    """Write batches of samples with these ids; return what each was."""
+    rng = np.random.default_rng(seed)
+    seen = []
+    records = []
+    for step, ids in enumerate(batches):
+        scores = rng.dirichlet(np.ones(4), len(ids)).astype(np.float32)
+        targets = np.array([len(str(item)) % 4 for item in ids], np.int32)
+        loss = rng.random(len(ids)).astype(np.float32)
+        output = OutputRecord(scores, targets, sample_loss=loss, sample_ids=np.array(ids, object))
+        records.append(make_record(step, samples=len(ids), outputs={"scores": output}))
+        for place, item in enumerate(ids):
+            seen.append((item, int(targets[place]), int(scores[place].argmax()), float(loss[place]), step, place))
+    write(directory, records)
+    return seen
+
+
+@pytest.mark.parametrize("stop", [None, 2])
+def test_samples_of_two_runs_are_joined_by_their_ids(tmp_path: Path, stop: int | None) -> None:
+    ids = ["a", "bb", "ccc", "dddd", "e", "ff", "ggg", "hhhh"]
+    one = write_seen(tmp_path / "a", 1, [ids[:4], ids[4:], ["bb", "new", "e"]])
+    two = write_seen(tmp_path / "b", 2, [ids[::-1][:5], ["a", "bb", "other"], ids[2:6]])
+    client = open_client(tmp_path)
+    ends = "" if stop is None else f"&stop={stop}&against_stop={stop}"
+    request = f"joined?run=a&phase=train&against_run=b&against_phase=train{ends}"
+
+    last = [{item: rest for item, *rest in seen if stop is None or rest[3] < stop} for seen in (one, two)]
+    both = [item for item in last[0] if item in last[1]]
+    names = {
+        (True, True): "both_correct",
+        (True, False): "only_a",
+        (False, True): "only_b",
+        (False, False): "both_wrong",
+    }
+    kinds = {item: names[last[0][item][0] == last[0][item][1], last[1][item][0] == last[1][item][1]] for item in both}
+    answer = get_json(client, f"{request}&sort=loss_change&descending=1")
+    assert answer["counts"] == {
+        kind: sum(value == kind for value in kinds.values())
+        for kind in ("both_correct", "only_a", "only_b", "both_wrong")
+    }
+    assert (answer["only_in_a"], answer["only_in_b"]) == tuple(
+        len(set(last[side]) - set(last[1 - side])) for side in (0, 1)
+    )
+    assert [row["id"] for row in answer["samples"]] == sorted(
+        both, key=lambda item: last[1][item][2] - last[0][item][2]
+    )
+    for row in answer["samples"]:
+        assert row["joint"] == kinds[row["id"]]
+        for shown, found in ((row, last[0]), (row["against"], last[1])):
+            assert [shown[key] for key in ("target", "predicted", "step", "sample")] == [
+                *found[row["id"]][:2], *found[row["id"]][3:]
+            ]  # fmt: skip
+    for kind in ("both_correct", "only_a", "only_b", "both_wrong"):
+        part = get_json(client, f"{request}&joint={kind}")
+        assert {row["id"] for row in part["samples"]} == {item for item in both if kinds[item] == kind}
+        assert part["counts"] == answer["counts"]
+
+
+def test_nothing_is_joined_without_ids(client: Client) -> None:
+    answer = get_json(client, f"joined?{DIGITS}&against_run=spam&against_phase=train")
+
+    assert (answer["identified"], answer["identified_against"], answer["total"]) == (True, False, 0)
+
+
+def test_targets_that_differ_are_counted_by_name(tmp_path: Path) -> None:
+    scores = np.eye(3, dtype=np.float32)
+    for run, names, targets in (("a", ("x", "y", "z"), [0, 1, 2]), ("b", ("z", "y", "x"), [2, 1, 2])):
+        output = OutputRecord(scores, np.array(targets, np.int32), sample_ids=np.array([1, 2, 3]))
+        write(tmp_path / run, [make_record(0, samples=3, outputs={"scores": output})], specs=named(names))
+    answer = get_json(open_client(tmp_path), "joined?run=a&phase=train&against_run=b&against_phase=train")
+
+    assert answer["targets_differ"] == 1  # sample 3 is z in A and x in B
+    assert answer["counts"] == {"both_correct": 2, "only_a": 1, "only_b": 0, "both_wrong": 0}
+
+
+def test_a_layer_and_the_other_share_an_axis(client: Client) -> None:
+    one = f"layer?{DIGITS}&layer=dense&stop=12"
+    two = f"layer?{DIGITS}&layer=dense&start=12"
+    apart = [get_arrays(client, request)[0] for request in (one, two)]
+    back = AGAINST_REST.replace("against_start=12", "against_stop=12")
+    beside = [get_arrays(client, request) for request in (f"{one}&{AGAINST_REST}", f"{two}&{back}")]
+
+    low, high = min(header["low"] for header in apart), max(header["high"] for header in apart)
+    assert apart[0]["high"] < apart[1]["high"]
+    assert [(header["low"], header["high"]) for header, _ in beside] == [(low, high)] * 2
+    for _, arrays in beside:
+        np.testing.assert_allclose(arrays["histogram"].sum(axis=1), 1.0, rtol=1e-6)
 
 
 def serve(tmp_path: Path, records: list[BatchRecord], **options: Any) -> Client:

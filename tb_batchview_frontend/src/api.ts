@@ -9,6 +9,7 @@ import type {
   Column,
   ConfusionHeader,
   DataMapHeader,
+  JoinedAnswer,
   LayerHeader,
   LayersAnswer,
   ResidualsHeader,
@@ -36,6 +37,8 @@ export class ApiError extends Error {
 const TEXT = new Set([
   "name",
   "names",
+  "matched_by",
+  "joint",
   "id",
   "class_names",
   "logdir",
@@ -160,6 +163,7 @@ export const fetchSamples = (query: Query, signal: AbortSignal) =>
   json<SamplesAnswer>("samples", query, signal);
 export const fetchDataMap = (query: Query, signal: AbortSignal) =>
   block<DataMapHeader>("data_map", query, signal);
+export const fetchJoined = (query: Query, signal: AbortSignal) => json<JoinedAnswer>("joined", query, signal);
 export const fetchClasses = (query: Query, signal: AbortSignal) =>
   json<ClassesAnswer>("classes", query, signal);
 export const fetchConfusion = (query: Query, signal: AbortSignal) =>

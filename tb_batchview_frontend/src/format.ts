@@ -52,6 +52,14 @@ export function percent(value: number | null | undefined): string {
   return `${minus(share.toFixed(share !== 0 && Math.abs(share) < 0.095 ? 2 : 1))}\u00a0%`;
 }
 
+/** A number with its sign, `+0.012` or `−0.012`; written by one of the others. */
+export function signed(value: number, text: (value: number) => string): string {
+  return value > 0 ? `+${text(value)}` : text(value);
+}
+
+/** A difference of two shares in percentage points: `3.1 pp`. */
+export const points = (change: number): string => percent(change).replace("%", "pp");
+
 /** A share in a cell of a matrix: percent without the sign, `18.4`, and `100` without a decimal. */
 export function shareFigure(value: number): string {
   return value >= 0.9995 ? "100" : (value * 100).toFixed(1);

@@ -6,6 +6,8 @@ import type { Outcome } from "./types.js";
 export const TABS = ["batches", "classes", "samples", "layers"] as const;
 export const CELLS = ["count", "row", "column"] as const;
 export const ORDERS = ["index", "name", "support", "errors", "clustered"] as const;
+export const JOINTS = ["all", "both_correct", "only_a", "only_b", "both_wrong"] as const;
+export const AXES = ["auto", "step", "share"] as const;
 export const OUTCOMES = ["all", "correct", "wrong", "confidently_wrong"] as const;
 
 export type Tab = (typeof TABS)[number];
@@ -36,6 +38,22 @@ export interface Selection extends SampleFilter {
   run: string;
   phase: string;
   output: string;
+  /** Run B to compare with, "" for none; its phase and output are those of A unless named. */
+  runB: string;
+  phaseB: string;
+  outputB: string;
+  /** B has the range `startB` to `stopB` instead of that of A. */
+  ownB: boolean;
+  startB: number | null;
+  stopB: number | null;
+  /** The axis of two curves: steps, or the share of each range that is done. */
+  axis: (typeof AXES)[number];
+  /** How the samples came out that both runs saw; `together`: they are shown in place of those of A. */
+  joint: (typeof JOINTS)[number];
+  together: boolean;
+  joinSort: Sort;
+  /** The confusion matrix shows A less B. */
+  delta: boolean;
   /** Range of steps, `stop` exclusive; `null` is open, so that "all" grows with the run. */
   start: number | null;
   stop: number | null;
@@ -77,6 +95,17 @@ export const INITIAL: Readonly<Selection> = {
   run: "",
   phase: "",
   output: "",
+  runB: "",
+  phaseB: "",
+  outputB: "",
+  ownB: false,
+  startB: null,
+  stopB: null,
+  axis: "auto",
+  joint: "all",
+  together: true,
+  joinSort: { column: "loss_change", descending: true },
+  delta: true,
   start: null,
   stop: null,
   batch: null,
@@ -145,6 +174,17 @@ const READ: Readers = {
   run: readText,
   phase: readText,
   output: readText,
+  runB: readText,
+  phaseB: readText,
+  outputB: readText,
+  ownB: readFlag,
+  startB: readStep,
+  stopB: readStep,
+  axis: oneOf(AXES),
+  joint: oneOf(JOINTS),
+  together: readFlag,
+  joinSort: readSort,
+  delta: readFlag,
   start: readStep,
   stop: readStep,
   batch: readStep,

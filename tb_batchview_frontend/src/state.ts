@@ -18,6 +18,8 @@ import {
   SPIKE_SORTS,
   usable,
 } from "./choice.js";
+import { BATCH_CHANGES, CLASS_CHANGES, chooseOther, type Other, restOf } from "./compare.js";
+import { Comparison } from "./comparison.js";
 import { PAGE, Pages, Resource } from "./resource.js";
 import { filterQuery, NO_FILTER } from "./sample_filter.js";
 import { INITIAL, type Selection, type Sort, toAddress } from "./selection.js";
@@ -86,6 +88,8 @@ export class Store {
   readonly batch: Pages<BatchAnswer, Sample>;
   readonly samples: Pages<SamplesAnswer, Sample>;
   readonly classes: Pages<ClassesAnswer, ClassRow>;
+  /** Run B. */
+  readonly versus: Comparison;
   private dirty = false;
   /** The batches before and after the shown one. */
   private readonly ahead = new Ahead<BatchAnswer>();
@@ -133,10 +137,15 @@ export class Store {
     );
     this.samples = new Pages((answer) => answer.samples, changed);
     this.classes = new Pages((answer) => answer.classes, changed);
+    this.versus = new Comparison(this, changed);
   }
 
   get chosen(): Chosen | null {
     return choose(this.selection, this.runs.value?.runs ?? [], this.kept);
+  }
+
+  get other(): Other | null {
+    return chooseOther(this.selection, this.runs.value?.runs ?? [], this.chosen);
   }
 
   /** Whether event files are still being read, so that figures are of a part of them. */
@@ -169,7 +178,8 @@ export class Store {
 
   get batchSort(): Sort {
     const metrics = this.chosen?.run.metrics.map((name) => `metrics.${name}`) ?? [];
-    return usable(this.selection.batchSort, [...BATCH_SORTS, ...metrics], INITIAL.batchSort);
+    const changes = "against_run" in this.versus.ofBatches ? BATCH_CHANGES : [];
+    return usable(this.selection.batchSort, [...BATCH_SORTS, ...changes, ...metrics], INITIAL.batchSort);
   }
 
   get spikeSort(): Sort {
@@ -177,7 +187,8 @@ export class Store {
   }
 
   get classSort(): Sort {
-    return usable(this.selection.classSort, CLASS_SORTS, INITIAL.classSort);
+    const changes = this.versus.comparable ? CLASS_CHANGES : [];
+    return usable(this.selection.classSort, [...CLASS_SORTS, ...changes], INITIAL.classSort);
   }
 
   get pairSort(): Sort {
@@ -302,6 +313,48 @@ export class Store {
     this.select({ ...range, ...classes, ...NO_FILTER, sample: null, ...change });
   }
 
+  /** Compare with another run, "" for none. A run with itself is compared with its other batches. */
+  compareWith(runB: string): void {
+    const { selection, chosen } = this;
+    const own = runB === chosen?.run.name;
+    const column = runB === "" ? INITIAL.classSort.column : "recall_change";
+    const sorted = selection.classSort.column === (runB === "" ? "recall_change" : INITIAL.classSort.column);
+    this.select({
+      runB,
+      phaseB: "",
+      outputB: "",
+      ownB: own,
+      ...(own ? restOf(selection) : { startB: null, stopB: null }),
+      ...(sorted ? { classSort: { column, descending: false } } : {}),
+    });
+  }
+
+  /** Make B what A is, and A what B is. What was chosen inside the old A has no meaning in the new one. */
+  swap(): void {
+    const { chosen, other, selection } = this;
+    if (chosen === null || other === null) return;
+    const { start, stop } = selection;
+    const own = other.start !== start || other.stop !== stop;
+    this.select({
+      run: other.run.name,
+      phase: other.phase?.name ?? "",
+      output: other.output?.name ?? "",
+      start: other.start,
+      stop: other.stop,
+      runB: chosen.run.name,
+      phaseB: chosen.phase?.name ?? "",
+      outputB: chosen.output?.name ?? "",
+      ownB: own,
+      startB: own ? start : null,
+      stopB: own ? stop : null,
+      batch: null,
+      sample: null,
+      target: null,
+      predicted: null,
+      part: null,
+    });
+  }
+
   set(change: Partial<Pick<Store, "help" | "search" | "notice" | "dark">>): void {
     Object.assign(this, change);
     if ("search" in change) this.want(); // the table of classes shows those that are searched
@@ -406,6 +459,7 @@ export class Store {
     if (tab === "classes") this.wantClasses(query, chosen.output, again);
     if (tab === "samples") this.wantSamplesTab(query, chosen.output, again);
     if (tab === "layers") this.wantLayers({ ...phase, start, stop }, again);
+    this.versus.want(POINTS, WINDOWS, again);
     const { sample } = this.selection;
     if (sample === null) this.sample.clear();
     else this.load(this.sample, api.fetchSample, { ...whole, ...sample });
@@ -413,7 +467,7 @@ export class Store {
 
   private wantBatches(query: api.Query, again: boolean): void {
     const { batch } = this.selection;
-    const sorted = { ...query, ...sorting(this.batchSort) };
+    const sorted = { ...query, ...this.versus.ofBatches, ...sorting(this.batchSort) };
     this.open(this.batches, api.fetchBatches, sorted, again);
     if (this.unread) return;
     if (batch !== null && this.batchRow === null && this.reveal) {
@@ -435,7 +489,12 @@ export class Store {
     this.wantTask(query, output, again);
     if (!isMulticlass(output)) return;
     const asked = order === "clustered" ? order : null;
-    this.load(this.confusion, api.fetchConfusion, { ...query, limit: 1000, order: asked }, again);
+    this.load(
+      this.confusion,
+      api.fetchConfusion,
+      { ...query, limit: 1000, order: asked, ...this.versus.ofClasses },
+      again,
+    );
     if (target !== null || predicted !== null) this.wantSamples(query, again);
   }
 
@@ -471,7 +530,7 @@ export class Store {
   /** What the table of classes shows of a range: those searched, in its order. */
   classQuery(range: api.Query): api.Query {
     const search = isMulticlass(this.chosen?.output ?? null) ? this.search.trim() : "";
-    return { ...range, search, ...sorting(this.classSort) };
+    return { ...range, search, ...this.versus.ofClasses, ...sorting(this.classSort) };
   }
 
   private wantSamples(query: api.Query, again: boolean): void {
@@ -497,13 +556,13 @@ export class Store {
       this.load(
         this.layer,
         api.fetchLayer,
-        { ...query, layer: this.layerName, points: WINDOWS, axis },
+        { ...query, layer: this.layerName, points: WINDOWS, axis, ...this.versus.ofLayer },
         again,
       );
     }
   }
 
-  private load<Answer>(
+  load<Answer>(
     resource: Resource<Answer>,
     fetchAnswer: (query: api.Query, signal: AbortSignal) => Promise<Answer>,
     query: api.Query,
@@ -512,7 +571,7 @@ export class Store {
     resource.load(scopeOf(query), api.address("", query), (signal) => fetchAnswer(query, signal), again);
   }
 
-  private open<Answer extends { total: number; offset: number }, Row>(
+  open<Answer extends { total: number; offset: number }, Row>(
     pages: Pages<Answer, Row>,
     fetchAnswer: (query: api.Query, signal: AbortSignal) => Promise<Answer>,
     query: api.Query,
@@ -534,5 +593,7 @@ const sorting = ({ column, descending }: Sort): api.Query => ({
 });
 
 /** Answers of another run, phase, output or layer are never shown while the right ones are under way. */
-const scopeOf = ({ run, phase, output, layer }: api.Query): string =>
-  JSON.stringify([run, phase, output, layer]);
+const scopeOf = (query: api.Query): string => {
+  const { run, phase, output, layer, against_run, against_phase, against_output } = query;
+  return JSON.stringify([run, phase, output, layer, against_run, against_phase, against_output]);
+};

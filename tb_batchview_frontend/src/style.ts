@@ -7,6 +7,7 @@ export const STYLE = /* css */ `
   --accent: #e65100; --accent-text: #b84000; --accent-strong: #f57c00; --accent-soft: #fff1e0; --accent-bar: #ffdcae; --link: #1565c0;
   --good: #2e7d32; --good-soft: #e6f4e7; --bad: #c62828; --bad-soft: #fdecea; --warn-soft: #fff4d6; --warn-text: #6b4a00;
   --correct-confident: #2e7d32; --correct-unsure: #8fce93; --wrong-unsure: #ff9e80; --wrong-confident: #c62828;
+  --run-a: #b84000; --run-b: #1565c0; --run-a-line: #e65100; --run-b-line: #1976d2;
   --hover: #f2f4f7; --scrim: rgb(0 0 0 / 40%); --focus: #1565c0;
   font-family: Roboto, system-ui, "Segoe UI", "Noto Sans", sans-serif;
 }
@@ -16,6 +17,7 @@ export const STYLE = /* css */ `
   --accent: #ffa040; --accent-text: #ffa040; --accent-strong: #ff9800; --accent-soft: #4d3a24; --accent-bar: #6f4a1c; --link: #64b5f6;
   --good: #81c784; --good-soft: #2c4030; --bad: #ff8a80; --bad-soft: #4a2b2b; --warn-soft: #4a3f22; --warn-text: #ffe09a;
   --correct-confident: #66bb6a; --correct-unsure: #5b8f5e; --wrong-unsure: #b5715c; --wrong-confident: #ef5350;
+  --run-a: #ffa040; --run-b: #64b5f6; --run-a-line: #ffa040; --run-b-line: #64b5f6;
   --hover: #3d3d3d; --scrim: rgb(0 0 0 / 60%); --focus: #90caf9;
 }
 *, ::before, ::after { box-sizing: border-box; }
@@ -96,7 +98,7 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .columns.layers > :first-child { position: sticky; top: 0; }
 @container content (max-width: 1000px) { .columns.layers > :first-child { position: static; } .columns, .columns.timeline, .columns.layers, .columns.classes, .columns.samples { grid-template-columns: minmax(0, 1fr); } }
 [data-choice] { scroll-margin: 12px 0 220px; }
-@container content (max-width: 1000px) { .columns.classes > .stack { display: contents; } .columns.classes > .stack > * { order: 2; } .columns.classes [data-testid="confusion"] { order: 0; } .columns.classes [data-testid="confusion-samples"] { order: 1; } }
+@container content (max-width: 1000px) { .columns.classes > .stack { display: contents; } .columns.classes > .stack > * { order: 2; } .columns.classes :is([data-testid="confusion"], [data-testid="confusion-b"], [aria-label="Matrix of"]) { order: 0; } .columns.classes [data-testid="confusion-samples"] { order: 1; } }
 .labels { max-width: 820px; }
 .panel { min-width: 0; display: flex; flex-direction: column; gap: 8px; }
 .stack { min-width: 0; display: flex; flex-direction: column; gap: 18px; }
@@ -172,6 +174,7 @@ h3 { font-weight: 500; }
 .four .right { background: var(--good-soft); }
 .four .wrong { background: var(--bad-soft); }
 #pairs { --height: 311px; }
+#joined { --height: 340px; }
 .named { display: flex; gap: 5px; }
 .named > :first-child { min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .movable { touch-action: none; cursor: grab; }
@@ -203,7 +206,7 @@ h3 { font-weight: 500; }
 .bar i.wrong_unsure { background: var(--wrong-unsure); }
 .bar i.wrong_confident { background: var(--wrong-confident); }
 
-bv-lines, bv-matrix, bv-heatmap, bv-ridgeline, bv-scatter, bv-trend, bv-plane { display: block; position: relative; min-width: 0; }
+bv-lines, bv-matrix, bv-delta-matrix, bv-heatmap, bv-ridgeline, bv-scatter, bv-trend, bv-plane { display: block; position: relative; min-width: 0; }
 canvas { display: block; }
 .picture { position: relative; }
 .picture > canvas { width: 100%; }
@@ -226,6 +229,18 @@ canvas { display: block; }
 .facts div { display: flex; gap: 6px; }
 .facts dt { color: var(--quiet); }
 .facts dd { margin: 0; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+
+.side { display: inline-block; min-width: 17px; padding: 0 4px; border: 1px solid currentColor; border-radius: 3px; font-size: 11px; font-weight: 700; line-height: 15px; text-align: center; color: var(--run-a); }
+.side.b { color: var(--run-b); border-style: dashed; }
+.pair { display: flex; flex-wrap: wrap; gap: 6px; align-items: baseline; min-width: 0; overflow-wrap: anywhere; }
+.change { position: relative; white-space: nowrap; font-variant-numeric: tabular-nums; }
+.compared { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.compared th, .compared td { padding: 3px 0 3px 18px; border-bottom: 1px solid var(--line); text-align: right; font-weight: 400; white-space: nowrap; }
+.compared thead th { color: var(--quiet); }
+.compared tr > :first-child { padding-left: 0; text-align: left; }
+.outcomes { display: grid; grid-template-columns: max-content minmax(0, 1fr) minmax(0, 1fr); gap: 4px; max-width: 560px; align-items: center; }
+.outcomes .chip { height: auto; padding: 6px 10px; border-radius: 6px; white-space: normal; }
+.notes { margin: 0; padding-left: 16px; }
 
 .empty { max-width: 720px; margin: 40px auto; padding: 0 20px; display: flex; flex-direction: column; gap: 14px; font-size: 14px; }
 .empty h1 { font-size: 20px; font-weight: 500; }

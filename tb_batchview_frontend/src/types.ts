@@ -114,6 +114,8 @@ export interface BatchRow {
   confidence: Figure;
   metrics: Record<string, Figure>;
   worst: Confusion | null;
+  /** The batch of the same step in run B. */
+  against?: Omit<BatchRow, "worst" | "against"> | null;
 }
 
 /** A page of rows: `offset` is that of its first row, `total` counts the rows of all pages. */
@@ -215,6 +217,24 @@ export interface SamplesAnswer extends Page {
   samples: Sample[];
 }
 
+export type Joint = "both_correct" | "only_a" | "only_b" | "both_wrong";
+
+/** A sample that both runs saw: as A saw it last, with what B made of it. */
+export interface JoinedSample extends Sample {
+  against: Sample;
+  joint: Joint;
+}
+
+export interface JoinedAnswer extends Page {
+  identified: boolean;
+  identified_against: boolean;
+  counts: Record<Joint, number>;
+  only_in_a: number;
+  only_in_b: number;
+  targets_differ: number;
+  samples: JoinedSample[];
+}
+
 export interface ClassRow {
   class: number;
   support: number;
@@ -229,6 +249,30 @@ export interface ClassRow {
   f1_low: Figure;
   f1_high: Figure;
   most_confused: { class: number; count: number } | null;
+  /** The matching class of run B, this one's figures less its, and whether the intervals do not overlap. */
+  against?: ClassRow | null;
+  change?: Record<"support" | "precision" | "recall" | "f1", Figure>;
+  apart?: Record<"precision" | "recall" | "f1", boolean>;
+}
+
+/** How the classes of run B were matched: `unmatched` of A's have none there, `missing` of B's are left over. */
+export interface MatchedClasses {
+  batches: number;
+  samples: number;
+  matched_by: "name" | "number";
+  unmatched: number;
+  missing: number;
+}
+
+/** Figures of run B over all classes; of a regression only the error. */
+export interface Against extends Partial<MatchedClasses> {
+  batches: number;
+  samples: number;
+  accuracy?: Figure;
+  macro_f1?: Figure;
+  calibration_error?: Figure;
+  accuracy_apart?: boolean;
+  mean_absolute_error?: Figure;
 }
 
 export interface ClassesAnswer extends Page {
@@ -237,6 +281,8 @@ export interface ClassesAnswer extends Page {
   accuracy?: Figure;
   macro_f1?: Figure;
   mean_absolute_error?: Figure;
+  calibration_error?: Figure;
+  against?: Against;
   classes: ClassRow[];
 }
 
@@ -245,6 +291,7 @@ export interface ConfusionHeader {
   samples: number;
   classes: number;
   shown: number;
+  against?: MatchedClasses & { classes: number };
 }
 
 export interface TrendHeader {

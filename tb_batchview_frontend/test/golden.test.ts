@@ -6,6 +6,7 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { decodeBlock, revive } from "../src/api.js";
+import { DeltaModel } from "../src/charts/delta_model.js";
 import { sumsOf } from "../src/charts/matrix_geometry.js";
 import { FIGURES as FIGURES_OF_IDS } from "../src/sample_filter.js";
 import type {
@@ -14,6 +15,7 @@ import type {
   ClassesAnswer,
   ConfusionHeader,
   DataMapHeader,
+  JoinedAnswer,
   LayerHeader,
   LayersAnswer,
   RunsAnswer,
@@ -21,6 +23,7 @@ import type {
   SamplesAnswer,
   TimelineHeader,
 } from "../src/types.js";
+import { pairedOf } from "../src/views/compare_classes.js";
 
 const file = (name: string): URL => new URL(`./golden/${name}`, import.meta.url);
 const json = <Answer>(name: string): Answer => revive(JSON.parse(readFileSync(file(name), "utf8"))) as Answer;
@@ -281,4 +284,52 @@ test("the worst sample of a batch comes first and its scores with it", () => {
     sample.scores.map(({ score }) => score ?? 0).sort((a, b) => b - a),
   );
   expect(sample.top).toEqual(sample.scores.slice(0, 3));
+});
+
+test("classes, matrices and batches of run B are as their types say, and belong to those of A", () => {
+  const { against, calibration_error, classes } = json<ClassesAnswer>("classes-against.json");
+  expect(against?.matched_by).toBe("name");
+  expect(calibration_error).toBeTypeOf("number");
+  const changes = classes.map(({ change }) => change?.recall ?? Number.NaN);
+  expect(changes).toEqual([...changes].sort((a, b) => a - b));
+  for (const { recall, change, against: other } of classes)
+    expect(change?.recall).toBe((recall ?? Number.NaN) - (other?.recall ?? Number.NaN));
+  const confusion = block<ConfusionHeader>("confusion-against.bin");
+  const matrix = pairedOf(confusion);
+  if (matrix === null) throw new Error("the matrix of run B must be there");
+  const model = new DeltaModel(matrix, {
+    names: null,
+    cells: "row",
+    order: "index",
+    log: false,
+    diagonal: true,
+  });
+  const recalls = [...classes]
+    .sort((a, b) => a.class - b.class)
+    .map(({ change }) => change?.recall ?? Number.NaN);
+  for (const [row, change] of recalls.entries()) expect(model.value(row, row)).toBeCloseTo(change, 12);
+  expect(confusion.header.against?.samples).toBe(against?.samples);
+  const { rows } = json<BatchesAnswer>("batches-against.json");
+  expect(rows.map(({ against: other }) => other?.step ?? null)).toEqual([
+    ...rows.slice(0, 3).map(({ step }) => step),
+    null,
+    null,
+    null,
+  ]);
+  const joined = json<JoinedAnswer>("joined.json");
+  expect(Object.values(joined.counts).reduce((sum, value) => sum + value, 0)).toBe(joined.total);
+  const kinds = {
+    "true,true": "both_correct",
+    "true,false": "only_a",
+    "false,true": "only_b",
+    "false,false": "both_wrong",
+  };
+  for (const { against: other, joint, ...sample } of joined.samples) {
+    const right = [sample, other].map(({ target, predicted }) => target === predicted);
+    expect(joint).toBe(kinds[String(right) as keyof typeof kinds]);
+    expect(other.id).toBe(sample.id);
+  }
+  expect(joined.samples.length).toBeGreaterThan(0);
+  const [alone, beside] = ["layer.bin", "layer-against.bin"].map((name) => block<LayerHeader>(name).header);
+  expect(beside?.high).toBe(alone?.high);
 });

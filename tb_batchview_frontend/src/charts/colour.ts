@@ -1,7 +1,7 @@
 // Colours of the pictures. The ramps start at the page's own ground, so that "nothing" looks like nothing.
 
 import { interpolateRgb, interpolateRgbBasis } from "d3-interpolate";
-import { interpolateOranges } from "d3-scale-chromatic";
+import { interpolateBlues, interpolateOranges } from "d3-scale-chromatic";
 
 export type Ramp = (share: number) => string;
 
@@ -10,6 +10,12 @@ const LIGHT: Ramp = (share) => (share <= 0 ? "#fcfaf8" : interpolateOranges(0.06
 
 /** From the ground (0) to the strongest orange (1). */
 export const ramp = (dark: boolean): Ramp => (dark ? DARK : LIGHT);
+
+const BLUE_DARK = interpolateRgbBasis(["#383838", "#1c3f66", "#1f6fb8", "#64b5f6", "#d4eafc"]);
+const BLUE_LIGHT: Ramp = (share) => (share <= 0 ? "#fcfaf8" : interpolateBlues(0.06 + 0.8 * share));
+
+/** The same in blue, for run B: with the orange one it makes a scale of differences. */
+export const blueRamp = (dark: boolean): Ramp => (dark ? BLUE_DARK : BLUE_LIGHT);
 
 /** The same for what is right: the diagonal of a confusion matrix. */
 export const rightRamp = (dark: boolean): Ramp =>

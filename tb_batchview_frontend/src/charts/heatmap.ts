@@ -3,7 +3,7 @@
 import { customElement, property } from "lit/decorators.js";
 import { count, figure, percent, tick } from "../format.js";
 import { CanvasElement } from "./canvas.js";
-import { pixels, ramp, themeColour } from "./colour.js";
+import { blueRamp, pixels, ramp, themeColour } from "./colour.js";
 import {
   binEdges,
   type Frame,
@@ -25,6 +25,8 @@ const BELOW = 36;
 @customElement("bv-heatmap")
 export class HeatmapElement extends CanvasElement {
   @property({ attribute: false }) histograms: Histograms | null = null;
+  /** In the colour of run B. */
+  @property({ type: Boolean }) blue = false;
   @property({ attribute: false }) marker: number | null = null;
   @property({ attribute: false }) onStep: ((step: number) => void) | null = null;
 
@@ -50,7 +52,7 @@ export class HeatmapElement extends CanvasElement {
     const windows = histograms.steps.length;
     const image = new ImageData(windows, histograms.bins);
     const target = new Uint32Array(image.data.buffer);
-    const palette = pixels(ramp(this.dark));
+    const palette = pixels((this.blue ? blueRamp : ramp)(this.dark));
     const greatest = greatestShare(histograms) || 1;
     for (let window = 0; window < windows; window += 1) {
       for (let bin = 0; bin < histograms.bins; bin += 1) {

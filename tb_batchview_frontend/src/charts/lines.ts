@@ -10,11 +10,13 @@ import { askToSave } from "./png.js";
 
 export interface Line {
   label: string;
-  values: ArrayLike<number>;
+  /** `undefined` where another line has a point and this one none. */
+  values: ArrayLike<number | undefined>;
   /** One of the page's colour variables. */
   colour: string;
   width?: number;
   faint?: boolean;
+  dashed?: boolean;
   /** Fill from this line down to the next one. */
   band?: boolean;
   /** Drawn, but not read out on hover. */
@@ -24,8 +26,16 @@ export interface Line {
 }
 
 /** uPlot draws gaps at `null`; NaN would break its scales, and what is not positive has no logarithm. */
-export function gapped(values: ArrayLike<number>, log = false): (number | null)[] {
-  return Array.from(values, (value) => (Number.isFinite(value) && (!log || value > 0) ? value : null));
+export function gapped(values: ArrayLike<number | undefined>, log = false): (number | null | undefined)[] {
+  return Array.from(values, (value) =>
+    value === undefined || (Number.isFinite(value) && (!log || value > 0)) ? value : null,
+  );
+}
+
+/** The value at a point, else the last one before it. */
+export function lastKnown(values: ArrayLike<number | undefined>, index: number): number | null {
+  for (let at = index; at >= 0; at -= 1) if (values[at] !== undefined) return values[at] ?? null;
+  return null;
 }
 
 /** What the canvas shows besides its lines: nothing else makes it be drawn again. */
@@ -62,6 +72,9 @@ export class LinesElement extends LitElement {
   /** Charts of the same group share the cursor. */
   @property() group = "";
   @property() label = "";
+  /** What the axis of batches counts instead, where it does not count batches. */
+  @property({ attribute: false }) xText: (x: number) => string = (x) => `batch ${count(x)}`;
+  @property({ attribute: false }) xTick: (x: number) => string = count;
   @property() yLabel = "";
   @property() heading = "";
   /** Stands where the hover values appear. */
@@ -200,7 +213,7 @@ export class LinesElement extends LitElement {
       size: 22,
       gap: 3,
       grid: { show: false },
-      values: (_, at) => at.map((step) => (Number.isInteger(step) ? count(step) : "")),
+      values: (_, at) => at.map((step) => (Number.isInteger(step) ? this.xTick(step) : "")),
     };
     const values: uPlot.Axis = {
       ...axis,
@@ -215,12 +228,13 @@ export class LinesElement extends LitElement {
     return [steps, values];
   }
 
-  private series({ label, colour, faint, width, hidden }: Line): uPlot.Series {
+  private series({ label, colour, faint, width, hidden, dashed }: Line): uPlot.Series {
     return {
       label,
       stroke: this.faded(colour, faint ? 45 : 100),
       width: width ?? 1.5,
       show: hidden !== true,
+      ...(dashed ? { dash: [6, 4] } : {}),
       points: { show: this.steps.length < 3 },
     };
   }
@@ -273,14 +287,14 @@ export class LinesElement extends LitElement {
     const step = this.steps[index] ?? 0;
     const parts = this.lines
       .filter(({ silent }) => !silent)
-      .map(({ label, values }) => `${label} ${this.values(values[index] ?? null)}`);
+      .map(({ label, values }) => `${label} ${this.values(lastKnown(values, index))}`);
     const spikes = marksAt(this.spikes, this.steps, index).map((mark) =>
       mark.step === step ? mark.label : `batch ${count(mark.step)}: ${mark.label}`,
     );
-    output.textContent = [`batch ${count(step)}`, ...parts, ...spikes].join(" · ");
+    output.textContent = [this.xText(step), ...parts, ...spikes].join(" · ");
     output.setAttribute(
       "title",
-      this.lines.map(({ label, values }) => `${label} ${exact(values[index])}`).join("\n"),
+      this.lines.map(({ label, values }) => `${label} ${exact(lastKnown(values, index))}`).join("\n"),
     );
   }
 

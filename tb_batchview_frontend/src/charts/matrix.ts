@@ -21,7 +21,7 @@ import {
   stepped,
   zoomed,
 } from "./matrix_geometry.js";
-import { MatrixModel } from "./matrix_model.js";
+import { MatrixModel, type MatrixOptions } from "./matrix_model.js";
 
 const EMPTY: Counts = { labels: [], counts: [] };
 /** Where zooming and moving has stopped, the address may be told: browsers take only so many changes of it. */
@@ -44,7 +44,7 @@ export class MatrixElement extends CanvasElement {
     null;
   @property({ attribute: false }) onZoom: ((part: MatrixPart | null) => void) | null = null;
 
-  private model = new MatrixModel(EMPTY, {
+  protected model = new MatrixModel(EMPTY, {
     names: null,
     cells: "row",
     order: "index",
@@ -81,7 +81,7 @@ export class MatrixElement extends CanvasElement {
         this.model.label(this.focused.row),
         this.model.label(this.focused.column),
       ];
-      this.model = new MatrixModel(this.matrix, { names, cells, order, log, diagonal });
+      this.model = this.modelOf({ names, cells, order, log, diagonal });
       if (before !== this.classes) this.view = fitted(this.zoomedTo, this.classes);
       // In another order the focus stays on its cell.
       if (cell !== null)
@@ -94,6 +94,10 @@ export class MatrixElement extends CanvasElement {
     if (changed.has("target") || changed.has("predicted") || changed.has("order")) {
       this.view = showing(this.view, this.chosen(), this.classes);
     }
+  }
+
+  protected modelOf(options: MatrixOptions): MatrixModel {
+    return new MatrixModel(this.matrix, options);
   }
 
   override disconnectedCallback(): void {
@@ -141,7 +145,7 @@ export class MatrixElement extends CanvasElement {
   }
 
   /** What a cell or a head holds, a fact a line. */
-  private describe(place: Place): string {
+  protected describe(place: Place): string {
     const { row, column } = place;
     const { model } = this;
     const name = (position: number): string => shortName(model.name(position), 60);

@@ -1,8 +1,8 @@
 // A confusion matrix onto a canvas: coloured cells, figures and names where there is room, sums, and the legend.
 
-import { count, percent, shareFigure } from "../format.js";
+import { count, percent, points, signed } from "../format.js";
 import { drawStrip } from "./axes.js";
-import { inkOn, pixels, ramp, rightRamp } from "./colour.js";
+import { blueRamp, inkOn, pixels, type Ramp, ramp, rightRamp } from "./colour.js";
 import { type Layout, labelled, type MatrixView, type Place, pooled } from "./matrix_geometry.js";
 import type { MatrixModel } from "./matrix_model.js";
 
@@ -45,23 +45,29 @@ function leastLevel(cell: number): number {
   return 110 * Math.min(1, Math.max(0, (8 - cell) / 6));
 }
 
-const palettes = new Map<boolean, { wrong: Uint32Array; right: Uint32Array }>();
+/** The ramp of what is below 0: of what is right, or of what B has more of. */
+const lowerRamp = ({ model, dark }: Pick<Picture, "model" | "dark">): Ramp =>
+  model.diverging ? blueRamp(dark) : rightRamp(dark);
+
+const palettes = new Map<string, { wrong: Uint32Array; right: Uint32Array }>();
 /** Errors and the diagonal as pixels, made once: a frame has no time for it. */
-function paletteOf(dark: boolean): { wrong: Uint32Array; right: Uint32Array } {
-  const palette = palettes.get(dark) ?? { wrong: pixels(ramp(dark)), right: pixels(rightRamp(dark)) };
-  palettes.set(dark, palette);
+function paletteOf(picture: Picture): { wrong: Uint32Array; right: Uint32Array } {
+  const { dark, model } = picture;
+  const key = `${dark}${model.diverging}`;
+  const palette = palettes.get(key) ?? { wrong: pixels(ramp(dark)), right: pixels(lowerRamp(picture)) };
+  palettes.set(key, palette);
   return palette;
 }
 
 /** The pixel of each shade. */
-function colours({ dark, layout }: Picture): (shade: number) => number {
-  const { wrong, right } = paletteOf(dark);
-  const least = leastLevel(layout.cell);
+function colours(picture: Picture): (shade: number) => number {
+  const { wrong, right } = paletteOf(picture);
+  const least = leastLevel(picture.layout.cell);
   return (shade) =>
     (shade > 0
       ? wrong[Math.round(least + (255 - least) * shade)]
       : shade < 0
-        ? right[Math.round(-255 * shade)]
+        ? right[Math.round(picture.model.diverging ? least - (255 - least) * shade : -255 * shade)]
         : wrong[0]) ?? 0;
 }
 
@@ -129,7 +135,7 @@ function drawGaps({ context, model, layout, view, colour }: Picture): void {
 function drawFigures(picture: Picture): void {
   const { context, model, layout, view, dark } = picture;
   const { cell } = layout;
-  const [wrong, right] = [ramp(dark), rightRamp(dark)];
+  const [wrong, right] = [ramp(dark), lowerRamp(picture)];
   context.textAlign = "center";
   context.textBaseline = "middle";
   context.font = `${cell >= 34 ? 12 : 10.5}px ${FONT}`;
@@ -137,10 +143,8 @@ function drawFigures(picture: Picture): void {
   const [firstColumn, lastColumn] = inView(view.column, view.size, model.classes);
   for (let row = firstRow; row < lastRow; row += 1) {
     for (let column = firstColumn; column < lastColumn; column += 1) {
-      const number = model.count(row, column);
-      if (number === 0 || !model.shows(row, column)) continue;
-      const text = model.counted ? count(number) : shareFigure(model.value(row, column));
-      if (text.length * 6 > cell) continue;
+      const text = model.text(row, column);
+      if (text === "" || text.length * 6 > cell) continue;
       const shade = model.shade(row, column);
       context.fillStyle = inkOn(shade < 0 ? right(-shade) : wrong(shade));
       const x = layout.left + (column - view.column + 0.5) * cell;
@@ -253,6 +257,21 @@ export function drawLegend(picture: Picture): void {
     context.fillText(text, x, below ? y + 19 : y + 5.5);
   };
   const width = wide ? 140 : 90;
+  if (model.diverging) {
+    const middle = 52 + width / 2;
+    say("B more", 0, false, "left");
+    strip(52, width, (share) =>
+      share < 0.5 ? lowerRamp(picture)(1 - 2 * share) : ramp(dark)(2 * share - 1),
+    );
+    say("A more", 58 + width, false, "left");
+    const ends = (value: number): string =>
+      signed(value, model.counted ? (number) => count(Math.round(number)) : points);
+    say(ends(-model.greatest), 52, true, "left");
+    say("0", middle, true, "center");
+    say(ends(model.greatest), 52 + width, true, "right");
+    context.restore();
+    return;
+  }
   const from = 40;
   const least = leastLevel(layout.cell) / 255;
   if (model.greatest === 0) say(model.together ? "never wrong together" : "nothing wrong", 0, false, "left");

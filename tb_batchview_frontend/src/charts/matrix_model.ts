@@ -1,6 +1,6 @@
 // A confusion matrix as it is shown: in an order, with values of a kind and the strength of their colours. Pure.
 
-import { className, shortName } from "../format.js";
+import { className, count, shareFigure, shortName } from "../format.js";
 import type { Cells, Order } from "../selection.js";
 import {
   type Counts,
@@ -33,13 +33,13 @@ export class MatrixModel {
   readonly longest: string;
   /** Greatest value off the diagonal: what the colours of errors are measured by. */
   readonly greatest: number;
-  private readonly sums: Sums;
-  private readonly positions: number[];
+  protected readonly sums: Sums;
+  protected readonly positions: number[];
   private readonly places = new Map<number, number>();
   private readonly shades: Float32Array;
 
   constructor(
-    private readonly matrix: Counts,
+    protected readonly matrix: Counts,
     readonly options: MatrixOptions,
   ) {
     const { names, order } = options;
@@ -110,6 +110,18 @@ export class MatrixModel {
     return worst;
   }
 
+  /** Whether the colours tell of a difference, orange and blue, and not of right and wrong. */
+  get diverging(): boolean {
+    return false;
+  }
+
+  /** What stands in a cell that has room for it; "" for nothing. */
+  text(row: number, column: number): string {
+    const number = this.count(row, column);
+    if (number === 0 || !this.shows(row, column)) return "";
+    return this.counted ? count(number) : shareFigure(this.value(row, column));
+  }
+
   value(row: number, column: number, cells = this.options.cells): number {
     const [from, to] = [this.positions[row] ?? 0, this.positions[column] ?? 0];
     return cellValue(this.count(row, column), from, to, this.sums, cells);
@@ -132,7 +144,7 @@ export class MatrixModel {
     return this.options.cells === "count";
   }
 
-  private strongest(): number {
+  protected strongest(): number {
     let greatest = 0;
     for (let row = 0; row < this.classes; row += 1) {
       for (let column = 0; column < this.classes; column += 1) {
@@ -143,7 +155,7 @@ export class MatrixModel {
   }
 
   /** All shades at once: a thousand classes are a million cells, too many to work out in every frame. */
-  private shaded(): Float32Array {
+  protected shaded(): Float32Array {
     const { classes, greatest } = this;
     const { diagonal, log } = this.options;
     const shades = new Float32Array(classes * classes);

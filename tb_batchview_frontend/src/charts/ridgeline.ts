@@ -3,7 +3,7 @@
 import { customElement, property } from "lit/decorators.js";
 import { count, figure, percent, tick } from "../format.js";
 import { CanvasElement } from "./canvas.js";
-import { ramp, themeColour } from "./colour.js";
+import { blueRamp, ramp, themeColour } from "./colour.js";
 import {
   binEdges,
   type Frame,
@@ -18,6 +18,8 @@ import { ticks } from "./scale.js";
 @customElement("bv-ridgeline")
 export class RidgelineElement extends CanvasElement {
   @property({ attribute: false }) histograms: Histograms | null = null;
+  /** In the colour of run B. */
+  @property({ type: Boolean }) blue = false;
   private ridges: Ridge[] = [];
   private lit: number | null = null;
 
@@ -34,7 +36,7 @@ export class RidgelineElement extends CanvasElement {
     if (histograms === null || histograms.steps.length === 0) return;
     const frame = this.area;
     this.ridges = ridgesOf(histograms, frame);
-    const colours = ramp(this.dark);
+    const colours = (this.blue ? blueRamp : ramp)(this.dark);
     const last = Math.max(1, this.ridges.length - 1);
     for (const [index, ridge] of this.ridges.entries()) {
       const lit = index === this.lit;

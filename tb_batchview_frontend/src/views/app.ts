@@ -9,6 +9,7 @@ import { TABS, type Tab } from "../selection.js";
 import type { Store } from "../state.js";
 import { batchesView } from "./batches.js";
 import { classesView } from "./classes.js";
+import { comparedSentence } from "./compare_sidebar.js";
 import { saveView } from "./download.js";
 import { emptyView, readingWords } from "./empty.js";
 import { keysView, pressKey } from "./keys.js";
@@ -168,7 +169,7 @@ export class AppElement extends LitElement {
     return html`${sidebarView(store, chosen)}
       <main>
         <h1 class="hidden">Batch View</h1>
-        ${this.renderTabs(store)} ${bannersView(store, chosen)} ${sentenceView(store, chosen)}
+        ${this.renderTabs(store)} ${bannersView(store, chosen)} ${sentenceView(store, chosen)} ${comparedSentence(store, chosen)}
         <div class="content" id="content" role="tabpanel" aria-labelledby=${`tab-${store.selection.tab}`} data-testid="content">${this.renderContent(store, chosen)}</div>
       </main>
       ${keysView(store)}`;

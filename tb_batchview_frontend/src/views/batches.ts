@@ -5,6 +5,8 @@ import { clock, count, exact, figure, score } from "../format.js";
 import type { Store } from "../state.js";
 import type { BatchRow } from "../types.js";
 import { batchView } from "./batch.js";
+import { batchChanges, comparedTimeline } from "./compare_batches.js";
+import { withChanges } from "./compare_parts.js";
 import { ERROR_HEADS, errorText } from "./error_words.js";
 import { cellBar } from "./parts.js";
 import { spikesView } from "./spikes.js";
@@ -111,7 +113,7 @@ export function batchesView(store: Store): TemplateResult {
   const words = `${count(batches.total)} ${store.ranged ? "in the range" : "in the run"} · sorted by ${sortedBy ?? batchSort.column}`;
   const spiked = (store.summary?.spikes.length ?? 0) > 0;
   return html`<div class=${spiked ? "columns timeline" : ""}>
-      ${timelineView(store)} ${spiked ? spikesView(store, (step) => openBatch(store, step)) : nothing}
+      ${store.other === null ? timelineView(store) : comparedTimeline(store)} ${spiked ? spikesView(store, (step) => openBatch(store, step)) : nothing}
     </div>
     <div class="columns">
       <section class="panel" aria-label="All batches">
@@ -127,7 +129,7 @@ export function batchesView(store: Store): TemplateResult {
               data-testid="batches-table"
               data-primary
               label="All batches of the range"
-              .columns=${batchColumns(store)}
+              .columns=${withChanges(batchColumns(store), batchChanges(store))}
               .rows=${batches}
               .sort=${batchSort}
               .subject=${JSON.stringify([start, stop, batchSort, store.chosen?.run.name, store.chosen?.phase?.name])}

@@ -5,6 +5,7 @@ import { hasPairs, isMulticlass } from "../choice.js";
 import { className, count, exact, percent, score, shortName } from "../format.js";
 import type { Store } from "../state.js";
 import type { ClassRow, Figure, Output } from "../types.js";
+import { comparedColumns, deltaChips, deltaPanel, hasDelta, overallPanel } from "./compare_classes.js";
 import { matrixPanel, pairsPanel } from "./confusion.js";
 import { waiting } from "./parts.js";
 import { reliabilityPanel } from "./reliability.js";
@@ -134,7 +135,7 @@ function classTable(store: Store, output: Output): TemplateResult {
       data-testid="classes-table"
       data-primary
       label=${`Figures of each ${what}`}
-      .columns=${classColumns(store)}
+      .columns=${comparedColumns(store, classColumns(store))}
       .rows=${classes}
       .sort=${classSort}
       .subject=${JSON.stringify([classSort, words, store.chosen?.run.name, store.chosen?.phase?.name])}
@@ -148,9 +149,10 @@ function classTable(store: Store, output: Output): TemplateResult {
 export function classesView(store: Store): TemplateResult {
   const output = store.chosen?.output ?? null;
   if (output === null) return html`<p class="state">This run has no recorded output yet.</p>`;
-  if (output.task === "regression") return regressionView(store);
+  if (output.task === "regression") return html`${overallPanel(store)}${regressionView(store)}`;
   if (!isMulticlass(output)) {
     return html`<p class="quiet">Each sample may have several labels, so there is no single confusion matrix; every label is judged on its own.</p>
+      ${overallPanel(store)}
       <div class="columns classes">
         <div class="stack">${classTable(store, output)}${trendPanel(store, "label")}</div>
         ${hasPairs(output) ? html`<div class="stack">${togetherPanel(store)}</div>` : nothing}
@@ -158,8 +160,9 @@ export function classesView(store: Store): TemplateResult {
   }
   const binary = output.task === "binary";
   const chosen = store.selection.target !== null || store.selection.predicted !== null;
-  return html`<div class="columns classes">
-      <div class="stack">${matrixPanel(store)}${binary ? nothing : [pairsPanel(store), reliabilityPanel(store)]}</div>
+  const delta = hasDelta(store);
+  return html`${overallPanel(store)}<div class="columns classes">
+      <div class="stack">${delta ? deltaChips(store) : nothing}${delta && store.selection.delta ? deltaPanel(store) : matrixPanel(store)}${binary ? nothing : [pairsPanel(store), reliabilityPanel(store)]}</div>
       <div class=${chosen ? "stack chosen" : "stack"}>${classTable(store, output)}${chosen ? samplesPanel(store) : nothing}${trendPanel(store, "class")}</div>
       ${binary ? html`<div class="across">${thresholdsPanel(store)}</div>${[reliabilityPanel(store), pairsPanel(store)]}` : nothing}
     </div>`;

@@ -3,13 +3,15 @@
 import * as api from "../api.js";
 import type { Counts } from "../charts/matrix_geometry.js";
 import { MatrixModel } from "../charts/matrix_model.js";
+import { difference } from "../compare.js";
 import { allRows, type Cell, csvText, MOST_CSV_ROWS, saveFile } from "../csv.js";
 import { count, many } from "../format.js";
 import type { Pair } from "../pairs.js";
 import { FIGURES, filterQuery } from "../sample_filter.js";
 import type { Cells } from "../selection.js";
 import type { Store } from "../state.js";
-import type { BatchRow, ClassRow, LayerRow, Sample } from "../types.js";
+import type { BatchRow, ClassRow, JoinedSample, LayerRow, Sample } from "../types.js";
+import { showsJoined } from "./compare_samples.js";
 
 type Names = readonly string[] | null;
 export interface Sheet {
@@ -20,7 +22,16 @@ export interface Sheet {
 export const named = (names: Names, index: number | null): Cell =>
   index === null ? null : (names?.[index] ?? String(index));
 
-export function batchSheet(rows: readonly BatchRow[], metrics: readonly string[], names: Names): Sheet {
+const AGAINST_FIGURES = ["loss", "error_rate", "confidence"] as const;
+
+/** Columns of run B, where one is compared with: what it has and how much more A has. */
+export function batchSheet(
+  rows: readonly BatchRow[],
+  metrics: readonly string[],
+  names: Names,
+  compared = false,
+): Sheet {
+  const against = compared ? AGAINST_FIGURES : [];
   return {
     head: [
       "step",
@@ -35,6 +46,7 @@ export function batchSheet(rows: readonly BatchRow[], metrics: readonly string[]
       "worst_target",
       "worst_predicted",
       "worst_count",
+      ...against.flatMap((name) => [`${name}_against`, `${name}_change`]),
     ],
     rows: rows.map((row) => [
       row.step,
@@ -49,6 +61,7 @@ export function batchSheet(rows: readonly BatchRow[], metrics: readonly string[]
       named(names, row.worst?.target ?? null),
       named(names, row.worst?.predicted ?? null),
       row.worst?.count,
+      ...against.flatMap((name) => [row.against?.[name], difference(row[name], row.against?.[name])]),
     ]),
   };
 }
@@ -57,9 +70,25 @@ const CLASS_FIGURES = (["precision", "recall", "f1"] as const).flatMap(
   (name) => [name, `${name}_low`, `${name}_high`] as const,
 );
 
-export function classSheet(rows: readonly ClassRow[], names: Names): Sheet {
+const CLASS_CHANGED = ["support", "precision", "recall", "f1"] as const;
+
+export function classSheet(rows: readonly ClassRow[], names: Names, compared = false): Sheet {
+  const against = compared ? CLASS_CHANGED : [];
+  const apart = (row: ClassRow, name: string): Cell =>
+    row.apart && name in row.apart ? Number(row.apart[name as keyof typeof row.apart]) : null;
   return {
-    head: ["class", "name", "support", "predicted", ...CLASS_FIGURES, "most_confused", "most_confused_count"],
+    head: [
+      "class",
+      "name",
+      "support",
+      "predicted",
+      ...CLASS_FIGURES,
+      "most_confused",
+      "most_confused_count",
+      ...against
+        .flatMap((name) => [`${name}_against`, `${name}_change`, `${name}_apart`])
+        .filter((name) => name !== "support_apart"),
+    ],
     rows: rows.map((row) => [
       row.class,
       named(names, row.class),
@@ -68,6 +97,11 @@ export function classSheet(rows: readonly ClassRow[], names: Names): Sheet {
       ...CLASS_FIGURES.map((name) => row[name]),
       named(names, row.most_confused?.class ?? null),
       row.most_confused?.count,
+      ...against.flatMap((name) => [
+        row.against?.[name],
+        row.change?.[name],
+        ...(name === "support" ? [] : [apart(row, name)]),
+      ]),
     ]),
   };
 }
@@ -110,6 +144,17 @@ export function worstSheet(rows: readonly Sample[]): Sheet {
   };
 }
 
+/** A sample a row, with what both runs made of it. */
+export function joinedSheet(rows: readonly JoinedSample[], names: Names, others: Names): Sheet {
+  const [a, b] = [rows, rows.map(({ against }) => against)].map((part, index) =>
+    sampleSheet(part, index === 0 ? names : others),
+  ) as [Sheet, Sheet];
+  return {
+    head: ["joint", ...a.head, ...b.head.map((name) => `${name}_against`)],
+    rows: rows.map(({ joint }, index) => [joint, ...(a.rows[index] ?? []), ...(b.rows[index] ?? [])]),
+  };
+}
+
 export function layerSheet(rows: readonly LayerRow[]): Sheet {
   return {
     head: ["layer", "units", "summaries", "last_step", "mean", "std", "min", "max", "zero_fraction"],
@@ -146,8 +191,13 @@ async function sheetOf(store: Store, signal: AbortSignal): Promise<Sheet | null>
   });
   if (tab === "batches") {
     const page = (offset: number, limit: number) =>
-      api.fetchBatches({ ...sorted(batchSort), offset, limit }, signal);
-    return batchSheet(await allRows(page, (answer) => answer.rows), store.batches.head?.metrics ?? [], names);
+      api.fetchBatches({ ...sorted(batchSort), ...store.versus.ofBatches, offset, limit }, signal);
+    return batchSheet(
+      await allRows(page, (answer) => answer.rows),
+      store.batches.head?.metrics ?? [],
+      names,
+      "against_run" in store.versus.ofBatches,
+    );
   }
   if (tab === "classes" && chosen.output?.task === "regression") {
     const query = sorted({ column: "error", descending: true });
@@ -157,7 +207,13 @@ async function sheetOf(store: Store, signal: AbortSignal): Promise<Sheet | null>
   if (tab === "classes") {
     const page = (offset: number, limit: number) =>
       api.fetchClasses({ ...store.classQuery(range), offset, limit }, signal);
-    return classSheet(await allRows(page, (answer) => answer.classes), names);
+    const compared = store.versus.comparable;
+    return classSheet(await allRows(page, (answer) => answer.classes), names, compared);
+  }
+  if (tab === "samples" && showsJoined(store)) {
+    const page = (offset: number, limit: number) =>
+      api.fetchJoined({ ...store.versus.ofSamples, offset, limit }, signal);
+    return joinedSheet(await allRows(page, (answer) => answer.samples), names, store.versus.classNames);
   }
   if (tab === "samples") {
     const query = {

@@ -31,10 +31,12 @@ export function keysView(store: Store): TemplateResult {
 
 /** Take off, one by one, what narrows the view. */
 function widen(store: Store): void {
-  const { sample, target, predicted, outcome, start, stop } = store.selection;
+  const { sample, target, predicted, outcome, joint, start, stop } = store.selection;
   if (sample !== null) store.select({ sample: null });
   else if (target !== null || predicted !== null) store.select({ target: null, predicted: null });
   else if (store.selection.tab === "samples" && hasFilter(store.selection)) store.select(NO_FILTER);
+  else if (store.selection.tab === "samples" && store.versus.joins && joint !== "all")
+    store.select({ joint: "all" });
   else if (outcome !== "all") store.select({ outcome: "all" });
   else if (start !== null || stop !== null) store.select({ start: null, stop: null });
   else store.select({ batch: null });

@@ -8,6 +8,7 @@ import "../charts/ridgeline.js";
 import { count, exact, figure, many, percent, percentTick } from "../format.js";
 import type { Store } from "../state.js";
 import type { Block, LayerHeader, LayerRow } from "../types.js";
+import { comparedLayer, loneWords } from "./compare_layers.js";
 import { chip, waiting } from "./parts.js";
 import type { TableColumn } from "./table.js";
 import "./table.js";
@@ -223,6 +224,6 @@ export function layersView(store: Store): TemplateResult {
         .isPicked=${(row: LayerRow) => row.name === store.layerName}
       ></bv-table>
     </section>
-    ${layerPanel(store)}
+    ${comparedLayer(store, histogramsOf) ?? html`<div class="stack">${loneWords(store) === "" ? nothing : html`<p class="quiet" data-testid="lone-layer">${loneWords(store)}</p>`}${layerPanel(store)}</div>`}
   </div>`;
 }

@@ -62,6 +62,14 @@ export function chip(
   >${label}</button>`;
 }
 
+export const picked = (event: Event): string => (event.target as HTMLSelectElement).value;
+
+/** The step typed into a box; `null` when it is empty or no number. */
+export const typed = (event: Event): number | null => {
+  const text = (event.target as HTMLInputElement).value.replace(/[\s,]/g, "");
+  return /^\d{1,15}$/.test(text) ? Number(text) : null;
+};
+
 /** What stands where an answer would be, while there is none. */
 export function waiting(error: string | null, loading: boolean, nothingText: string): TemplateResult {
   if (error !== null) return html`<p class="state error" role="alert">${error}</p>`;

@@ -7,10 +7,10 @@ import type { Dynamics, Output, Sample, Score } from "../types.js";
 import { bar, outcomeOf } from "./parts.js";
 import type { TableColumn } from "./table.js";
 
-const idText = ({ id, sample }: Sample): string => (id === null ? `#${sample}` : idName(id));
+export const idText = ({ id, sample }: Sample): string => (id === null ? `#${sample}` : idName(id));
 
 /** Of a path its end, which tells it from the others; the whole stands in the title. */
-const idCell = (sample: Sample): string => {
+export const idCell = (sample: Sample): string => {
   const whole = idText(sample);
   const path = /^[\w.:+-]*(\/[\w.+%=-]+)+$/.test(whole);
   return path && whole.length > 18 ? `…${whole.slice(whole.lastIndexOf("/"))}` : whole;

@@ -19,6 +19,7 @@ import {
 import { OUTCOMES } from "../selection.js";
 import type { Store } from "../state.js";
 import type { Outcome, Sample } from "../types.js";
+import { joinedPanel } from "./compare_samples.js";
 import { dataMapPanel } from "./data_map.js";
 import { chip, filterChips, offChip, waiting } from "./parts.js";
 import { sampleView } from "./sample.js";
@@ -260,7 +261,7 @@ export function samplesView(store: Store): TemplateResult {
   const identified = head?.identified === true;
   const open = store.selection.sample !== null;
   const map = identified && classes && store.selection.map;
-  return html`<div class="head">
+  return html`${store.versus.joins ? joinedPanel(store) : nothing}<div class="head">
       <h2>Samples</h2>
       <span class="quiet small" data-testid="samples-count">${head === null ? "" : `${count(store.samples.total)} match`} · as the model saw them in their batch</span>
       ${

@@ -5,7 +5,8 @@ import { live } from "lit/directives/live.js";
 import type { Chosen } from "../choice.js";
 import { ago, bytesOf, className, count, many, progress } from "../format.js";
 import type { Store } from "../state.js";
-import { OUTCOME_LABELS, type OutcomeKind, removable } from "./parts.js";
+import { compareGroup, side } from "./compare_sidebar.js";
+import { OUTCOME_LABELS, type OutcomeKind, picked, removable, typed } from "./parts.js";
 
 const MOST_MATCHES = 50;
 
@@ -39,12 +40,10 @@ export function findClasses(names: readonly string[] | null, classes: number, wo
     .map(({ index }) => index);
 }
 
-const picked = (event: Event): string => (event.target as HTMLSelectElement).value;
-
 function runGroup(store: Store, chosen: Chosen): TemplateResult {
   const runs = store.runs.value?.runs ?? [];
   return html`<div class="group">
-    <label class="label" for="run">Run</label>
+    <label class="label" for="run">Run ${store.other === null ? nothing : side("A")}</label>
     <select id="run" data-testid="run" @change=${(event: Event) => store.move({ run: picked(event) })}>
       ${runs.map(({ name }) => html`<option value=${name} .selected=${live(name === chosen.run.name)}>${name}</option>`)}
     </select>
@@ -79,12 +78,6 @@ function outputGroup(store: Store, { run, output }: Chosen): TemplateResult | ty
     </select>
   </div>`;
 }
-
-/** The step typed into a box of the range; `null` when it is empty or no number. */
-const typed = (event: Event): number | null => {
-  const text = (event.target as HTMLInputElement).value.replace(/[\s,]/g, "");
-  return /^\d{1,15}$/.test(text) ? Number(text) : null;
-};
 
 function rangeGroup(store: Store, { phase }: Chosen): TemplateResult {
   const { start, stop } = store.selection;
@@ -215,7 +208,7 @@ function liveGroup(store: Store, { run, phase }: Chosen): TemplateResult {
 
 export function sidebarView(store: Store, chosen: Chosen): TemplateResult {
   return html`<aside class="sidebar" aria-label="What is shown" data-testid="sidebar">
-    ${runGroup(store, chosen)} ${phaseGroup(store, chosen)} ${outputGroup(store, chosen)} ${rangeGroup(store, chosen)}
+    ${runGroup(store, chosen)} ${phaseGroup(store, chosen)} ${outputGroup(store, chosen)} ${rangeGroup(store, chosen)} ${compareGroup(store, chosen)}
     ${classGroup(store, chosen)} ${outcomeGroup(store)} ${liveGroup(store, chosen)}
   </aside>`;
 }
