@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 import { channels } from "../src/charts/colour.js";
 import { DeltaModel } from "../src/charts/delta_model.js";
 import { lastKnown } from "../src/charts/lines.js";
@@ -30,6 +30,7 @@ import {
   fakePlugin,
   HOSTILE,
   later,
+  layOut,
   runsAnswer,
   SAMPLE,
   settle,
@@ -41,22 +42,16 @@ vi.mock("uplot", () => ({
   default: class {
     over = document.createElement("div");
     cursor = { idx: null };
+    valToPos(value: number): number {
+      return value;
+    }
     setData(): void {}
     redraw(): void {}
     destroy(): void {}
   },
 }));
 
-beforeEach(() => {
-  vi.spyOn(HTMLElement.prototype, "clientHeight", "get").mockReturnValue(400);
-  vi.spyOn(HTMLElement.prototype, "clientWidth", "get").mockReturnValue(600);
-});
-
-afterEach(() => {
-  vi.unstubAllGlobals();
-  vi.restoreAllMocks();
-  document.body.replaceChildren();
-});
+layOut();
 
 const first = (): Run => runsAnswer().runs[0] as Run;
 const digits = (): Run => ({ ...first(), updated: 2000 });

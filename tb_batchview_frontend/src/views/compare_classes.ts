@@ -121,14 +121,14 @@ function classChanges(store: Store): TableColumn<ClassRow>[] {
 }
 
 /**
- * The columns of the classes with Δ beside each figure. The half-widths and what a class is taken for give way to
- * them: the ends of the intervals stand on hover, the confusions in the list of pairs.
+ * The columns of the classes with Δ beside each figure. Half-widths, course and what a class is taken for give way to
+ * them: the ends of the intervals stand on hover, the others in the pictures and lists beside.
  */
 export function comparedColumns(store: Store, columns: TableColumn<ClassRow>[]): TableColumn<ClassRow>[] {
   const changes = classChanges(store);
   if (changes.length === 0) return columns;
   const narrow = columns
-    .filter(({ key }) => key !== "most_confused")
+    .filter(({ key }) => key !== "most_confused" && key !== "trend")
     .map((column) => {
       const { key } = column;
       if (key !== "precision" && key !== "recall" && key !== "f1") return column;
