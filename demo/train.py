@@ -93,7 +93,10 @@ def train(
         steps_per_epoch=per_epoch,
         validation_data=validation,
         validation_batch_size=BATCH_SIZE,
-        callbacks=[keras.callbacks.TensorBoard(log_dir), BatchViewCallback(log_dir, class_names=CLASS_NAMES)],
+        callbacks=[
+            keras.callbacks.TensorBoard(log_dir),
+            BatchViewCallback(log_dir, class_names=CLASS_NAMES, gradients=True),
+        ],
         shuffle=False,  # the pipeline shuffles
         verbose=0,
     )
@@ -126,7 +129,8 @@ def main() -> None:
         f"\n{batches} training batches in each run. What to look for in the tab Batch View:\n"
         f"  Batches  one batch whose loss jumps: number {damaged_batch(batches)}, whose images were washed out\n"
         "  Classes  in swapped-labels, phase train: many a five is taken for a three; these are the wrong labels\n"
-        "  Layers   the activations of the damaged batch, far from their neighbours\n"
+        "  Layers   the activations and the gradients of the damaged batch, far from their neighbours;\n"
+        "           and units of the layer dense that are dead: 0 for every sample of a batch\n"
     )
 
 

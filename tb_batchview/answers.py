@@ -18,7 +18,6 @@ from tb_batchview import analysis, comparison, dynamics, metadata, seriation, ta
 from tb_batchview import log as logs
 from tb_batchview.errors import ArgumentError
 from tb_batchview.http import Parameters, missing, pack_arrays
-from tb_batchview.layers import LayerLog
 from tb_batchview.log import Run
 from tb_batchview.places import Place
 from tb_batchview.records import OutputSpec
@@ -38,11 +37,9 @@ MAX_LABEL = 100  # letters of an id in the data map
 TOP_SCORES = 3
 SORTED_WHOLE = 1_000  # up to so many scores the smaller class wins a tie; past it any may
 BATCHES_BEFORE = 20  # a layer is compared with
-HISTOGRAM_BINS = 60
 SMOOTH_SHARE = 50  # the running median spans one part in so many of the range
 SMOOTH_LEAST = 5  # batches
 
-LAYER_AXES = ("all", "usual")
 BATCH_COLUMNS = ("step", "epoch", "size", "loss", "error_rate", "confidence")
 MAX_VALUES = 16  # of each sample of a regression that a table shows
 CLASS_FIGURES = tuple(f"{name}{end}" for name in ("precision", "recall", "f1") for end in ("", "_low", "_high"))
@@ -823,68 +820,6 @@ def describe_layers_of_batch(phase: PhaseView, row: int) -> list[Answer]:
             }
         )
     return rows
-
-
-def describe_layer(layer: LayerLog, start: int | None, stop: int | None) -> Answer | None:
-    """Return what `layers` says of a layer; None without batch in range."""
-    first, last = layer.range(start, stop)
-    if first == last:
-        return None
-    figures = {
-        figure: number_or_none(getattr(layer, figure)[last - 1])
-        for figure in ("mean", "std", "min", "max", "zero_fraction")
-    }
-    return {
-        "name": layer.name,
-        "batches": last - first,
-        "first_step": int(layer.steps_at(first)),
-        "last_step": int(layer.steps_at(last - 1)),
-        "units": layer.units(last - 1),
-        **figures,
-    }
-
-
-def layer_axis(
-    layer: LayerLog, start: int | None, stop: int | None, points: int, axis: str
-) -> tuple[float, float] | None:
-    """Return the ends of the axis of a layer's histograms, None without one."""
-    windows = layer.windows(start, stop, points, HISTOGRAM_BINS, usual=axis == "usual")
-    return (float(windows.edges[0]), float(windows.edges[-1])) if windows.batches else None
-
-
-def layer_windows(
-    layer: LayerLog,
-    start: int | None,
-    stop: int | None,
-    points: int,
-    axis: str,
-    cover: tuple[float, float] | None = None,
-) -> bytes:
-    """Return figures and histograms of a layer, a row a window."""
-    windows = layer.windows(start, stop, points, HISTOGRAM_BINS, usual=axis == "usual", cover=cover)
-    header = {
-        "layer": layer.name,
-        "batches": windows.batches,
-        "window": windows.size,
-        "units": layer.units(layer.range(start, stop)[1] - 1) if windows.batches else None,
-        "low": float(windows.edges[0]),
-        "high": float(windows.edges[-1]),
-        "least": number_or_none(windows.least),
-        "greatest": number_or_none(windows.greatest),
-        "bins": HISTOGRAM_BINS,
-    }
-    arrays = {
-        "step": windows.step.astype(np.float64),
-        "mean": windows.moments.mean,
-        "std": windows.moments.std,
-        "min": windows.moments.min,
-        "max": windows.moments.max,
-        "zero_fraction": windows.moments.zero_fraction,
-        "histogram": windows.histogram,
-        "below": windows.below,
-        "above": windows.above,
-    }
-    return pack_arrays(header, narrow(arrays))
 
 
 def narrow(arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,25 +1,53 @@
 """The gradients of a layer's weights over the batches of a phase.
 
-Handed out by `log`. Histograms are read from the files when they are asked
-for, the figures are columns of `store`.
+Handed out by `log`, used by `layer_answers` and the user. What is not of
+gradients alone is as of any `summaries`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import metadata
+from tb_batchview import metadata, rollups
 from tb_batchview.places import Place, Reader
 from tb_batchview.records import GradientSummary
+from tb_batchview.summaries import SummaryLog
 from tb_batchview.views import PhaseView, RunView
 
 Array = npt.NDArray[Any]
 
 
-class GradientLog:
+@dataclasses.dataclass(frozen=True)
+class NormWindows:
+    """The norms of all gradients over a range of batches, cut into windows.
+
+    Attributes:
+        batches: Batches in the range with the gradient of any layer.
+        size: Of these a window, the first and last ones perhaps fewer.
+        step: int64, the first batch of each window.
+        layers: Names, of those with a gradient in the range.
+        mean, min, max: float64, shape (windows, layers): of the finite norms;
+            NaN without.
+        count: int64, same shape: summaries.
+        nonfinite: int64, same shape: summaries whose norm is not finite.
+    """
+
+    batches: int
+    size: int
+    step: Array
+    layers: tuple[str, ...]
+    mean: Array
+    min: Array
+    max: Array
+    count: Array
+    nonfinite: Array
+
+
+class GradientLog(SummaryLog):
     """The gradient of one layer's weights, by summarised batch.
 
     It is that of the loss, as the optimizer was given it: without a loss
@@ -27,21 +55,9 @@ class GradientLog:
     is of all values; the other figures are of as many as `count` says.
     """
 
-    def __init__(self, name: str, view: RunView, columns: PhaseView, reader: Reader) -> None:
+    def __init__(self, name: str, view: RunView, columns: PhaseView) -> None:
         """Use `Run.gradients` instead."""
-        self.name = name
-        self._view = view
-        self._columns = columns
-        self._gradient = columns.gradients[name]
-        self._reader = reader
-
-    def __len__(self) -> int:
-        return len(self._gradient.rows)
-
-    @property
-    def steps(self) -> Array:
-        """Return the steps of the summarised batches, int64."""
-        return np.asarray(self._columns.step[self._gradient.rows])
+        super().__init__(name, view, columns, "gradient")
 
     @property
     def norm(self) -> Array:
@@ -56,74 +72,8 @@ class GradientLog:
         """Return how many values the other figures are of, float32."""
         return self._figure("count")
 
-    @property
-    def mean(self) -> Array:
-        """Return the mean of each batch, float32."""
-        return self._figure("mean")
-
-    @property
-    def std(self) -> Array:
-        """Return the standard deviation of each batch, float32."""
-        return self._figure("std")
-
-    @property
-    def min(self) -> Array:
-        """Return the least value of each batch, float32."""
-        return self._figure("min")
-
-    @property
-    def max(self) -> Array:
-        """Return the greatest value of each batch, float32."""
-        return self._figure("max")
-
-    @property
-    def zero_fraction(self) -> Array:
-        """Return the share of zeros of each batch, float32."""
-        return self._figure("zero_fraction")
-
-    @property
-    def nonfinite(self) -> Array:
-        """Return how many values were NaN or infinite, float32."""
-        return self._figure("nonfinite")
-
-    @property
-    def histograms(self) -> Array:
-        """Return the counts of each batch, float32, shape (batches, bins).
-
-        The bins of batch i lie between `edges[i]`.
-        """
-        return self.read_histograms(0, len(self))
-
-    @property
-    def edges(self) -> Array:
-        """Return the edges of the bins, float64, (batches, bins + 1)."""
-        share = np.linspace(0.0, 1.0, self.histograms.shape[1] + 1)
-        low, high = self.min.astype(np.float64)[:, None], self.max.astype(np.float64)[:, None]
-        return low + (high - low) * share
-
-    def range(self, start: int | None, stop: int | None) -> tuple[int, int]:
-        """Return the places of the summaries in a range of steps."""
-        first, last = np.searchsorted(self._gradient.rows, self._columns.rows(start, stop)).tolist()
-        return first, last
-
-    def read_histograms(self, first: int, last: int) -> Array:
-        """Read the histograms of some of the batches, (last - first, bins)."""
-        rows: list[Array] = []
-        for row in self._gradient.rows[first:last]:
-            place = self._view.place(self._columns, int(row))
-            rows.append(read_gradient(place, self.name, self._reader).histogram)
-        width = len(rows[-1]) if rows else 0
-        matrix = np.zeros((len(rows), width), np.float32)
-        for number, counts in enumerate(rows):
-            if len(counts) == width:
-                matrix[number] = counts
-        return matrix
-
     def _figure(self, name: str) -> Array:
-        return self._gradient.figures[:, metadata.GRADIENT_FIGURES.index(name)]
-
-    def __repr__(self) -> str:
-        return f"GradientLog({self.name!r}, {len(self)} batches)"
+        return self._layer.figures[:, metadata.GRADIENT_FIGURES.index(name)]
 
 
 def read_gradient(place: Place, layer: str, reader: Reader) -> GradientSummary:
@@ -135,3 +85,63 @@ def read_gradient(place: Place, layer: str, reader: Reader) -> GradientSummary:
     return GradientSummary(
         **named, histogram=np.zeros(0, np.float32) if histogram is None else reader(place, histogram)
     )
+
+
+def norm_windows(columns: PhaseView, start: int | None, stop: int | None, points: int, layers: int) -> NormWindows:
+    """Cut the norms of all layers over a range of steps into windows.
+
+    Args:
+        columns: The phase.
+        start: First step, None: the first recorded one.
+        stop: The one to stop before, None: none.
+        points: Windows, at most; they begin at multiples of their size,
+            counted in batches that have a gradient.
+        layers: How many layers, at most: the first ones.
+    """
+    names = list(columns.gradients)[:layers]
+    known = _any_of([columns.gradients[name].rows for name in names])
+    first, last = np.searchsorted(known, columns.rows(start, stop)).tolist()
+    size = rollups.window_size(first, last, points)
+    base = first // size
+    windows = 0 if first == last else (last - 1) // size - base + 1
+    shape = (windows, len(names))
+    mean, least, greatest = (np.full(shape, np.nan) for _ in range(3))
+    count, nonfinite = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    place = metadata.GRADIENT_FIGURES.index("norm")
+    for number, name in enumerate(names):
+        gradient = columns.gradients[name]
+        rows = gradient.rows
+        numbers = np.arange(len(rows)) if len(rows) == len(known) else np.searchsorted(known, rows)
+        own = slice(*np.searchsorted(numbers, (first, last)).tolist())
+        window = numbers[own] // size - base
+        begins = np.flatnonzero(np.diff(window, prepend=-1))
+        if not len(begins):
+            continue
+        norms, which = gradient.figures[own, place].astype(np.float64), window[begins]
+        finite = np.isfinite(norms)
+        some = np.add.reduceat(finite, begins, dtype=np.int64)
+        count[which, number] = np.diff(np.append(begins, len(norms)))
+        nonfinite[which, number] = count[which, number] - some
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean[which, number] = np.add.reduceat(np.where(finite, norms, 0.0), begins) / some
+        least[which, number] = np.where(some, np.minimum.reduceat(np.where(finite, norms, np.inf), begins), np.nan)
+        greatest[which, number] = np.where(some, np.maximum.reduceat(np.where(finite, norms, -np.inf), begins), np.nan)
+    there: Array = np.asarray(count.any(axis=0))
+    starts = np.maximum(first, (base + np.arange(windows)) * size)
+    return NormWindows(
+        last - first,
+        size,
+        np.asarray(columns.step[known[starts]]),
+        tuple(name for name, has in zip(names, there, strict=True) if has),
+        *(table[:, there] for table in (mean, least, greatest, count, nonfinite)),
+    )
+
+
+def _any_of(rows: list[Array]) -> Array:
+    """Return the rows that any of the lists has, most often all alike."""
+    if not rows:
+        return np.zeros(0, np.int64)
+    longest = max(rows, key=len)
+    if all(len(one) == len(longest) and np.array_equal(one, longest) for one in rows):
+        return longest
+    return np.unique(np.concatenate(rows))

@@ -677,7 +677,7 @@ class Run:
         if name not in columns.gradients:
             place = f"the gradients of phase {phase!r} of run {self.name!r}"
             raise NotFoundError(_unknown("layer", name, columns.gradients, place))
-        return GradientLog(name, view, columns, self._reader)
+        return GradientLog(name, view, columns)
 
     def to_pandas(self, phase: str) -> Any:
         """Return a table of one row per sample.

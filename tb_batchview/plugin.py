@@ -19,11 +19,12 @@ from tensorboard import errors
 from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
-from tb_batchview import answers, checks, join_answers, metadata, score_answers
+from tb_batchview import answers, checks, join_answers, layer_answers, metadata, score_answers
 from tb_batchview import log as logs
 from tb_batchview.answers import Answer, Chosen
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.http import MethodNotAllowedError, Parameters, missing, respond, respond_file, wrong
+from tb_batchview.layers import UNIT_FIGURES
 from tb_batchview.log import Log, Run
 from tb_batchview.records import PHASES
 from tb_batchview.refresher import Refresher
@@ -36,12 +37,12 @@ MAX_WINDOWS = 500  # of a layer and of a trend
 MAX_MAPPED = 20_000  # samples in a data map
 
 _RANGE = ("run", "phase", "output", "start", "stop")
+_LAYER = ("run", "phase", "layer", "start", "stop")
 _PAGE = ("sort", "descending", "offset", "limit")
 _FILTER = ("outcome", "target", "predicted")
 _RANGES = ("confidence", "loss", "mean_target_score", "variability")
 _BY_SAMPLE = ("id", "id_part", "each", "learning", *(f"{name}_{end}" for name in _RANGES for end in ("min", "max")))
 _AGAINST = tuple(f"against_{name}" for name in _RANGE)  # run B, to compare with
-_LAYER = ("run", "phase", "layer", "start", "stop", "points", "axis")
 _LAYER_AGAINST = tuple(name for name in _AGAINST if name != "against_output")
 
 _STATIC = Path(__file__).parent / "static"
@@ -109,7 +110,11 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "/residuals": _route(self.residuals_impl, (*_RANGE, "points", "value")),
             "/label_errors": _route(self.label_errors_impl, (*_RANGE, "limit")),
             "/layers": _route(self.layers_impl, ("run", "phase", "start", "stop")),
-            "/layer": _route(self.layer_impl, (*_LAYER, *_LAYER_AGAINST)),
+            "/layer": _route(self.layer_impl, (*_LAYER, "points", "axis", *_LAYER_AGAINST)),
+            "/units": _route(self.units_impl, (*_LAYER, "points", "limit", "figure")),
+            "/dead_units": _route(self.dead_units_impl, (*_LAYER, "last")),
+            "/gradients": _route(self.gradients_impl, ("run", "phase", "start", "stop", "points")),
+            "/gradient": _route(self.gradient_impl, (*_LAYER, "points", "axis")),
             "/doctor": _route(self.doctor_impl, ("run",)),
             "/static/*": _static_route,
         }
@@ -229,19 +234,45 @@ class BatchViewPlugin(base_plugin.TBPlugin):
     def layers_impl(self, parameters: Parameters) -> Answer:
         """Return the layers and their last figures in the range."""
         run, phase, start, stop = self._choose_phase(parameters)
-        rows = [answers.describe_layer(run.layer(name, phase.name), start, stop) for name in phase.layers]
+        rows = [layer_answers.describe_layer(run.layer(name, phase.name), start, stop) for name in phase.layers]
         return {"layers": [row for row in rows if row is not None]}
 
     def layer_impl(self, parameters: Parameters) -> bytes:
         """Return figures and histograms of one layer over the range."""
         run, phase, start, stop = self._choose_phase(parameters)
-        points = parameters.whole("points", default=200, low=1, high=MAX_WINDOWS)
-        axis, name = parameters.choice("axis", answers.LAYER_AXES, "all"), parameters.text("layer")
-        cover = None
+        points, axis = _window_choice(parameters)
+        name, cover = parameters.text("layer"), None
         if _compares(parameters):
             other, part, first, end = self._choose_phase(parameters, "against_")
-            cover = answers.layer_axis(other.layer(name, part.name), first, end, points, axis)
-        return answers.layer_windows(run.layer(name, phase.name), start, stop, points, axis, cover)
+            cover = layer_answers.layer_axis(other.layer(name, part.name), first, end, points, axis)
+        return layer_answers.layer_windows(run.layer(name, phase.name), start, stop, points, axis, cover)
+
+    def units_impl(self, parameters: Parameters) -> bytes:
+        """Return a figure of each unit of one layer over the range."""
+        run, phase, start, stop = self._choose_phase(parameters)
+        layer = run.layer(parameters.text("layer"), phase.name)
+        points = parameters.whole("points", default=200, low=1, high=MAX_WINDOWS)
+        limit = parameters.whole("limit", default=500, low=1, high=layer_answers.MAX_UNITS)
+        figure = parameters.choice("figure", tuple(UNIT_FIGURES), "mean")
+        return layer_answers.unit_windows(layer, start, stop, points, limit, figure)
+
+    def dead_units_impl(self, parameters: Parameters) -> Answer:
+        """Return the units that were of no use in the last batches."""
+        run, phase, start, stop = self._choose_phase(parameters)
+        last = parameters.whole("last", default=20, low=1)
+        return layer_answers.dead_units(run.layer(parameters.text("layer"), phase.name), start, stop, last)
+
+    def gradients_impl(self, parameters: Parameters) -> bytes:
+        """Return the norms of the gradients of all layers over the range."""
+        _, phase, start, stop = self._choose_phase(parameters)
+        points = parameters.whole("points", default=200, low=1, high=MAX_WINDOWS)
+        return layer_answers.gradient_norms(phase, start, stop, points)
+
+    def gradient_impl(self, parameters: Parameters) -> bytes:
+        """Return figures and histograms of the gradient of one layer."""
+        run, phase, start, stop = self._choose_phase(parameters)
+        gradient = run.gradients(parameters.text("layer"), phase.name)
+        return layer_answers.gradient_windows(gradient, start, stop, *_window_choice(parameters))
 
     def _find(self, name: str) -> Run:
         """Return a run as it is now."""
@@ -329,6 +360,12 @@ def find_roots(context: base_plugin.TBContext) -> tuple[str, dict[str, Path]]:
         if path:
             roots[name] = Path(path).expanduser()
     return spec, roots
+
+
+def _window_choice(parameters: Parameters) -> tuple[int, str]:
+    """Return how many windows of histograms to make, and on which axis."""
+    points = parameters.whole("points", default=200, low=1, high=MAX_WINDOWS)
+    return points, parameters.choice("axis", layer_answers.LAYER_AXES, "all")
 
 
 @wrappers.Request.application

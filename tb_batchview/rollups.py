@@ -1,6 +1,6 @@
 """Summaries of a layer, merged ahead in blocks: any range costs about the same.
 
-Used by `layers`. Calls `histograms` and `analysis` to merge, `places` for the
+Used by `summaries` and `layers`. Calls `histograms` and `analysis` to merge, `places` for the
 files, and keeps blocks in `kept`. A block is of 8 times a power of 4
 consecutive summaries and begins at a multiple of that, so that a growing run
 only adds blocks; larger ones are merged from smaller ones when first needed.
@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis, encode, histograms
+from tb_batchview import analysis, encode, histograms, metadata
 from tb_batchview.histograms import Histograms
 from tb_batchview.kept import Kept
 from tb_batchview.layouts import Layout
@@ -80,10 +80,20 @@ class Values:
 
 @dataclasses.dataclass(frozen=True)
 class Units:
-    """Sums over the values of each unit, and how many values these are."""
+    """A figure of each unit: a mean, or a share of its values.
+
+    Attributes:
+        sum: float64, shape (rows, units): times the values it is of.
+        weight: float64, same shape: these values.
+        full: int32, same shape: in how many summaries it is 1, which is all
+            values of a share.
+        known: int32, shape (rows,): summaries that have it.
+    """
 
     sum: Array
     weight: Array
+    full: Array
+    known: Array
 
     def __len__(self) -> int:
         return len(self.sum)
@@ -91,16 +101,30 @@ class Units:
     @property
     def nbytes(self) -> int:
         """Return the memory they take."""
-        return self.sum.nbytes + self.weight.nbytes
+        return sum(part.nbytes for part in self._parts)
 
     def __getitem__(self, rows: slice) -> Units:
-        return Units(self.sum[rows], self.weight[rows])
+        return Units(*(part[rows] for part in self._parts))
 
     def merged(self, size: int) -> Units:
         """Add up every `size` of them."""
-        count, units = len(self) // size, self.sum.shape[1]
-        shape = (count, size, units)
-        return Units(*(part[: count * size].reshape(shape).sum(axis=1) for part in (self.sum, self.weight)))
+        count = len(self) // size
+        return self[: count * size].added(size * np.arange(count))
+
+    def added(self, begins: Array) -> Units:
+        """Add up those from each row of `begins` to before the next one."""
+        if not len(begins):
+            return self[:0]
+        return Units(*(np.add.reduceat(part, begins, axis=0, dtype=part.dtype) for part in self._parts))
+
+    @property
+    def mean(self) -> Array:
+        """Return the figure itself, NaN where there is none."""
+        return np.divide(self.sum, self.weight, out=np.full(self.sum.shape, np.nan), where=self.weight > 0)
+
+    @property
+    def _parts(self) -> tuple[Array, ...]:
+        return self.sum, self.weight, self.full, self.known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,11 +159,20 @@ class _Page(Generic[Rows]):
 class Rollup:
     """The summaries of one layer in one phase, whole or in blocks."""
 
-    def __init__(self, name: str, view: RunView, columns: PhaseView) -> None:
+    def __init__(self, name: str, view: RunView, columns: PhaseView, of: str = "layer") -> None:
+        """Prepare; nothing is read yet.
+
+        Args:
+            name: The layer's.
+            view: The run.
+            columns: The phase.
+            of: What is summarised: "layer", what it puts out, or "gradient".
+        """
         self.name = name
         self._view = view
         self._columns = columns
-        self._layer = columns.layers[name]
+        self._of = of
+        self._layer = (columns.gradients if of == "gradient" else columns.layers)[name]
 
     def values(self, first: int, last: int, block: int) -> list[Piece[Values]]:
         """Return histograms and figures of a range of summaries.
@@ -152,23 +185,23 @@ class Rollup:
         """
         return list(self._cover("values", self._read_values, _join_values, first, last, block))
 
-    def units(self, first: int, last: int, block: int, width: int) -> list[Piece[Units]]:
-        """Return the sums of `width` units over a range of summaries."""
+    def units(self, kind: str, first: int, last: int, block: int, width: int) -> list[Piece[Units]]:
+        """Return a figure of `width` units over a range of summaries."""
 
         def read(start: int, stop: int) -> Units:
-            return self._read_units(start, stop, width)
+            return self._read_units(kind, start, stop, width)
 
-        return list(self._cover(f"units {width}", read, _join_units, first, last, block))
+        return list(self._cover(f"{kind} {width}", read, join_units, first, last, block))
 
     def width(self, kind: str, first: int, last: int) -> int:
         """Return the length of the last array of a kind in a range, or 0."""
-        _, _, _, numbers = self._columns.records(self.name, first, last)
+        _, _, _, numbers = self._columns.records(self._layer, first, last)
         known, place = np.unique(numbers[::-1], return_index=True)
         for number in known[np.argsort(place)].tolist():
             # Those that are walked again: one after the other, as each is of a form of its own.
             rows = [0] if number >= 0 else np.flatnonzero(numbers < 0)[::-1].tolist()
             for row in rows:
-                slot = self._layout(first + row, number).layers.get((self.name, kind))
+                slot = self._layout(first + row, number).layers.get((self.name, f"{self._of}_{kind}"))
                 if slot is not None:
                     return slot.shape[0]
         return 0
@@ -183,7 +216,7 @@ class Rollup:
         Raises:
             NotFoundError: A file was deleted, replaced or truncated.
         """
-        file, position, length, layout = self._columns.records(self.name, first, last)
+        file, position, length, layout = self._columns.records(self._layer, first, last)
         for number in np.unique(file).tolist():
             source = self._view._files[number]
             own = np.flatnonzero(file == number)
@@ -203,21 +236,21 @@ class Rollup:
         numbers, begins = np.unique(layout[order], return_index=True)
         for number, group in zip(numbers.tolist(), np.split(rows[order], begins[1:]), strict=True):
             for part in [group] if number >= 0 else np.split(group, len(group)):
-                slot = self._layout(first + int(part[0]), number).layers.get((self.name, kind))
+                slot = self._layout(first + int(part[0]), number).layers.get((self.name, f"{self._of}_{kind}"))
                 if slot is not None:
                     yield part, slot
 
     def _layout(self, row: int, number: int) -> Layout:
         if number >= 0:
             return self._view._layouts[number]
-        file, position, length, _ = (int(column[0]) for column in self._columns.records(self.name, row, row + 1))
+        file, position, length, _ = (int(column[0]) for column in self._columns.records(self._layer, row, row + 1))
         return walk_again(self._view._files[file], position, length)
 
     def _read_values(self, first: int, last: int) -> Values:
-        figures = self._layer.figures[first:last].astype(np.float64)
+        figures = self._layer.figures[first:last, : len(metadata.LAYER_FIGURES)].astype(np.float64)
         low, high = figures[:, 3], figures[:, 4]
         found = []
-        for rows, counts in self.read("layer_histogram", first, last):
+        for rows, counts in self.read("histogram", first, last):
             if counts.shape[1]:
                 made = Histograms.of(low[rows], high[rows], counts)
                 found.append((rows, made.with_bins(min(counts.shape[1], histograms.MOST_BINS))))
@@ -227,18 +260,21 @@ class Rollup:
             knots[rows], below[rows] = made.knots, made.with_bins(bins).below
         return Values(Histograms(knots, (bins,), below), figures)
 
-    def _read_units(self, first: int, last: int, width: int) -> Units:
+    def _read_units(self, kind: str, first: int, last: int, width: int) -> Units:
         count, usable = self._layer.figures[first:last, 0], np.isfinite(self._layer.figures[first:last]).all(axis=1)
         lost = self._layer.figures[first:last, 6]
         # As in `analysis.merge_moments`: each batch weighs as many values as it had.
         each = np.where(usable, np.maximum(count.astype(np.float64) - np.where(usable, lost, 0.0), 0.0), 0.0)
         total, weight = np.zeros((last - first, width)), np.zeros((last - first, width))
-        for rows, means in self.read("layer_unit_means", first, last):
-            if means.shape[1] == width:
-                finite = np.isfinite(means)
+        full, known = np.zeros((last - first, width), np.int32), np.zeros(last - first, np.int32)
+        for rows, values in self.read(kind, first, last):
+            if values.shape[1] == width:
+                finite = np.isfinite(values)
                 weight[rows] = np.where(finite, each[rows, None], 0.0)
-                total[rows] = np.where(finite, means, 0.0) * weight[rows]
-        return Units(total, weight)
+                total[rows] = np.where(finite, values, 0.0) * weight[rows]
+                full[rows] = values == 1
+                known[rows] = finite.any(axis=1)
+        return Units(total, weight, full, known)
 
     def _cover(
         self,
@@ -265,16 +301,16 @@ class Rollup:
 
     def origins(self, size: int, begin: int, end: int) -> tuple[int, ...]:
         """Return a number a block that tells which records it is of."""
-        file, position, _, _ = self._columns.records(self.name, begin * size, end * size)
+        file, position, _, _ = self._columns.records(self._layer, begin * size, end * size)
         return tuple(
             hash((file[at : at + size].tobytes(), position[at : at + size].tobytes()))
             for at in range(0, len(file), size)
         )
 
     @property
-    def key(self) -> tuple[object, str, str]:
+    def key(self) -> tuple[object, str, str, str]:
         """Return what tells this layer of all others of this process."""
-        return self._view._token, self._columns.name, self.name
+        return self._view._token, self._columns.name, self._of, self.name
 
     @property
     def layer(self) -> LayerView:
@@ -362,8 +398,9 @@ def _join_values(parts: Sequence[Values]) -> Values:
     )
 
 
-def _join_units(parts: Sequence[Units]) -> Units:
-    return Units(np.concatenate([part.sum for part in parts]), np.concatenate([part.weight for part in parts]))
+def join_units(parts: Sequence[Units]) -> Units:
+    """Put figures of as many units one below the other."""
+    return Units(*(np.concatenate(columns) for columns in zip(*(part._parts for part in parts), strict=True)))
 
 
 def window_size(first: int, last: int, points: int) -> int:

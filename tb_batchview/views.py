@@ -240,13 +240,12 @@ class PhaseView:
         last = len(self) if stop is None else int(np.searchsorted(self.step, stop))
         return first, max(first, last)
 
-    def records(self, layer: str, first: int, last: int) -> tuple[Array, Array, Array, Array]:
+    def records(self, view: LayerView, first: int, last: int) -> tuple[Array, Array, Array, Array]:
         """Return where some of the summaries of a layer are.
 
         Returns:
             File, position, length and layout of the record of each.
         """
-        view = self.layers[layer]
         if view.shard is None or view.own is None:
             rows = view.rows[first:last]
             return self._file[rows], self._position[rows], self._length[rows], self._layout[rows]

@@ -202,9 +202,13 @@ def requests_of(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         last = next(item["last_step"] for item in run["phases"] if item["name"] == phase)
         yield "/layers", of_phase
         for layer in run["layers"][:2]:
-            yield "/layer", {**of_phase, "layer": layer, "points": 3}
             against = {f"against_{key}": value for key, value in of_phase.items()}
             yield "/layer", {**of_phase, "layer": layer, "points": 3, "stop": last // 2, **against}
+            for route in ("/layer", "/units"):
+                yield route, {**of_phase, "layer": layer, "points": 3}
+            yield "/dead_units", {**of_phase, "layer": layer, "last": 2}
+            yield "/gradient", {**of_phase, "layer": layer, "points": 3}
+        yield "/gradients", {**of_phase, "points": 3}
         for output in [output["name"] for output in run["outputs"]][:2]:
             asked = {**of_phase, "output": output}
             yield "/batches", {**asked, "points": 5}

@@ -1490,3 +1490,85 @@ def test_watching_a_page_finds_what_is_wrong(watched: Watched, tensorboard: str)
         wait_until(lambda pattern=pattern: any(re.search(pattern, error) for error in watched.errors), pattern)
     assert watched.page.evaluate("window.hacked === undefined")
     watched.errors.clear()
+
+
+def test_units_and_gradients_of_a_layer_are_those_recorded(
+    watched: Watched, tensorboard: str, demo_logdir: Path
+) -> None:
+    layer = load(demo_logdir)[RUN].layer("dense")
+    open_plugin(watched, tensorboard, tab="layers", layer="dense")
+    plugin = watched.plugin
+    for hook in ("gradient-norms", "layer-heatmap", "gradient-heatmap", "gradient-ridgeline", "unit-heatmap"):
+        expect_drawn(plugin.get_by_test_id(hook).locator("canvas"))
+    assert read_row(plugin.get_by_test_id("layers-table"), 2)[:2] == ["dense", "64"]
+
+    # Under the mouse: the mean of a unit in a batch, with all its digits.
+    heatmap = plugin.get_by_test_id("unit-heatmap")
+    canvas, tip = heatmap.locator("canvas"), heatmap.locator(".tip")
+    box = canvas.bounding_box()
+    assert box is not None
+    left, top, right, below = 76, 6, 10, 62  # as charts/time_heatmap.ts lays it out
+    steps, units = layer.unit_means.shape
+    window, unit = 7, 40
+    x = left + (window + 0.5) / steps * (box["width"] - left - right)
+    y = top + (unit + 0.5) / units * (box["height"] - top - below)
+    canvas.hover(position={"x": x, "y": y})
+    expect(tip).to_contain_text(f"unit {unit} · batch {layer.steps[window]}")
+    shown = re.search(r"mean (\S+)\n", tip.inner_text())
+    assert shown is not None
+    assert float(shown[1]) == pytest.approx(layer.unit_means[window, unit], rel=1e-6)
+
+    # A click chooses the batch, and the keys go on from there; what they reach is said.
+    canvas.click(position={"x": x, "y": y})
+    wait_until(lambda: f"p.batchview.batch={layer.steps[window]}" in watched.page.url, "the batch in the address")
+    canvas.press("ArrowDown")
+    canvas.press("ArrowLeft")
+    said = heatmap.locator("[aria-live]")
+    expect(said).to_contain_text(f"unit {unit + 1} · batch {layer.steps[window - 1]}")
+    canvas.press("Enter")
+    wait_until(lambda: f"p.batchview.batch={layer.steps[window - 1]}" in watched.page.url, "the other batch")
+
+    # By share of zeros: dead units stand on top.
+    plugin.get_by_test_id("unit-order").select_option("zeros")
+    plugin.get_by_test_id("unit-zero_fraction").click()
+    canvas.press("Control+Home")
+    dead = np.flatnonzero((layer.unit_zeros == 1).all(axis=0))
+    assert len(dead)
+    expect(said).to_contain_text(f"unit {dead[0]} · batch 0. zeros 100 %")
+
+    plugin.get_by_test_id("dead-last").fill("3")
+    plugin.get_by_test_id("dead-last").press("Enter")
+    found = layer.dead_units(3)
+    expect(plugin.get_by_test_id("dead-list")).to_contain_text(f"{len(found)} dead of 64")
+    listed = plugin.get_by_test_id("dead-list").inner_text().partition(": ")[2]
+    assert [int(number) for number in listed.split(" · ")] == found
+
+    with watched.page.expect_download() as download:
+        plugin.get_by_test_id("csv-units").click()
+    table = list(csv.reader(io.StringIO(download.value.path().read_text("utf-8-sig"))))
+    assert table[0][6:] == [f"zero_fraction at {step}" for step in layer.steps]
+    found_zeros = np.array([[float(cell) for cell in row[6:]] for row in table[1:]])
+    np.testing.assert_allclose(found_zeros.T, layer.unit_zeros, rtol=1e-6)
+
+    watched.page.reload()
+    expect(plugin.get_by_test_id("unit-order")).to_have_value("zeros")
+    expect(plugin.get_by_test_id("dead-last")).to_have_value("3")
+
+
+def test_keys_lead_through_the_histograms_of_a_layer(watched: Watched, tensorboard: str, demo_logdir: Path) -> None:
+    log = load(demo_logdir)[RUN].gradients("conv_1")
+    open_plugin(watched, tensorboard, tab="layers", layer="conv_1")
+    for hook in ("layer-heatmap", "gradient-heatmap", "layer-ridgeline", "gradient-ridgeline"):
+        picture = watched.plugin.get_by_test_id(hook)
+        expect_drawn(picture.locator("canvas"))
+        picture.locator("canvas").focus()
+        picture.locator("canvas").press("ArrowRight")
+        expect(picture.locator("[aria-live]")).to_contain_text(f"batch {log.steps[-1]}.")
+        expect(picture.locator(".tip")).to_contain_text("of the values lie between")
+
+    heatmap = watched.plugin.get_by_test_id("gradient-heatmap")
+    heatmap.locator("canvas").press("Home")
+    expect(heatmap.locator("[aria-live]")).to_contain_text("batch 0.")
+    heatmap.locator("canvas").press("Enter")
+    wait_until(lambda: "p.batchview.batch=0" in watched.page.url, "the batch in the address")
+    assert watched.plugin.get_by_test_id("tab-layers").get_attribute("aria-selected") == "true"

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
 READING = FACTS | {"analysis", "blocks", "calibration", "columns", "encode", "gradients", "histograms", "index", "kept"}
 READING |= {"layers", "layouts", "log", "places", "rollups", "running", "samples", "store", "tfrecord", "views"}
-READING |= {"dynamics", "identity"}
+READING |= {"dynamics", "identity", "summaries"}
 WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord"}
 LIGHT_TENSORBOARD = {
     "tensorboard.backend.http_util",
@@ -58,8 +58,9 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "histograms": (set(), set()),
     "kept": (set(), set()),
     "rollups": (FACTS | {"analysis", "encode", "histograms", "kept", "layouts", "places", "views"}, set()),
-    "layers": (FACTS | {"analysis", "histograms", "places", "rollups", "views"}, set()),
-    "gradients": (FACTS | {"places", "views"}, set()),
+    "summaries": (FACTS | {"analysis", "histograms", "rollups", "views"}, set()),
+    "layers": (FACTS | {"places", "rollups", "summaries", "views"}, set()),
+    "gradients": (FACTS | {"places", "rollups", "summaries", "views"}, set()),
     "log": (READING, {"pandas"}),
     "loader": ({"plugin", "metadata", "errors"}, LIGHT_TENSORBOARD),
     "http": ({"errors"}, LIGHT_TENSORBOARD | {"werkzeug"}),
@@ -67,9 +68,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "answers": (READING | {"comparison", "http", "seriation"}, set()),
     "score_answers": (READING | {"answers", "http"}, set()),
     "join_answers": (READING | {"answers", "comparison", "http"}, set()),
+    "layer_answers": (READING | {"answers", "http"}, set()),
     "refresher": ({"log"}, set()),
     "plugin": (
-        READING | {"answers", "checks", "http", "join_answers", "refresher", "score_answers"},
+        READING | {"answers", "checks", "http", "join_answers", "layer_answers", "refresher", "score_answers"},
         LIGHT_TENSORBOARD | {"werkzeug"},
     ),
     "export": (READING, {"pyarrow"}),

@@ -28,7 +28,7 @@ from tb_batchview import plugin as plugins
 from tb_batchview.http import unpack_arrays
 from tb_batchview.log import load
 from tb_batchview.plugin import BatchViewPlugin, find_roots
-from tb_batchview.records import BatchRecord, LayerSummary, OutputRecord, OutputSpec
+from tb_batchview.records import BatchRecord, GradientSummary, LayerSummary, OutputRecord, OutputSpec
 from tb_batchview.writer import BatchWriter
 
 BASE = "/data/plugin/batchview/"
@@ -58,7 +58,26 @@ def scores_of(step: int, samples: int, classes: int) -> tuple[np.ndarray, np.nda
 
 def summary_of(step: int, scale: float) -> LayerSummary:
     histogram = np.array([32, 16, 8, 4, 2, 1, 0, 1], np.float32)
-    return LayerSummary(64, scale, scale / 2, 0, 4 * scale, 0.25 + step / 64, 0, histogram, np.full(4, scale))
+    # Unit 1 is dead from step 12 on, unit 3 is saturated in step 8; the mean of a unit is its number times the scale.
+    return LayerSummary(
+        64,
+        scale,
+        scale / 2,
+        0,
+        4 * scale,
+        0.25 + step / 64,
+        0,
+        histogram,
+        unit_means=scale * np.arange(4, dtype=np.float32),
+        unit_zeros=np.array([0.25, 1 if step >= 12 else 0.5, 0, 0.125], np.float32),
+        unit_saturated=np.array([0, 0, 0.25, 1 if step == 8 else 0.5], np.float32),
+    )
+
+
+def gradient_of(step: int, scale: float) -> GradientSummary:
+    histogram = np.array([2, 4, 8, 2], np.float32)
+    norm = float("nan") if step == 20 else 64 * scale if step == 13 else scale
+    return GradientSummary(16, scale / 4, scale / 8, -scale, scale, 0.125, 0, norm=norm, histogram=histogram)
 
 
 def write_digits(logdir: Path) -> None:
@@ -81,6 +100,9 @@ def write_digits(logdir: Path) -> None:
                 loss=float("nan") if step == 20 else float(loss.mean()),
                 metrics={"accuracy": float(np.mean(predictions.argmax(axis=1) == targets))} if step else {},
                 histograms={"conv2d": summary_of(step, 1.0), "dense": summary_of(step, 8.0 if step == 13 else 2.0)}
+                if step % 4 == 0 or step == 13
+                else None,
+                gradients={"conv2d": gradient_of(step, 0.25), "dense": gradient_of(step, 0.5)}
                 if step % 4 == 0 or step == 13
                 else None,
             )
@@ -178,6 +200,10 @@ DOCUMENTED = {
     "label_errors": ["label_errors?run=tags&phase=train"],
     "layers": [f"layers?{DIGITS}"],
     "layer": [f"layer?{DIGITS}&layer=dense"],
+    "units": [f"units?{DIGITS}&layer=dense"],
+    "dead_units": [f"dead_units?{DIGITS}&layer=dense"],
+    "gradients": [f"gradients?{DIGITS}"],
+    "gradient": [f"gradient?{DIGITS}&layer=dense"],
     "doctor": ["doctor?run=digits"],
 }
 
@@ -274,6 +300,11 @@ GOLDEN_REQUESTS = {
     "classes-against.json": f"classes?{DIGITS}&stop=12&sort=recall_change&{AGAINST_REST}",
     "confusion-against.bin": f"confusion?{DIGITS}&stop=12&{AGAINST_REST}",
     "layer-against.bin": f"layer?{DIGITS}&layer=dense&stop=12&{AGAINST_REST}",
+    "units.bin": f"units?{DIGITS}&layer=dense",
+    "units-saturated.bin": f"units?{DIGITS}&layer=dense&figure=saturated_fraction&points=3&limit=2",
+    "dead_units.json": f"dead_units?{DIGITS}&layer=dense&last=3",
+    "gradients.bin": f"gradients?{DIGITS}",
+    "gradient.bin": f"gradient?{DIGITS}&layer=dense",
 }
 
 

@@ -18,9 +18,10 @@ from strategies import layer_summaries
 from tb_batchview import layouts, metadata, rollups
 from tb_batchview.errors import NotFoundError
 from tb_batchview.kept import Kept
-from tb_batchview.layers import LayerLog, LayerWindows
+from tb_batchview.layers import LayerLog
 from tb_batchview.log import load
 from tb_batchview.records import BatchRecord, LayerSummary
+from tb_batchview.summaries import LayerWindows
 
 UNITS = 4
 BATCHES = 1200

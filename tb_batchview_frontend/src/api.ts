@@ -9,6 +9,8 @@ import type {
   Column,
   ConfusionHeader,
   DataMapHeader,
+  DeadUnitsAnswer,
+  GradientsHeader,
   JoinedAnswer,
   LayerHeader,
   LayersAnswer,
@@ -19,6 +21,7 @@ import type {
   ThresholdsHeader,
   TimelineHeader,
   TrendHeader,
+  UnitsHeader,
 } from "./types.js";
 
 export type Query = Record<string, string | number | null | undefined>;
@@ -180,3 +183,10 @@ export const fetchLabelErrors = (query: Query, signal: AbortSignal) =>
   block<ConfusionHeader>("label_errors", query, signal);
 export const fetchLayers = (query: Query, signal: AbortSignal) => json<LayersAnswer>("layers", query, signal);
 export const fetchLayer = (query: Query, signal: AbortSignal) => block<LayerHeader>("layer", query, signal);
+export const fetchUnits = (query: Query, signal: AbortSignal) => block<UnitsHeader>("units", query, signal);
+export const fetchDeadUnits = (query: Query, signal: AbortSignal) =>
+  json<DeadUnitsAnswer>("dead_units", query, signal);
+export const fetchGradients = (query: Query, signal: AbortSignal) =>
+  block<GradientsHeader>("gradients", query, signal);
+export const fetchGradient = (query: Query, signal: AbortSignal) =>
+  block<LayerHeader>("gradient", query, signal);

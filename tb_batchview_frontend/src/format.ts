@@ -157,6 +157,12 @@ export function shortName(name: string, most = 80): string {
   return `${letters.slice(0, most - 1).join("")}…${isolated ? "\u2069" : ""}`;
 }
 
+/** The end of a long path: layers of one block differ there. */
+export const tailOf = (name: string, most: number): string => {
+  const letters = Array.from(shortName(name, 1000));
+  return letters.length <= most ? letters.join("") : `…${letters.slice(1 - most).join("")}`;
+};
+
 /** A share with all digits that mean something: `18.4430512 %`. */
 export function exactPercent(share: number): string {
   return `${Number((share * 100).toPrecision(9))}\u00a0%`;

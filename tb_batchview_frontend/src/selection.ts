@@ -1,18 +1,21 @@
 // What the reader has chosen, and how it is written into the page's address. Pure.
 
 import { EACH, LEARNING, NO_FILTER, readBox, readSpan, type SampleFilter } from "./sample_filter.js";
-import type { Outcome } from "./types.js";
+import type { Outcome, UnitFigure } from "./types.js";
 
 export const TABS = ["batches", "classes", "samples", "layers"] as const;
 export const CELLS = ["count", "row", "column"] as const;
 export const ORDERS = ["index", "name", "support", "errors", "clustered"] as const;
 export const JOINTS = ["all", "both_correct", "only_a", "only_b", "both_wrong"] as const;
 export const AXES = ["auto", "step", "share"] as const;
+export const UNIT_FIGURES = ["mean", "zero_fraction", "saturated_fraction"] as const satisfies UnitFigure[];
+export const UNIT_ORDERS = ["index", "mean", "zeros"] as const;
 export const OUTCOMES = ["all", "correct", "wrong", "confidently_wrong"] as const;
 
 export type Tab = (typeof TABS)[number];
 export type Cells = (typeof CELLS)[number];
 export type Order = (typeof ORDERS)[number];
+export type UnitOrder = (typeof UNIT_ORDERS)[number];
 
 /** A column and its direction, `-loss` in the address. */
 export interface Sort {
@@ -83,6 +86,10 @@ export interface Selection extends SampleFilter {
   allValues: boolean;
   /** The data map beside the samples. */
   map: boolean;
+  unitFigure: UnitFigure;
+  unitOrder: UnitOrder;
+  /** Units are listed that were dead in so many summarised batches, the last ones of the range. */
+  last: number;
   batchSort: Sort;
   spikeSort: Sort;
   sampleSort: Sort;
@@ -127,6 +134,9 @@ export const INITIAL: Readonly<Selection> = {
   allValues: false,
   map: true,
   ...NO_FILTER,
+  unitFigure: "mean",
+  unitOrder: "index",
+  last: 20,
   batchSort: { column: "step", descending: false },
   spikeSort: { column: "ratio", descending: true },
   sampleSort: { column: "loss", descending: true },
@@ -212,6 +222,9 @@ const READ: Readers = {
   each: oneOf(EACH),
   learning: oneOf(LEARNING),
   box: readBox,
+  unitFigure: oneOf(UNIT_FIGURES),
+  unitOrder: oneOf(UNIT_ORDERS),
+  last: (text) => readStep(text) || undefined,
   batchSort: readSort,
   spikeSort: readSort,
   sampleSort: readSort,

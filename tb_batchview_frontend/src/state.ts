@@ -33,6 +33,8 @@ import type {
   ClassRow,
   ConfusionHeader,
   DataMapHeader,
+  DeadUnitsAnswer,
+  GradientsHeader,
   Indexing,
   LayerHeader,
   LayersAnswer,
@@ -45,6 +47,7 @@ import type {
   ThresholdsHeader,
   TimelineHeader,
   TrendHeader,
+  UnitsHeader,
 } from "./types.js";
 
 export const POINTS = 1000;
@@ -52,6 +55,8 @@ const WINDOWS = 200;
 const MAPPED = 5000;
 const DRAWN = 5000;
 const SETTLED = 300;
+/** Rows of the heatmap of units: what there is room for. */
+const UNITS = 200;
 
 // A key that is held down must not run on for long after it is let go.
 const MOST_OWED = 10;
@@ -84,6 +89,10 @@ export class Store {
   readonly labelErrors: Resource<Block<ConfusionHeader>>;
   readonly layers: Resource<LayersAnswer>;
   readonly layer: Resource<Block<LayerHeader>>;
+  readonly units: Resource<Block<UnitsHeader>>;
+  readonly deadUnits: Resource<DeadUnitsAnswer>;
+  readonly gradients: Resource<Block<GradientsHeader>>;
+  readonly gradient: Resource<Block<LayerHeader>>;
   readonly batches: Pages<BatchesAnswer, BatchRow>;
   readonly batch: Pages<BatchAnswer, Sample>;
   readonly samples: Pages<SamplesAnswer, Sample>;
@@ -126,6 +135,10 @@ export class Store {
     this.labelErrors = new Resource(changed);
     this.layers = new Resource(changed);
     this.layer = new Resource(changed);
+    this.units = new Resource(changed);
+    this.deadUnits = new Resource(changed);
+    this.gradients = new Resource(changed);
+    this.gradient = new Resource(changed);
     this.batches = new Pages((answer) => answer.rows, changed);
     this.batch = new Pages(
       (answer) => answer.samples,
@@ -212,8 +225,18 @@ export class Store {
   }
 
   get layerName(): string | null {
-    const rows = this.layers.value?.layers ?? [];
-    return (rows.find(({ name }) => name === this.selection.layer) ?? rows[0])?.name ?? null;
+    const names = this.layerNames;
+    return names.find((name) => name === this.selection.layer) ?? names[0] ?? null;
+  }
+
+  /** All layers of which anything is known in the range: first those whose values are. */
+  get layerNames(): string[] {
+    const rows = this.layers.value?.layers.map(({ name }) => name) ?? [];
+    return [...new Set([...rows, ...this.gradientNames])];
+  }
+
+  get gradientNames(): string[] {
+    return this.gradients.value?.header.layers.map(({ name }) => name) ?? [];
   }
 
   /** Row of the chosen batch in the table, once it is known; `null` while the table should stay where it is. */
@@ -551,15 +574,19 @@ export class Store {
 
   private wantLayers(query: api.Query, again: boolean): void {
     this.load(this.layers, api.fetchLayers, query, again);
-    if (this.layerName !== null) {
-      const axis = this.selection.allValues ? "all" : "usual";
-      this.load(
-        this.layer,
-        api.fetchLayer,
-        { ...query, layer: this.layerName, points: WINDOWS, axis, ...this.versus.ofLayer },
-        again,
-      );
+    this.load(this.gradients, api.fetchGradients, { ...query, points: WINDOWS }, again);
+    const { layerName: layer, selection } = this;
+    if (layer === null) return;
+    const windows = { ...query, layer, points: WINDOWS, axis: selection.allValues ? "all" : "usual" };
+    const row = this.layers.value?.layers.find(({ name }) => name === layer);
+    if (row !== undefined)
+      this.load(this.layer, api.fetchLayer, { ...windows, ...this.versus.ofLayer }, again);
+    if (row != null && row.units !== null) {
+      const units = { ...query, layer, points: WINDOWS, limit: UNITS, figure: selection.unitFigure };
+      this.load(this.units, api.fetchUnits, units, again);
+      this.load(this.deadUnits, api.fetchDeadUnits, { ...query, layer, last: selection.last }, again);
     }
+    if (this.gradientNames.includes(layer)) this.load(this.gradient, api.fetchGradient, windows, again);
   }
 
   load<Answer>(

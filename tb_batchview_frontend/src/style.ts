@@ -95,8 +95,8 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .columns.layers { grid-template-columns: minmax(300px, 420px) minmax(0, 1fr); }
 .columns.classes { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
 .columns.samples { grid-template-columns: minmax(0, 1.15fr) minmax(0, 1fr); }
-.columns.layers > :first-child { position: sticky; top: 0; }
-@container content (max-width: 1000px) { .columns.layers > :first-child { position: static; } .columns, .columns.timeline, .columns.layers, .columns.classes, .columns.samples { grid-template-columns: minmax(0, 1fr); } }
+.columns.layers > [aria-label="Layers"] { position: sticky; top: 0; }
+@container content (max-width: 1000px) { .columns.layers > [aria-label="Layers"] { position: static; } .columns, .columns.timeline, .columns.layers, .columns.classes, .columns.samples { grid-template-columns: minmax(0, 1fr); } }
 [data-choice] { scroll-margin: 12px 0 220px; }
 @container content (max-width: 1000px) { .columns.classes > .stack { display: contents; } .columns.classes > .stack > * { order: 2; } .columns.classes :is([data-testid="confusion"], [data-testid="confusion-b"], [aria-label="Matrix of"]) { order: 0; } .columns.classes [data-testid="confusion-samples"] { order: 1; } }
 .labels { max-width: 820px; }
@@ -108,6 +108,15 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .readout { font-size: 12px; font-variant-numeric: tabular-nums; min-height: 17px; }
 .chips { display: flex; flex-wrap: wrap; gap: 6px; }
 .chip { height: 26px; max-width: 100%; padding: 0 11px; border: 1px solid var(--rule); border-radius: 13px; background: none; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.twin { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 14px 20px; align-items: start; }
+.legend { display: flex; flex-wrap: wrap; gap: 2px 12px; font-size: 12px; }
+.legend button { display: inline-flex; align-items: center; gap: 5px; max-width: 220px; padding: 2px 0; border: 0; background: none; color: var(--quiet); }
+.legend button:hover, .legend [aria-pressed="true"] { color: var(--text); }
+.legend [aria-pressed="true"] { font-weight: 500; text-decoration: underline; text-underline-offset: 3px; }
+.legend i { flex: none; width: 14px; height: 3px; background: var(--hue); forced-color-adjust: none; }
+.legend span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.steps { width: 68px; height: 26px; }
+.unitlist { max-height: 120px; overflow-y: auto; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 .cut { display: inline-block; max-width: 300px; overflow: hidden; text-overflow: ellipsis; vertical-align: bottom; }
 .sidebar .cut { max-width: 148px; }
 .chip:hover, .segments button:hover { background: var(--hover); }
@@ -206,7 +215,7 @@ h3 { font-weight: 500; }
 .bar i.wrong_unsure { background: var(--wrong-unsure); }
 .bar i.wrong_confident { background: var(--wrong-confident); }
 
-bv-lines, bv-matrix, bv-delta-matrix, bv-heatmap, bv-ridgeline, bv-scatter, bv-trend, bv-plane { display: block; position: relative; min-width: 0; }
+bv-lines, bv-matrix, bv-delta-matrix, bv-heatmap, bv-ridgeline, bv-time-heatmap, bv-scatter, bv-trend, bv-plane { display: block; position: relative; min-width: 0; }
 canvas { display: block; }
 .picture { position: relative; }
 .picture > canvas { width: 100%; }

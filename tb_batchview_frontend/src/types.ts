@@ -354,13 +354,49 @@ export interface LayerHeader {
   layer: string;
   batches: number;
   window: number;
-  units: Figure;
+  /** Of a layer, not of its gradient. */
+  units?: Figure;
+  average: Record<"mean" | "std" | "min" | "max" | "zero_fraction" | "nonfinite", Figure>;
   low: number;
   high: number;
   /** Ends of all values; the axis may be shorter. */
   least: Figure;
   greatest: Figure;
   bins: number;
+}
+
+export type UnitFigure = "mean" | "zero_fraction" | "saturated_fraction";
+
+export interface UnitsHeader {
+  layer: string;
+  batches: number;
+  window: number;
+  units: number;
+  shown: number;
+  figure: UnitFigure;
+  figures: UnitFigure[];
+}
+
+export interface UnitList {
+  total: number;
+  units: number[];
+}
+
+export interface DeadUnitsAnswer {
+  layer: string;
+  batches: number;
+  first_step: Figure;
+  last_step: Figure;
+  units: Figure;
+  dead: UnitList;
+  saturated: UnitList;
+}
+
+export interface GradientsHeader {
+  batches: number;
+  window: number;
+  total: number;
+  layers: { name: string; batches: number; nonfinite: number }[];
 }
 
 export type Column = Float32Array | Float64Array | Int32Array | Uint32Array | Uint8Array;

@@ -215,3 +215,23 @@ export function layOut(): void {
     document.body.replaceChildren();
   });
 }
+
+/** Norms of 1, 2, … in two windows; the first layer is NaN in the second one. */
+export function gradientsBlock(names: string[]): ArrayBuffer {
+  const { length } = names;
+  const norms = Float32Array.from({ length: 2 * length }, (_, at) =>
+    at === length ? Number.NaN : (at % length) + 1,
+  );
+  const broken = Uint32Array.from({ length: 2 * length }, (_, at) => (at === length ? 1 : 0));
+  const layers = names.map((name, at) => ({ name, batches: 2, nonfinite: at === 0 ? 1 : 0 }));
+  return encodeBlock({ batches: 2, window: 1, total: length, layers }, [
+    { name: "step", dtype: "float64", shape: [2], bytes: bytesOf(new Float64Array([0, 10])) },
+    ...["mean", "min", "max"].map((name) => ({
+      name,
+      dtype: "float32",
+      shape: [2, length],
+      bytes: bytesOf(norms),
+    })),
+    { name: "nonfinite", dtype: "uint32", shape: [2, length], bytes: bytesOf(broken) },
+  ]);
+}

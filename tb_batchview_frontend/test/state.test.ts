@@ -3,7 +3,7 @@ import { choose } from "../src/choice.js";
 import { INITIAL } from "../src/selection.js";
 import { Store } from "../src/state.js";
 import type { PhaseSummary, RunsAnswer } from "../src/types.js";
-import { fakePlugin, runsAnswer, settle, timelineBlock } from "./fakes.js";
+import { fakePlugin, gradientsBlock, runsAnswer, settle, timelineBlock } from "./fakes.js";
 
 afterEach(() => vi.unstubAllGlobals());
 
@@ -33,6 +33,7 @@ const ROUTES = {
     query.has("points") ? timelineBlock() : { total: 0, offset: 0, metrics: [], maxima: {}, rows: [] },
   batch: () => BATCH,
   layers: () => ({ layers: [] }),
+  gradients: () => gradientsBlock([]),
 };
 
 function makeStore(selection = {}): { store: Store; written: Record<string, string>[] } {
@@ -71,7 +72,38 @@ test("only what the open tab shows is asked for", async () => {
     "./runs",
     "./batches",
     "./layers",
+    "./gradients",
   ]);
+});
+
+test("of a layer what was recorded is asked for: units, gradients, or neither", async () => {
+  const row = { batches: 1, first_step: 0, last_step: 0, mean: 0, std: 0, min: 0, max: 0, zero_fraction: 0 };
+  const rows = [
+    { ...row, name: "flat", units: null },
+    { ...row, name: "dense", units: 4 },
+  ];
+  const routes = {
+    ...ROUTES,
+    layers: () => ({ layers: rows }),
+    gradients: () => gradientsBlock(["dense", "embedding"]),
+  };
+  const asks = async (layer: string): Promise<string[]> => {
+    const { asked } = fakePlugin(routes);
+    const { store } = makeStore({ tab: "layers", layer, last: 7, unitFigure: "zero_fraction" });
+    store.want();
+    for (let turn = 0; turn < 4; turn += 1) await settle();
+    expect(store.layerNames).toEqual(["flat", "dense", "embedding"]);
+    return asked.slice(5).filter((address) => address.includes(`layer=${layer}`));
+  };
+  const range = "run=digits&phase=train&layer=";
+  expect(await asks("flat")).toEqual([`./layer?${range}flat&points=200&axis=usual`]);
+  expect((await asks("dense")).sort()).toEqual([
+    `./dead_units?${range}dense&last=7`,
+    `./gradient?${range}dense&points=200&axis=usual`,
+    `./layer?${range}dense&points=200&axis=usual`,
+    `./units?${range}dense&points=200&limit=200&figure=zero_fraction`,
+  ]);
+  expect(await asks("embedding")).toEqual([`./gradient?${range}embedding&points=200&axis=usual`]);
 });
 
 test("the latest batch is shown until one is chosen", async () => {
@@ -143,6 +175,7 @@ test("a hidden page asks for nothing and catches up when it is seen again", asyn
     "./runs",
     "./batches",
     "./layers",
+    "./gradients",
   ]);
 });
 
@@ -170,6 +203,7 @@ test("a live page refreshes when the run has grown, and only then", async () => 
     "./runs",
     "./batches",
     "./layers",
+    "./gradients",
   ]);
   asked.length = 0;
   store.setLive(false);

@@ -1,3 +1,5 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect, test, vi } from "vitest";
 import { MatrixModel } from "../src/charts/matrix_model.js";
 import { INITIAL, type Selection } from "../src/selection.js";
@@ -15,6 +17,7 @@ import {
   bytesOf,
   encodeBlock,
   fakePlugin,
+  gradientsBlock,
   HOSTILE,
   layOut,
   mapBlock,
@@ -710,4 +713,78 @@ test("an error of the range is said, and does not look like waiting", async () =
   const { app } = await showPage({ start: 5, zoom: true }, { ...ROUTES, batches });
   expect(app.querySelector('[data-testid="error"]')?.textContent).toContain("start must be a whole number.");
   expect(app.textContent).not.toContain("Loading");
+});
+
+const goldenBlock = (name: string): ArrayBuffer => {
+  const bytes = readFileSync(join(import.meta.dirname, "golden", name));
+  return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer;
+};
+const goldenJson = (name: string): unknown =>
+  JSON.parse(readFileSync(join(import.meta.dirname, "golden", name), "utf8"));
+const LAYER_ROUTES = {
+  ...ROUTES,
+  layers: () => goldenJson("layers.json"),
+  layer: () => goldenBlock("layer.bin"),
+  units: () => goldenBlock("units.bin"),
+  dead_units: () => goldenJson("dead_units.json"),
+  gradients: () => goldenBlock("gradients.bin"),
+  gradient: () => goldenBlock("gradient.bin"),
+};
+
+test("a layer is shown with its averages, its gradient and its dead units", async () => {
+  const { app, store } = await showPage({ tab: "layers", layer: "dense", last: 3 }, LAYER_ROUTES);
+  const text = (hook: string): string =>
+    (app.querySelector(`[data-testid="${hook}"]`)?.textContent ?? "").replace(/\s+/g, " ").trim();
+  expect(text("averages")).toContain(
+    "activations of the range: 7 summaries together mean ± std2.857 ± 2.748",
+  );
+  expect(text("averages")).toContain("gradients of the range");
+  expect(text("dead-list")).toBe("1 dead of 4, 25.0 %: 10 saturated of 4, 0.0 %");
+  for (const hook of [
+    "gradient-norms",
+    "layer-heatmap",
+    "gradient-heatmap",
+    "layer-ridgeline",
+    "gradient-ridgeline",
+    "unit-heatmap",
+    "layer-dead",
+  ])
+    expect(app.querySelectorAll(`[data-testid="${hook}"]`)).toHaveLength(1);
+  const input = app.querySelector<HTMLInputElement>('[data-testid="dead-last"]');
+  if (input === null) throw new Error("there must be an input");
+  input.value = "50";
+  input.dispatchEvent(new Event("change"));
+  expect(store.selection.last).toBe(50);
+  app.querySelector<HTMLElement>('[data-testid="unit-zero_fraction"]')?.click();
+  expect(store.selection.unitFigure).toBe("zero_fraction");
+});
+
+test("without gradients the line that records them is shown", async () => {
+  const { app } = await showPage(
+    { tab: "layers", layer: "dense" },
+    { ...LAYER_ROUTES, gradients: () => gradientsBlock([]) },
+  );
+  expect(app.querySelector('[data-testid="gradients"]')?.textContent).toContain(
+    "BatchViewCallback(log_dir, gradients=True)",
+  );
+  expect(app.querySelector('[data-testid="gradient-heatmap"]')).toBeNull();
+});
+
+test("many layers are a heatmap, few are lines; names are text in both", async () => {
+  for (const [layers, hook] of [
+    [3, "gradient-norms"],
+    [12, "gradient-norm-heatmap"],
+  ] as const) {
+    const names = Array.from({ length: layers }, (_, at) => `${HOSTILE}${at}`);
+    const { app } = await showPage(
+      { tab: "layers" },
+      { ...LAYER_ROUTES, layers: () => ({ layers: [] }), gradients: () => gradientsBlock(names) },
+    );
+    expect(app.querySelectorAll(`[data-testid="${hook}"]`)).toHaveLength(1);
+    expect(app.querySelectorAll("img, script")).toHaveLength(0);
+    expect(app.querySelector('[data-testid="layers-table"]')?.textContent).toContain(`${HOSTILE}0`);
+    expect(app.querySelector('[data-testid="layer-title"]')?.textContent).toBe(`${HOSTILE}0`);
+    expect("hacked" in window).toBe(false);
+    document.body.replaceChildren();
+  }
 });

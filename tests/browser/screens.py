@@ -24,7 +24,7 @@ WIDTH = 1440
 PICTURES = {
     ("batches", 860): {"run": "swapped-labels", "batch": 410, "batchSort": "-loss", "start": 180},
     ("classes", 860): {"run": "swapped-labels", "tab": "classes", "start": 360, "target": 3, "predicted": 5},
-    ("layers", 1180): {"run": "swapped-labels", "tab": "layers", "layer": "dense"},
+    ("layers", 1350): {"run": "swapped-labels", "tab": "layers", "layer": "dense"},
 }
 
 

@@ -17,6 +17,18 @@ const BLUE_LIGHT: Ramp = (share) => (share <= 0 ? "#fcfaf8" : interpolateBlues(0
 /** The same in blue, for run B: with the orange one it makes a scale of differences. */
 export const blueRamp = (dark: boolean): Ramp => (dark ? BLUE_DARK : BLUE_LIGHT);
 
+/** From the strongest blue (0) over the ground (½) to the strongest orange (1): figures below and above 0. */
+export const signedRamp = (dark: boolean): Ramp => {
+  const [below, above] = [blueRamp(dark), ramp(dark)];
+  return (share) => (share < 0.5 ? below(1 - 2 * share) : above(2 * share - 1));
+};
+
+const DEPTH_DARK = interpolateRgbBasis(["#4dd0e1", "#b39ddb", "#f48fb1", "#ffb74d"]);
+const DEPTH_LIGHT = interpolateRgbBasis(["#00796b", "#4a4fc4", "#ad1480", "#b34700"]);
+
+/** Lines of layers, from the first (0) to the last (1): all to be told from the ground. */
+export const depthRamp = (dark: boolean): Ramp => (dark ? DEPTH_DARK : DEPTH_LIGHT);
+
 /** The same for what is right: the diagonal of a confusion matrix. */
 export const rightRamp = (dark: boolean): Ramp =>
   dark ? interpolateRgb("#383838", "#3f7d43") : interpolateRgb("#f3f8f3", "#a3cfa6");
@@ -64,7 +76,8 @@ export const CLASS_COLOURS = [
 export const classColour = (index: number): string =>
   CLASS_COLOURS[index % CLASS_COLOURS.length] ?? "#425066";
 
-/** The value of one of the page's colour variables. */
+/** The value of one of the page's colour variables; any other colour is itself. */
 export function themeColour(element: Element, name: string): string {
+  if (!name.startsWith("--")) return name;
   return getComputedStyle(element).getPropertyValue(name).trim() || "#888888";
 }

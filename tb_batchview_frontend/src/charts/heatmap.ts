@@ -2,8 +2,8 @@
 
 import { customElement, property } from "lit/decorators.js";
 import { count, figure, percent, tick } from "../format.js";
-import { CanvasElement } from "./canvas.js";
 import { blueRamp, pixels, ramp, themeColour } from "./colour.js";
+import { type Cell, CellsElement } from "./cursor.js";
 import {
   binEdges,
   type Frame,
@@ -17,13 +17,15 @@ import {
   withoutStrips,
 } from "./histograms.js";
 import { lastAtMost, ticks } from "./scale.js";
+import { drawMarker, drawPixels, drawSteps, drawUpright } from "./steps_axis.js";
 
 /** Room for the axis of values; the line charts above leave the same, so that the batches stand below each other. */
 const LEFT = 76;
 const BELOW = 36;
+const EMPTY: Frame = { left: 0, top: 0, width: 1, height: 1 };
 
 @customElement("bv-heatmap")
-export class HeatmapElement extends CanvasElement {
+export class HeatmapElement extends CellsElement {
   @property({ attribute: false }) histograms: Histograms | null = null;
   /** In the colour of run B. */
   @property({ type: Boolean }) blue = false;
@@ -44,45 +46,28 @@ export class HeatmapElement extends CanvasElement {
     return withoutStrips(whole, histograms);
   }
 
-  protected override draw(context: CanvasRenderingContext2D): void {
+  protected override drawPicture(context: CanvasRenderingContext2D): void {
     const { histograms } = this;
     if (histograms === null || histograms.steps.length === 0) return;
     const area = this.areaOf(histograms);
-    const { left, top, width, height } = area;
     const windows = histograms.steps.length;
-    const image = new ImageData(windows, histograms.bins);
-    const target = new Uint32Array(image.data.buffer);
     const palette = pixels((this.blue ? blueRamp : ramp)(this.dark));
     const greatest = greatestShare(histograms) || 1;
-    for (let window = 0; window < windows; window += 1) {
-      for (let bin = 0; bin < histograms.bins; bin += 1) {
-        // The square root keeps the tails visible beside the peak.
-        const level = Math.round(255 * Math.sqrt(shareAt(histograms, window, bin) / greatest));
-        target[(histograms.bins - 1 - bin) * windows + window] = palette[level] ?? 0;
-      }
-    }
-    const canvas = new OffscreenCanvas(windows, histograms.bins);
-    canvas.getContext("2d")?.putImageData(image, 0, 0);
-    context.imageSmoothingEnabled = false;
-    context.drawImage(canvas, left, top, width, height);
+    // The square root keeps the tails visible beside the peak.
+    const shade = (share: number): number =>
+      palette[Math.round(255 * Math.sqrt(Math.min(1, share / greatest)))] ?? 0;
+    drawPixels(context, area, windows, histograms.bins, (window, row) =>
+      shade(shareAt(histograms, window, histograms.bins - 1 - row)),
+    );
     for (const side of ["above", "below"] as const) {
       if (!reachesBeyond(histograms, side)) continue;
-      const strip = stripOf(area, side);
-      const row = new ImageData(windows, 1);
-      const cells = new Uint32Array(row.data.buffer);
-      for (let window = 0; window < windows; window += 1) {
-        const share = Math.min(1, (histograms[side][window] ?? 0) / greatest);
-        cells[window] = palette[Math.round(255 * Math.sqrt(share))] ?? 0;
-      }
-      const line = new OffscreenCanvas(windows, 1);
-      line.getContext("2d")?.putImageData(row, 0, 0);
-      context.drawImage(line, left, strip.top, width, strip.height);
+      drawPixels(context, stripOf(area, side), windows, 1, (window) => shade(histograms[side][window] ?? 0));
     }
     this.drawAxes(context, histograms, area);
   }
 
   private drawAxes(context: CanvasRenderingContext2D, histograms: Histograms, area: Frame): void {
-    const { left, top, width, height } = area;
+    const { left, top, height } = area;
     const { low, high, steps } = histograms;
     context.font = "11px Roboto, system-ui, sans-serif";
     context.fillStyle = themeColour(this, "--quiet");
@@ -97,55 +82,69 @@ export class HeatmapElement extends CanvasElement {
       const strip = stripOf(area, side);
       context.fillText(side, left - 6, strip.top + strip.height / 2);
     }
-    context.font = "11px Roboto, system-ui, sans-serif";
     const bottom =
       top + height + (reachesBeyond(histograms, "below") ? stripOf(area, "below").height + 3 : 0);
-    context.textBaseline = "top";
-    context.textAlign = "center";
-    const windows = steps.length;
-    const labels = ticks(steps[0] ?? 0, steps[windows - 1] ?? 0, Math.max(2, width / 90)).filter(
-      Number.isInteger,
-    );
-    for (const step of labels) {
-      const window = lastAtMost(steps, step);
-      context.fillText(count(step), left + ((window + 0.5) / windows) * width, bottom + 5);
-    }
-    context.fillText("batch", left + width / 2, bottom + 20);
-    context.save();
-    context.translate(6, top + height / 2);
-    context.rotate(-Math.PI / 2);
-    context.fillText("value", 0, 0);
-    context.restore();
-    if (this.marker === null) return;
-    const window = lastAtMost(steps, this.marker);
-    context.strokeStyle = themeColour(this, "--text");
-    context.lineWidth = 1;
-    context.strokeRect(left + (window / windows) * width, top, Math.max(1, width / windows), height);
+    drawSteps(context, this, area, steps, bottom);
+    drawUpright(context, area, "value");
+    drawMarker(context, this, area, steps, this.marker);
+  }
+
+  protected override cells(): { columns: number; rows: number } {
+    return { columns: this.histograms?.steps.length ?? 0, rows: this.histograms?.bins ?? 0 };
+  }
+
+  protected override start(): Cell {
+    const { histograms } = this;
+    if (histograms === null) return { column: 0, row: 0 };
+    const column =
+      this.marker === null ? histograms.steps.length - 1 : lastAtMost(histograms.steps, this.marker);
+    return { column, row: Math.floor(histograms.bins / 2) };
+  }
+
+  protected override boxOf({ column, row }: Cell): Frame {
+    const { columns, rows } = this.cells();
+    const { left, top, width, height } = this.histograms === null ? EMPTY : this.areaOf(this.histograms);
+    return {
+      left: left + (column / columns) * width,
+      top: top + (row / rows) * height,
+      width: width / columns,
+      height: height / rows,
+    };
+  }
+
+  protected override cellAt(x: number, y: number): Cell | null {
+    const { histograms } = this;
+    const cell = histograms === null ? null : heatCell(x, y, this.areaOf(histograms), histograms);
+    return cell === null ? null : { column: cell.window, row: (histograms?.bins ?? 0) - 1 - cell.bin };
+  }
+
+  protected override describe({ column, row }: Cell): string {
+    const { histograms } = this;
+    if (histograms === null) return "";
+    const bin = histograms.bins - 1 - row;
+    const [from, to] = binEdges(histograms, bin);
+    const share = percent(shareAt(histograms, column, bin));
+    return `batch ${count(histograms.steps[column])}\n${share} of the values lie between\n${figure(from)} and ${figure(to)}`;
+  }
+
+  protected override pick({ column }: Cell): void {
+    this.onStep?.(this.histograms?.steps[column] ?? 0);
   }
 
   protected override hover(x: number, y: number): string | null {
     const { histograms } = this;
-    if (histograms === null) return null;
-    const area = this.areaOf(histograms);
-    const beyond = stripCell(x, y, area, histograms);
-    if (beyond !== null) {
-      const { window, side } = beyond;
-      const end = side === "above" ? histograms.high : histograms.low;
-      return `batch ${count(histograms.steps[window])}\n${percent(histograms[side][window] ?? 0)} of the values lie ${side}\n${figure(end)}, beyond the axis`;
-    }
-    const cell = heatCell(x, y, area, histograms);
-    if (cell === null) return null;
-    const [from, to] = binEdges(histograms, cell.bin);
-    const share = percent(shareAt(histograms, cell.window, cell.bin));
-    return `batch ${count(histograms.steps[cell.window])}\n${share} of the values lie between\n${figure(from)} and ${figure(to)}`;
+    const beyond = histograms === null ? null : stripCell(x, y, this.areaOf(histograms), histograms);
+    if (histograms === null || beyond === null) return super.hover(x, y);
+    const { window, side } = beyond;
+    const end = side === "above" ? histograms.high : histograms.low;
+    return `batch ${count(histograms.steps[window])}\n${percent(histograms[side][window] ?? 0)} of the values lie ${side}\n${figure(end)}, beyond the axis`;
   }
 
   protected override press(x: number, y: number): void {
     const { histograms } = this;
-    if (histograms === null) return;
-    const area = this.areaOf(histograms);
-    const cell = heatCell(x, y, area, histograms) ?? stripCell(x, y, area, histograms);
-    if (cell !== null) this.onStep?.(histograms.steps[cell.window] ?? 0);
+    const beyond = histograms === null ? null : stripCell(x, y, this.areaOf(histograms), histograms);
+    if (beyond === null) super.press(x, y);
+    else this.onStep?.(histograms?.steps[beyond.window] ?? 0);
   }
 }
 

@@ -8,7 +8,7 @@ export abstract class KeyedElement extends CanvasElement {
   /** Short name of the picture. */
   @property() heading = "";
   protected override readonly keyed = true;
-  protected override readonly saves = false; // its panel does
+  protected override readonly saves: boolean = false; // its panel does
   private said = "";
 
   /** Move the cursor as a key says; tells whether the key means something. */

@@ -2,8 +2,8 @@
 
 import { customElement, property } from "lit/decorators.js";
 import { count, figure, percent, tick } from "../format.js";
-import { CanvasElement } from "./canvas.js";
 import { blueRamp, ramp, themeColour } from "./colour.js";
+import { type Cell, CellsElement } from "./cursor.js";
 import {
   binEdges,
   type Frame,
@@ -16,7 +16,7 @@ import {
 import { ticks } from "./scale.js";
 
 @customElement("bv-ridgeline")
-export class RidgelineElement extends CanvasElement {
+export class RidgelineElement extends CellsElement {
   @property({ attribute: false }) histograms: Histograms | null = null;
   /** In the colour of run B. */
   @property({ type: Boolean }) blue = false;
@@ -31,7 +31,7 @@ export class RidgelineElement extends CanvasElement {
     return { left: 16, top: 6, width: Math.max(20, this.width - 16 - 64), height: this.height - 42 };
   }
 
-  protected override draw(context: CanvasRenderingContext2D): void {
+  protected override drawPicture(context: CanvasRenderingContext2D): void {
     const { histograms } = this;
     if (histograms === null || histograms.steps.length === 0) return;
     const frame = this.area;
@@ -68,7 +68,7 @@ export class RidgelineElement extends CanvasElement {
     context.fillStyle = themeColour(this, "--quiet");
     context.textBaseline = "top";
     context.textAlign = "center";
-    for (const at of ticks(low, high, Math.max(2, frame.width / 80))) {
+    for (const at of ticks(low, high, Math.max(2, frame.width / 56))) {
       context.fillText(tick(at), frame.left + ((at - low) / (high - low || 1)) * frame.width, bottom + 5);
     }
     context.fillText("value", frame.left + frame.width / 2, bottom + 20);
@@ -84,19 +84,54 @@ export class RidgelineElement extends CanvasElement {
     context.fillText("batch", frame.left + frame.width + 8, Math.max(8, top));
   }
 
-  protected override hover(x: number, y: number): string | null {
-    const { histograms } = this;
+  /** A row a ridge, a column a bin. */
+  protected override cells(): { columns: number; rows: number } {
+    return { columns: this.histograms?.bins ?? 0, rows: this.ridges.length };
+  }
+
+  protected override start(): Cell {
+    const { columns, rows } = this.cells();
+    return { column: Math.floor(columns / 2), row: rows - 1 };
+  }
+
+  protected override boxOf({ column, row }: Cell): Frame {
+    const { left, width } = this.area;
+    const { columns } = this.cells();
+    const { baseline = 0, heights = [0] } = this.ridges[row] ?? {};
+    const height = Math.max(3, heights[column] ?? 0);
+    return {
+      left: left + (column / columns) * width,
+      top: baseline - height,
+      width: width / columns,
+      height,
+    };
+  }
+
+  protected override cellAt(x: number, y: number): Cell | null {
     const hit = ridgeAt(x, y, this.area, this.ridges);
-    const lit = hit?.ridge ?? null;
-    if (lit !== this.lit) {
-      this.lit = lit;
-      this.redraw();
-    }
-    const ridge = hit === null ? undefined : this.ridges[hit.ridge];
-    if (histograms === null || hit === null || ridge === undefined) return null;
-    const [from, to] = binEdges(histograms, hit.bin);
-    const share = percent(shareAt(histograms, ridge.window, hit.bin));
+    return hit === null ? null : { column: hit.bin, row: hit.ridge };
+  }
+
+  protected override describe({ column, row }: Cell): string {
+    const { histograms } = this;
+    const ridge = this.ridges[row];
+    this.light(row);
+    if (histograms === null || ridge === undefined) return "";
+    const [from, to] = binEdges(histograms, column);
+    const share = percent(shareAt(histograms, ridge.window, column));
     return `batch ${count(histograms.steps[ridge.window])}\n${share} of the values lie between\n${figure(from)} and ${figure(to)}`;
+  }
+
+  private light(row: number | null): void {
+    if (row === this.lit) return;
+    this.lit = row;
+    this.redraw();
+  }
+
+  protected override hover(x: number, y: number): string | null {
+    const text = super.hover(x, y);
+    if (text === null) this.light(null);
+    return text;
   }
 }
 

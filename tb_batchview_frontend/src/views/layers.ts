@@ -7,32 +7,40 @@ import "../charts/lines.js";
 import "../charts/ridgeline.js";
 import { count, exact, figure, many, percent, percentTick } from "../format.js";
 import type { Store } from "../state.js";
-import type { Block, LayerHeader, LayerRow } from "../types.js";
+import type { Block, Figure, LayerHeader, LayerRow } from "../types.js";
 import { comparedLayer, loneWords } from "./compare_layers.js";
-import { chip, waiting } from "./parts.js";
+import { gradientsPanel } from "./gradients.js";
+import { histogramSheet } from "./layer_sheets.js";
+import { chip, number, waiting } from "./parts.js";
+import { csvButton } from "./save.js";
 import type { TableColumn } from "./table.js";
 import "./table.js";
+import { deadLines, unitsPanel } from "./units.js";
 
-const COLUMNS: TableColumn<LayerRow>[] = [
+/** A layer, and the norm of its gradient in the last window of the range. */
+type Row = LayerRow & { norm: Figure };
+
+const COLUMNS: TableColumn<Row>[] = [
   {
     key: "name",
     label: "Layer",
-    width: 120,
+    width: 100,
     cell: ({ name }) => name,
-    hint: ({ name, batches }) => `${name}: ${many(batches, "summary", "summaries")}`,
+    hint: ({ name, batches }) =>
+      `${name}: ${batches === 0 ? "its gradient alone" : many(batches, "summary", "summaries")}`,
   },
   {
     key: "units",
     label: "Units",
     title: "units or channels",
-    width: 56,
+    width: 46,
     number: true,
     cell: ({ units }) => count(units),
   },
   {
     key: "mean",
     label: "Mean",
-    width: 70,
+    width: 66,
     number: true,
     cell: ({ mean }) => figure(mean),
     hint: ({ mean }) => exact(mean),
@@ -40,7 +48,7 @@ const COLUMNS: TableColumn<LayerRow>[] = [
   {
     key: "std",
     label: "Std",
-    width: 66,
+    width: 60,
     number: true,
     cell: ({ std }) => figure(std),
     hint: ({ std }) => exact(std),
@@ -49,12 +57,51 @@ const COLUMNS: TableColumn<LayerRow>[] = [
     key: "zero_fraction",
     label: "Zeros",
     title: "share of values that are exactly 0",
-    width: 66,
+    width: 58,
     number: true,
     cell: (row) => percent(row.zero_fraction),
     hint: (row) => exact(row.zero_fraction),
   },
 ];
+
+const NORM: TableColumn<Row> = {
+  key: "norm",
+  label: "Gradient",
+  title: "norm of the gradient of the layer's weights",
+  width: 72,
+  number: true,
+  cell: ({ norm }) => figure(norm),
+  hint: ({ norm }) => exact(norm),
+};
+
+const WITH_NORM = [...COLUMNS, NORM];
+
+const UNKNOWN = {
+  batches: 0,
+  first_step: null,
+  last_step: null,
+  units: null,
+  mean: null,
+  std: null,
+  min: null,
+  max: null,
+  zero_fraction: null,
+};
+
+/** All layers of which anything is known: also those of whose weights alone the gradient is. */
+function rowsOf(store: Store): Row[] {
+  const norms = store.gradients.value;
+  const { gradientNames: names } = store;
+  const values = norms?.arrays.mean?.values ?? [];
+  return store.layerNames.map((name) => {
+    const known = store.layers.value?.layers.find((row) => row.name === name);
+    const place = names.indexOf(name);
+    // The last window may be without a summary of this layer.
+    let at = values.length - names.length + place;
+    while (at > place && Number.isNaN(values[at])) at -= names.length;
+    return { ...(known ?? { name, ...UNKNOWN }), norm: place < 0 ? null : (values[at] ?? null) };
+  });
+}
 
 const column = (layer: Block<LayerHeader>, name: string): ArrayLike<number> =>
   layer.arrays[name]?.values ?? [];
@@ -148,67 +195,125 @@ function lineCharts(store: Store, layer: Block<LayerHeader>): TemplateResult {
     ></bv-lines>`;
 }
 
-function layerPanel(store: Store): TemplateResult {
-  const { value: layer, error, loading } = store.layer;
-  if (layer === null)
-    return html`<section class="panel">${waiting(error, loading, "This layer has no summaries in the range.")}</section>`;
-  const shown = histogramsOf(layer);
+/** All values of the range together. */
+function averages({ header }: Block<LayerHeader>, what: string): TemplateResult {
+  const { mean, std, min, max, zero_fraction, nonfinite } = header.average;
+  const both = (text: string, ...values: Figure[]): TemplateResult =>
+    html`<dd title=${values.map(exact).join(" · ")}>${text}</dd>`;
+  return html`<div class="panel"><h3 class="quiet small">${what} of the range: ${many(header.batches, "summary", "summaries")} together</h3>
+    <dl class="facts">
+      <div><dt>mean ± std</dt>${both(`${figure(mean)} ± ${figure(std)}`, mean, std)}</div>
+      <div><dt>min, max</dt>${both(`${figure(min)}, ${figure(max)}`, min, max)}</div>
+      <div><dt>zeros</dt>${both(percent(zero_fraction), zero_fraction)}</div>
+      ${nonfinite ? html`<div><dt>NaN or ∞</dt><dd class="bad">${number(nonfinite, count(nonfinite))}</dd></div>` : nothing}
+    </dl></div>`;
+}
+
+/** What is drawn of activations, and beside it of gradients. */
+interface Part {
+  of: Block<LayerHeader>;
+  word: string;
+  what: string;
+  hook: string;
+}
+
+function heatmap(store: Store, { of, word, what, hook }: Part): TemplateResult {
+  const shown = histogramsOf(of);
+  return html`<div class="panel">
+    <div class="head"><h2>${word} histogram</h2>
+      <span class="end small">${csvButton(store, `${hook}-histogram`, () => histogramSheet(of))}</span></div>
+    <bv-heatmap
+      data-testid=${`${hook}-heatmap`}
+      heading=${`${word} histogram`}
+      label=${`Heatmap: distribution of ${what} of ${of.header.layer} from ${figure(shown.low)} to ${figure(shown.high)} over ${many(shown.steps.length, "window")} of batches. Arrow keys move, Enter chooses the batch.`}
+      .histograms=${shown}
+      .marker=${store.selection.batch}
+      .onStep=${(step: number) => store.select({ batch: step })}
+      ?dark=${store.dark}
+    ></bv-heatmap>
+  </div>`;
+}
+
+function ridgeline(store: Store, { of, word, what, hook }: Part): TemplateResult {
+  const shown = histogramsOf(of);
+  return html`<div class="panel">
+    <div class="head"><h2>${word} ridgeline</h2></div>
+    <bv-ridgeline
+      data-testid=${`${hook}-ridgeline`}
+      heading=${`${word} ridgeline`}
+      label=${`Ridgeline: the distribution of ${what} of ${of.header.layer}, one curve a window of batches, from batch ${count(shown.steps[0])} to ${count(shown.steps[shown.steps.length - 1])}. Arrow keys move.`}
+      .histograms=${shown}
+      ?dark=${store.dark}
+    ></bv-ridgeline>
+  </div>`;
+}
+
+function histogramPanels(store: Store, parts: Part[]): TemplateResult {
   const { allValues } = store.selection;
-  const { header } = layer;
-  const { low, high, least, greatest } = header;
-  const cropped = least !== null && greatest !== null && (least < low || greatest > high);
-  const allChip = chip(
-    `all values, ${figure(least)} to ${figure(greatest)}`,
+  const cut = parts.filter(({ of: { header } }) => {
+    const { low, high, least, greatest } = header;
+    return least !== null && greatest !== null && (least < low || greatest > high);
+  });
+  const ends = cut.map(
+    ({ of, what }) => `${what} ${figure(of.header.least)} to ${figure(of.header.greatest)}`,
+  );
+  const all = chip(
+    `all values${ends.length === 0 ? "" : `: ${ends.join(", ")}`}`,
     allValues,
     () => store.select({ allValues: !allValues }),
     "all-values",
   );
-  return html`<section class="stack" aria-label=${`Layer ${header.layer}`} data-testid="layer">
-    ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
+  return html`<div class="panel">
+      <div class="head"><span class="quiet small">colour and height: share of the values, square-root scale · a click on a heatmap chooses the batch · in the ridgeline the newest batch is in front</span>${
+        cut.length > 0 || allValues ? html`<span class="end">${all}</span>` : nothing
+      }</div>
+      <div class="twin">${parts.map((part) => heatmap(store, part))}</div></div>
+    <div class="twin">${parts.map((part) => ridgeline(store, part))}</div>`;
+}
+
+function layerPanel(store: Store): TemplateResult {
+  const name = store.layerName;
+  const row = store.layers.value?.layers.find((known) => known.name === name);
+  const sloped = store.gradientNames.includes(name ?? "");
+  const [layer, gradient] = [row && store.layer.value, sloped ? store.gradient.value : null];
+  const failed = [row && store.layer.error, sloped && store.gradient.error].find((error) => error) || null;
+  if (!layer && !gradient) {
+    const loading = (row !== undefined && store.layer.loading) || (sloped && store.gradient.loading);
+    return html`<section class="panel">${waiting(failed, loading, "This layer has no summaries in the range.")}</section>`;
+  }
+  const parts: Part[] = [];
+  if (layer) parts.push({ of: layer, word: "Activation", what: "activations", hook: "layer" });
+  if (gradient) parts.push({ of: gradient, word: "Gradient", what: "gradients", hook: "gradient" });
+  const units = layer?.header.units ?? null;
+  return html`<section class="stack" aria-label=${`Layer ${name}`} data-testid="layer">
+    ${failed === null ? nothing : html`<p class="bad" role="alert">${failed}</p>`}
     <div class="head">
-      <h2 data-testid="layer-title">${header.layer}</h2>
-      <span class="quiet small">${header.units === null ? "" : `${many(header.units, "unit")} · `}${many(header.batches, "batch", "batches")} summarised</span>
+      <h2 data-testid="layer-title">${name}</h2>
+      <span class="quiet small">${units === null ? "" : `${many(units, "unit")} · `}${many((layer ?? gradient)?.header.batches ?? 0, "batch", "batches")} summarised</span>
     </div>
-    ${lineCharts(store, layer)}
-    <div class="panel">
-      <div class="head"><h2>Histogram over the batches</h2>
-        <span class="quiet small">colour: share of the values, square-root scale · a click chooses the batch</span>${
-          cropped || allValues ? html`<span class="end">${allChip}</span>` : nothing
-        }</div>
-      <bv-heatmap
-        data-testid="layer-heatmap"
-        label=${`Heatmap: distribution of the values of ${header.layer} from ${figure(shown.low)} to ${figure(shown.high)} over ${many(shown.steps.length, "window")} of batches.`}
-        .histograms=${shown}
-        .marker=${store.selection.batch}
-        .onStep=${(step: number) => store.select({ batch: step })}
-        ?dark=${store.dark}
-      ></bv-heatmap>
-    </div>
-    <div class="panel">
-      <div class="head"><h2>Ridgeline</h2>
-        <span class="quiet small">the newest batch in front · height: share of the values, square-root scale</span></div>
-      <bv-ridgeline
-        data-testid="layer-ridgeline"
-        label=${`Ridgeline: the same distribution, one curve a window of batches, from batch ${count(shown.steps[0])} to ${count(shown.steps[shown.steps.length - 1])}.`}
-        .histograms=${shown}
-        ?dark=${store.dark}
-      ></bv-ridgeline>
-    </div>
+    <div class="twin" data-testid="averages">${parts.map(({ of, what }) => averages(of, what))}</div>
+    ${layer ? lineCharts(store, layer) : nothing}
+    ${units === null ? nothing : deadLines(store)}
+    ${histogramPanels(store, parts)}
+    ${units === null ? nothing : unitsPanel(store)}
   </section>`;
 }
 
 export function layersView(store: Store): TemplateResult {
   const { value: answer, error, loading } = store.layers;
-  if (answer === null) return waiting(error, loading, "");
-  const { layers } = answer;
+  if (answer === null || (answer.layers.length === 0 && store.gradients.value === null))
+    return waiting(error ?? store.gradients.error, loading || store.gradients.loading, "");
+  const layers = rowsOf(store);
   if (layers.length === 0) {
     return html`<div class="state">
       <p>No layer was summarised in this range.</p>
-      <p><code>BatchViewCallback(log_dir, layers="auto", histogram_freq=10)</code> summarises layers every 10th batch.</p>
+      <p><code>BatchViewCallback(log_dir, layers="auto", histogram_freq=10)</code> summarises layers every 10th batch,</p>
+      <p><code>BatchViewCallback(log_dir, gradients=True)</code> also the gradients of their weights.</p>
     </div>`;
   }
   const rows = { total: layers.length, row: (index: number) => layers[index], want: () => undefined };
   return html`<div class="columns layers">
+    ${gradientsPanel(store)}
     <section class="panel" aria-label="Layers">
       <div class="head"><h2>Layers</h2>
         <span class="quiet small">${count(layers.length)} · figures of the last summary in the range</span></div>
@@ -218,10 +323,10 @@ export function layersView(store: Store): TemplateResult {
         data-testid="layers-table"
         data-primary
         label="Layers"
-        .columns=${COLUMNS}
+        .columns=${store.gradientNames.length > 0 ? WITH_NORM : COLUMNS}
         .rows=${rows}
-        .onPick=${(row: LayerRow) => store.select({ layer: row.name })}
-        .isPicked=${(row: LayerRow) => row.name === store.layerName}
+        .onPick=${(row: Row) => store.select({ layer: row.name })}
+        .isPicked=${(row: Row) => row.name === store.layerName}
       ></bv-table>
     </section>
     ${comparedLayer(store, histogramsOf) ?? html`<div class="stack">${loneWords(store) === "" ? nothing : html`<p class="quiet" data-testid="lone-layer">${loneWords(store)}</p>`}${layerPanel(store)}</div>`}

@@ -1,0 +1,168 @@
+// The norms of the gradients of all layers on one log scale: vanishing and exploding ones are seen at a glance.
+
+import { html, nothing, type TemplateResult } from "lit";
+import { depthRamp } from "../charts/colour.js";
+import type { Mark } from "../charts/marks.js";
+import { extent, type TimeGrid } from "../charts/time_grid.js";
+import "../charts/lines.js";
+import "../charts/time_heatmap.js";
+import { count, exact, figure, many, shortName, tailOf } from "../format.js";
+import type { Store } from "../state.js";
+import type { Block, GradientsHeader } from "../types.js";
+import { normSheet } from "./layer_sheets.js";
+import { waiting } from "./parts.js";
+import { csvButton } from "./save.js";
+
+/** Up to so many layers have a line each; of more the lines could not be told apart. */
+const MOST_LINES = 8;
+
+type Norms = Block<GradientsHeader>;
+
+const at = ({ header, arrays }: Norms, name: string, window: number, layer: number): number =>
+  arrays[name]?.values[window * header.layers.length + layer] ?? Number.NaN;
+
+/** Windows in which some norm is NaN or infinite, and of which layers. */
+export function brokenMarks(norms: Norms): Mark[] {
+  const { layers } = norms.header;
+  return Array.from(norms.arrays.step?.values ?? []).flatMap((step, window) => {
+    const names = layers.filter((_, layer) => at(norms, "nonfinite", window, layer) > 0);
+    if (names.length === 0) return [];
+    const more = names.length > 3 ? ` and ${count(names.length - 3)} more` : "";
+    const words = names.slice(0, 3).map(({ name }) => shortName(name, 30));
+    return [{ step, label: `NaN or ∞ in ${words.join(", ")}${more}` }];
+  });
+}
+
+function describeNorm(norms: Norms, window: number, layer: number): string {
+  const { header, arrays } = norms;
+  const [mean, low, high, broken] = ["mean", "min", "max", "nonfinite"].map((name) =>
+    at(norms, name, window, layer),
+  ) as [number, number, number, number];
+  return [
+    `${shortName(header.layers[layer]?.name ?? "", 60)} · batch ${count(arrays.step?.values[window])}`,
+    Number.isNaN(mean) ? "" : `norm ${exact(mean)}`,
+    Number.isNaN(mean) || header.window === 1 ? "" : `${figure(low)} to ${figure(high)}`,
+    broken > 0 ? `${many(broken, "norm")} NaN or ∞` : "",
+    Number.isNaN(mean) && broken === 0 ? "no gradient" : "",
+  ]
+    .filter((line) => line !== "")
+    .join("\n");
+}
+
+const grids = new WeakMap<Norms, TimeGrid>();
+export function normGrid(norms: Norms): TimeGrid {
+  const known = grids.get(norms);
+  if (known !== undefined) return known;
+  const { layers } = norms.header;
+  const [low, high] = extent(norms.arrays.mean?.values ?? [], true) ?? [1, 1];
+  const made: TimeGrid = {
+    steps: norms.arrays.step?.values ?? [],
+    rows: layers.length,
+    rowLabel: (layer) => tailOf(layers[layer]?.name ?? "", 18),
+    value: (window, layer) => at(norms, "mean", window, layer),
+    bad: (window, layer) => at(norms, "nonfinite", window, layer) > 0,
+    describe: (window, layer) => describeNorm(norms, window, layer),
+    low,
+    high,
+    log: true,
+    signed: false,
+    format: figure,
+    yLabel: "layer",
+    left: 136,
+    legend: "norm, log scale",
+  };
+  grids.set(norms, made);
+  return made;
+}
+
+/** What the picture says, for those who do not see it: the last window, and what is broken. */
+export function normWords(norms: Norms): string {
+  const { layers } = norms.header;
+  const last = (norms.arrays.step?.values.length ?? 0) - 1;
+  const norm = layers
+    .map(({ name }, layer) => ({ name, value: at(norms, "mean", last, layer) }))
+    .filter(({ value }) => Number.isFinite(value))
+    .sort((a, b) => a.value - b.value);
+  const [least, greatest] = [norm[0], norm[norm.length - 1]];
+  const broken = layers.filter(({ nonfinite }) => nonfinite > 0).length;
+  const ends =
+    least === undefined || greatest === undefined
+      ? ""
+      : `At last between ${figure(least.value)} (${shortName(least.name, 30)}) and ${figure(greatest.value)} (${shortName(greatest.name, 30)})${
+          least.value > 0 ? `, ${figure(greatest.value / least.value)} times as much` : ""
+        }.`;
+  return `${ends}${broken === 0 ? "" : ` NaN or infinite at times in ${many(broken, "layer")}.`}`.trim();
+}
+
+function normLines(store: Store, norms: Norms): TemplateResult {
+  const { layers, window } = norms.header;
+  const steps = norms.arrays.step?.values ?? [];
+  const colours = depthRamp(store.dark);
+  const hue = (layer: number): string => colours(layer / Math.max(1, layers.length - 1));
+  const pick = (name: string): void => store.select({ layer: name });
+  const lines = layers.map(({ name }, layer) => ({
+    label: shortName(name, 30),
+    values: Array.from(steps, (_, place) => at(norms, "mean", place, layer)),
+    colour: hue(layer),
+    width: name === store.layerName ? 2.5 : 1.25,
+  }));
+  return html`<bv-lines
+      data-testid="gradient-norms"
+      group="layer"
+      heading="Gradient norms"
+      hint=${`${window > 1 ? `means of ${count(window)} batches each` : "of each batch"} · log scale · ${normWords(norms)}`}
+      label=${`Line chart with a log scale: norm of the gradient of ${many(layers.length, "layer")} over the batches. ${normWords(norms)}`}
+      yLabel="norm"
+      log
+      .steps=${steps}
+      .lines=${lines}
+      .spikes=${brokenMarks(norms)}
+      .marker=${store.selection.batch}
+      .controls=${csvButton(store, "gradient-norms", () => normSheet(norms))}
+      .onStep=${(step: number) => store.select({ batch: step })}
+      ?dark=${store.dark}
+      height="180"
+    ></bv-lines>
+    <div class="legend" role="group" aria-label="Layers, from the first to the last">${layers.map(
+      ({ name }, layer) =>
+        html`<button type="button" aria-pressed=${name === store.layerName} title=${name} @click=${() => pick(name)}><i .style=${`--hue:${hue(layer)}`}></i><span>${shortName(name, 40)}</span></button>`,
+    )}</div>`;
+}
+
+function normHeatmap(store: Store, norms: Norms): TemplateResult {
+  const { layers, total } = norms.header;
+  return html`<div class="head"><h2>Gradient norms</h2>
+      <span class="quiet small">${layers.length < total ? `the first ${count(layers.length)} of ${count(total)} layers · ` : ""}a row a layer, the first one on top · ${normWords(norms)}</span>
+      <span class="end small">${csvButton(store, "gradient-norms", () => normSheet(norms))}</span></div>
+    <bv-time-heatmap
+      data-testid="gradient-norm-heatmap"
+      heading="Gradient norms"
+      label=${`Heatmap with a log scale: norm of the gradient of ${many(layers.length, "layer")} over the batches. ${normWords(norms)} Arrow keys move, Enter chooses layer and batch.`}
+      .grid=${normGrid(norms)}
+      .row=${layers.findIndex(({ name }) => name === store.layerName)}
+      .marker=${store.selection.batch}
+      .onCell=${(step: number, row: number) => store.select({ batch: step, layer: layers[row]?.name ?? "" })}
+      ?dark=${store.dark}
+    ></bv-time-heatmap>`;
+}
+
+export function gradientsPanel(store: Store): TemplateResult {
+  const { value: norms, error, loading } = store.gradients;
+  if (norms === null) return html`<section class="panel wide">${waiting(error, loading, "")}</section>`;
+  const { layers } = norms.header;
+  if (layers.length === 0) {
+    const elsewhere = norms.header.total > 0;
+    return html`<section class="panel wide" data-testid="gradients" aria-label="Gradient norms"><div class="head"><h2>Gradient norms</h2></div>
+      <p class="quiet">${
+        elsewhere
+          ? "No gradient was summarised in this range."
+          : store.chosen?.phase?.name === "train"
+            ? html`None is recorded. <code>BatchViewCallback(log_dir, gradients=True)</code> records the norm and a histogram of each layer's gradient.`
+            : "Gradients are of training batches: choose the phase train."
+      }</p></section>`;
+  }
+  return html`<section class="panel wide" data-testid="gradients" aria-label="Gradient norms">
+    ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
+    ${layers.length > MOST_LINES ? normHeatmap(store, norms) : normLines(store, norms)}
+  </section>`;
+}
