@@ -1501,6 +1501,10 @@ def test_units_and_gradients_of_a_layer_are_those_recorded(
     for hook in ("gradient-norms", "layer-heatmap", "gradient-heatmap", "gradient-ridgeline", "unit-heatmap"):
         expect_drawn(plugin.get_by_test_id(hook).locator("canvas"))
     assert read_row(plugin.get_by_test_id("layers-table"), 2)[:2] == ["dense", "64"]
+    # What comes late moves the picture away from under the mouse.
+    expect(plugin.get_by_test_id("dead-list")).to_be_visible()
+    expect_drawn(plugin.get_by_test_id("layer-ridgeline").locator("canvas"))
+    expect_settled(watched)
 
     # Under the mouse: the mean of a unit in a batch, with all its digits.
     heatmap = plugin.get_by_test_id("unit-heatmap")
