@@ -10,6 +10,7 @@ await build({
   target: ["es2022"],
   minify: true,
   legalComments: "eof",
+  charset: "utf8", // modules always are
   loader: { ".css": "text" },
   conditions: ["production"], // Lit's development build warns on the console
   define: { "process.env.NODE_ENV": '"production"' },
