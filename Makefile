@@ -9,7 +9,7 @@ BACKENDS ?= jax torch
 FUZZ_SECONDS ?= 60
 # Older versions of Keras to test with, besides the newest, and what of the tests;
 # of the oldest only what is left to see. XLA is that of the one TensorFlow: little of it.
-KERAS ?= 3.8.0 3.10.0 3.12.4
+KERAS ?= 3.8.0 3.12.4
 KERAS_ARGS ?= -q -m "not slow" -k "not xla or eager_loop" tests/test_callback.py
 KERAS_OLDEST ?= 3.3.3 3.5.0
 

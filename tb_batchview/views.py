@@ -59,7 +59,7 @@ class SampleView:
     columns: Mapping[str, Array]
     sums: dict[tuple[str, int], RunningSums] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     identity: Identity = dataclasses.field(default_factory=Identity, compare=False, repr=False)
-    places: Callable[[int], Array] | None = None
+    places: Callable[[int], Array] | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def column(self, name: str, first: int = 0, last: int | None = None) -> Array:
         """Return a column of the samples of batches `first` to `last`."""
