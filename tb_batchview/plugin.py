@@ -9,9 +9,12 @@ with `os.pread`, never mapped: a file truncated under a map would end TensorBoar
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,10 @@ REFRESH_SECONDS = 1.0  # at most so often are the files looked at
 MAX_POINTS = 5_000  # buckets of a timeline
 MAX_WINDOWS = 500  # of a layer and of a trend
 MAX_MAPPED = 20_000  # samples in a data map
+
+# Requests that are worked on at once; one that takes long does not hold up the others for longer.
+AT_ONCE = max(2, os.cpu_count() or 2)
+MOST_WAIT = 0.25  # seconds
 
 _RANGE = ("run", "phase", "output", "start", "stop")
 _LAYER = ("run", "phase", "layer", "start", "stop")
@@ -88,6 +95,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         self._log = Log(self._roots)
         self._refresher = Refresher(self._log, refresh_seconds, patience)
         self._refresh_seconds = refresh_seconds
+        self._working = threading.Semaphore(AT_ONCE)
         self._active = False
         self._looked: float | None = None
 
@@ -294,13 +302,28 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             _check_method(request)
             parameters = Parameters(request.args, known)
             try:
-                return respond(request, impl(parameters))
+                with self._turn():
+                    return respond(request, impl(parameters))
             except ArgumentError as error:
                 raise errors.InvalidArgumentError(str(error)) from error
             except (BatchViewError, errors.NotFoundError) as error:
                 raise missing(f"{str(error).removeprefix('Not found: ')}{self._excuse(parameters)}") from error
 
         return route
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until few others work, but not long.
+
+        More threads than processors take turns a few milliseconds each, and
+        all are late; one after the other, most are early.
+        """
+        mine = self._working.acquire(timeout=MOST_WAIT)
+        try:
+            yield
+        finally:
+            if mine:
+                self._working.release()
 
     def _excuse(self, parameters: Parameters) -> str:
         """Say that what is not there may yet be found, where it is so."""

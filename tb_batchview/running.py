@@ -23,7 +23,7 @@ Count = Callable[[int, int], Array]
 # Memory of the sums of one kind: at most so many places where a sum is kept, so many bytes, and so many per sample.
 MOST_SUMS = 4096
 MOST_BYTES = 1 << 26
-BYTES_PER_SAMPLE = 8
+BYTES_PER_SAMPLE = 16
 
 
 class RunningSums:
@@ -62,12 +62,14 @@ class RunningSums:
             sums = sums[: batches // size + 1]
         if len(sums) < 2 or borders[-1] - borders[0] <= size:
             ranges = itertools.pairwise(borders)
-            counts = [count(first, last).astype(np.int64, copy=False) for first, last in ranges]
-            return np.stack(counts) if counts else np.zeros((0, *sums[0].shape), np.int64)
-        # Sums of what a later snapshot has are of no use: this one cannot count back from them.
-        sums = sums[: batches // size + 1]
-        whole = np.stack([_count_before(sums, size, row, count) for row in borders])
-        return np.diff(whole, axis=0).astype(np.int64)
+            parts = [count(first, last).astype(np.int64, copy=False) for first, last in ranges]
+            return np.stack(parts) if parts else np.zeros((0, *sums[0].shape), np.int64)
+        whole = [_count_before(sums, size, row, count) for row in borders]
+        # One by one: a stack of large sums would be copied once more.
+        counts: Array = np.empty((len(borders) - 1, *sums[0].shape), np.int64)
+        for place, (before, after) in enumerate(itertools.pairwise(whole)):
+            counts[place] = after - before
+        return counts
 
     def _extend(self, count: Count, batches: int, samples: int) -> tuple[list[Array], int]:
         """Count what is new; return the sums and the batches between two."""
