@@ -82,7 +82,7 @@ def rows_here(batch: Any) -> slice:
         return slice(None)
     size = found[0].shape[0]
     places = found[0].sharding.addressable_devices_indices_map(found[0].shape).values()
-    parts = [place[0].indices(size) for place in places]
+    parts = [place[0].indices(size) for place in places if place is not None]
     return slice(min(start for start, _, _ in parts), max(stop for _, stop, _ in parts))
 
 
