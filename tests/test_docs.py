@@ -14,20 +14,12 @@ from typing import Any
 import pytest
 
 from tb_batchview.version import __version__
+from tests.prose import FENCE, ROOT, name_of, read_blocks, run_blocks
 
-ROOT = Path(__file__).parent.parent
-PAGES = sorted(page for folder in (".", "docs", "tb_batchview_frontend") for page in (ROOT / folder).glob("*.md"))
+FOLDERS = (".", "docs", "docs/guides", "tb_batchview_frontend")
+PAGES = sorted(page for folder in FOLDERS for page in (ROOT / folder).glob("*.md"))
 MODULES = sorted((ROOT / "tb_batchview").rglob("*.py"))
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WARNING_CALLS = {"_complain", "complain", "warn", "warning"}
-
-
-def name_of(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
-def read_blocks(page: Path, language: str) -> list[str]:
-    return [body for name, body in FENCE.findall(page.read_text(encoding="utf-8")) if name == language]
 
 
 def read_anchors(page: Path) -> set[str]:
@@ -75,7 +67,9 @@ def test_readme_is_about_five_hundred_words() -> None:
     assert 300 <= len(words) <= 700
 
 
-def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """All blocks, one after the other, with a model and samples at hand."""
     import keras
     import numpy as np
@@ -87,11 +81,9 @@ def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
     names: dict[str, Any] = {"x": x, "y": y, "model": model}
 
-    blocks = read_blocks(ROOT / "README.md", "python")
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), names)
+    run_blocks(ROOT / "README.md", names, capsys)
 
-    assert len(blocks) >= 2
+    assert len(read_blocks(ROOT / "README.md", "python")) >= 2
     assert "log" in names, "README.md must show load()"
 
 
@@ -135,18 +127,8 @@ def test_python_of_the_reading_page_runs_and_prints_what_it_says(
     monkeypatch.chdir(tmp_path)
     record_runs_of_the_docs()
     names: dict[str, Any] = {}
-    wanted: list[str] = []
-    capsys.readouterr()
 
-    for block in read_blocks(ROOT / "docs" / "python.md", "python"):
-        exec(compile(block, "python.md", "exec"), names)
-        printed = capsys.readouterr().out.splitlines()
-        said = re.findall(r"^ *print\(.*\)(?:  |\n *)# → (.*)$", block, re.MULTILINE)
-        assert len(said) == block.count("# →"), "each must belong to a print of one line"
-        for text in said:
-            assert text in printed, f"{text!r} must be printed. Received: {printed}"
-            del printed[: printed.index(text) + 1]
-            wanted.append(text)
+    wanted = run_blocks(ROOT / "docs" / "python.md", names, capsys)
 
     assert len(wanted) >= 30
     assert len(names["seen"]) == 4
