@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 LOGS ?= logs
 PYTEST_ARGS ?= -q
+# Processes that share the tests: most of a test's time is one thread.
+WORKERS ?= 2
 BACKENDS ?= jax torch
 FUZZ_SECONDS ?= 60
 # Older versions of Keras to test with, besides the newest, and what of the tests;
@@ -12,6 +14,9 @@ FUZZ_SECONDS ?= 60
 KERAS ?= 3.8.0
 KERAS_ARGS ?= -q -m "not slow" -k "not xla or eager_loop" tests/test_callback.py
 KERAS_IN_PART ?= 3.3.3 3.5.0 3.12.4
+
+# Neighbours stay together, which spares making what a module's tests share.
+SHARED := -n $(WORKERS) --dist worksteal
 
 BIN := $(abspath $(VENV))/bin
 FRONTEND := tb_batchview_frontend
@@ -35,15 +40,15 @@ endif
 test: test-frontend test-keras test-backends test-python ## run every check of the frontend, then every test
 
 test-python: $(VENV)/.test frontend chromium ## run the Python and the browser tests (PYTEST_ARGS="-q -m 'not browser'")
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(SHARED) $(PYTEST_ARGS)
 
 test-keras: $(VENV)/.test $(patsubst %,.keras/%,$(KERAS_IN_PART) $(KERAS)) ## test the recording with older versions of Keras (KERAS="3.9.2")
 	@$(foreach version,$(KERAS_IN_PART),$(call with-keras,$(version),-q tests/test_keras_versions.py) &&) true
-	@$(foreach version,$(KERAS),$(call with-keras,$(version),tests/test_keras_versions.py $(KERAS_ARGS)) &&) true
+	@$(foreach version,$(KERAS),$(call with-keras,$(version),$(SHARED) tests/test_keras_versions.py $(KERAS_ARGS)) &&) true
 
 test-backends: $(VENV)/.backends ## test the recording with Keras on JAX and on PyTorch (BACKENDS=jax)
 	@$(foreach backend,$(BACKENDS),echo "== Keras on $(backend)" && \
-	  KERAS_BACKEND=$(backend) $(BIN)/python -m pytest $(PYTEST_ARGS) tests/test_backends.py tests/test_guides.py &&) true
+	  KERAS_BACKEND=$(backend) $(BIN)/python -m pytest $(SHARED) $(PYTEST_ARGS) tests/test_backends.py tests/test_guides.py &&) true
 
 with-keras = echo "== Keras $(1)" && KERAS_VERSION=$(1) \
   PYTHONPATH="$(CURDIR)/.keras/$(1)$${PYTHONPATH:+:$$PYTHONPATH}" $(BIN)/python -m pytest $(2)

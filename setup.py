@@ -240,6 +240,7 @@ setup(
             "playwright>=1.40",
             "pyarrow>=14.0",
             "pytest>=8.0",
+            "pytest-xdist>=3.6",
             "scikit-learn>=1.2",
             "setuptools>=64",
             "wheel>=0.41",
