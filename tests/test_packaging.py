@@ -81,6 +81,14 @@ def test_the_bundle_is_small(root: Path, static_names: set[str]) -> None:
     assert sum((root / "tb_batchview" / "static" / name).stat().st_size for name in static_names) < 400_000
 
 
+def test_the_bundle_keeps_the_lines_of_code_to_copy(root: Path, static_names: set[str]) -> None:
+    """The indentation of all other templates is taken out."""
+    bundle = (root / "tb_batchview" / "static" / "index.js").read_text(encoding="utf-8")
+
+    assert '\n    writer.add_batch(step=step, phase="train", epoch=epoch,\n                     predictions=' in bundle
+    assert "\n      <" not in bundle
+
+
 def test_sdist_holds_the_bundle_and_its_sources(sdist: Path, static_names: set[str]) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { channels, inkOn, pixels, ramp } from "../src/charts/colour.js";
+import { blend, channels, inkOn, pixels, ramp } from "../src/charts/colour.js";
 import {
   binEdges,
   heatCell,
@@ -342,6 +342,24 @@ test("ticks are round and inside", () => {
 
 test("a step belongs to the window that began last", () => {
   expect([0, 9, 10, 99, -5].map((step) => lastAtMost([0, 10, 20], step))).toEqual([0, 0, 1, 2, 0]);
+});
+
+test("colours are blended as d3's interpolateRgbBasis and interpolateRgb do it", () => {
+  const dark = blend("#383838", "#6b3d12", "#b85c00", "#ff9800", "#ffe0b2");
+  expect([-1, 0.1, 0.3, 0.55, 0.86, 1].map(dark)).toEqual([
+    "rgb(56, 56, 56)",
+    "rgb(77, 58, 41)",
+    "rgb(125, 69, 16)",
+    "rgb(198, 106, 2)",
+    "rgb(253, 184, 84)",
+    "rgb(255, 224, 178)",
+  ]);
+  expect([0.25, 0.7, 2].map(blend("#f3f8f3", "#a3cfa6"))).toEqual([
+    "rgb(223, 238, 224)",
+    "rgb(187, 219, 189)",
+    "rgb(163, 207, 166)",
+  ]);
+  expect(channels("#0af")).toEqual([0, 170, 255]);
 });
 
 test("text on any colour of the ramps has a contrast of at least 4.5", () => {

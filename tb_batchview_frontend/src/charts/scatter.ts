@@ -1,12 +1,11 @@
 // The data map: a point for each sample, mean target score over variability, coloured by how often it was right.
 
-import { interpolateRgbBasis } from "d3-interpolate";
 import { html, type TemplateResult } from "lit";
 import { customElement, property } from "lit/decorators.js";
 import { tick } from "../format.js";
 import type { Box } from "../sample_filter.js";
 import { CanvasElement } from "./canvas.js";
-import { themeColour } from "./colour.js";
+import { blend, themeColour } from "./colour.js";
 import { ticks } from "./scale.js";
 import {
   boxBetween,
@@ -60,7 +59,7 @@ export class ScatterElement extends CanvasElement {
     const { points, area } = this;
     if (points === null) return;
     this.drawAxes(context);
-    const shade = interpolateRgbBasis(STOPS.map((name) => themeColour(this, name)));
+    const shade = blend(...STOPS.map((name) => themeColour(this, name)));
     const shades = Array.from({ length: SHADES }, (_, level) => shade(level / (SHADES - 1)));
     for (let index = 0; index < points.x.length; index += 1) {
       const { x, y } = placeOf(points, index, area);
