@@ -222,6 +222,7 @@ setup(
         "click>=8.1",
         "crc32c>=2.3",
         "numpy>=1.23.5",
+        "pillow>=9.1",  # TensorBoard needs it as well
         "protobuf>=3.20.3",
         "tensorboard>=2.16",
     ],

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tb_batchview import encode, metadata
+from tb_batchview import encode, metadata, thumbnails
 from tb_batchview.errors import ArgumentError
 from tb_batchview.records import TASKS, Array, GradientSummary, LayerSummary, OutputRecord
 
@@ -81,6 +81,35 @@ def layer_values(name: str, values: Any) -> Array | LayerSummary:
     """Return a copy of a layer's values, or its summary as it is."""
     check_name("layer", name)
     return values if isinstance(values, LayerSummary) else copy_array(f"histograms[{name!r}]", values)
+
+
+def input_values(inputs: Any) -> Array | list[Array]:
+    """Return a copy of pictures or texts, one of each sample.
+
+    Of large pictures every n-th pixel is copied: of what becomes 64 pixels
+    at last 128 are enough.
+    """
+    if isinstance(inputs, (list, tuple)) and inputs and all(isinstance(item, (str, bytes)) for item in inputs):
+        inputs = np.array(inputs, object)
+    if isinstance(inputs, (list, tuple)) and len({np.shape(item) for item in inputs}) > 1:
+        return [_copy_picture(item, batched=False) for item in inputs]
+    return _copy_picture(inputs, batched=True)
+
+
+def _copy_picture(given: Any, *, batched: bool) -> Array:
+    try:
+        array = np.asarray(given)
+    except Exception as error:  # Whatever a foreign tensor's __array__ raises.
+        raise ArgumentError(
+            f"inputs must be an array, or what numpy.asarray takes. Received: {type(given).__name__} ({error})."
+        ) from error
+    if batched and array.ndim == 1 and array.dtype.kind in "USTO" and len(array):
+        texts = [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in array.tolist()]
+        if all(isinstance(text, str) for text in texts):
+            return np.array(texts, object)
+    pictures = thumbnails.channels_last(array, batched=batched)
+    step = max(1, max(pictures.shape[-3:-1]) // (2 * thumbnails.MOST_PIXELS))
+    return encode.storable(np.array(pictures[..., ::step, ::step, :]), "inputs")
 
 
 def gradient_values(name: str, values: Any) -> Array | GradientSummary:

@@ -100,7 +100,8 @@ class EventEncoder:
         are of must not change before they are written.
 
         Args:
-            record: The batch; its step must be known.
+            record: The batch; its step must be known. Its inputs are as
+                `thumbnails` makes them.
             specs: Of at least each output in the record.
             top_k: Keep only so many of each sample's scores, where the
                 predictions are one row of class or label scores a sample.
@@ -122,6 +123,10 @@ class EventEncoder:
         for name, output in record.outputs.items():
             for kind, array in _bulk(output, specs[name], top_k):
                 self._add(event, (phase, name, kind), array, said)
+        if record.inputs is not None:
+            form = "text" if any(isinstance(value, str) for value in record.inputs) else "image"
+            name_of = metadata.inputs_tag(phase), metadata.inputs_content(phase, form)
+            self._add_value(event, name_of, record.inputs, said)
         for layer, summary in record.layers.items():
             for kind, array in _layer_arrays(summary):
                 self._add(event, (phase, layer, kind), array, said)
@@ -621,6 +626,22 @@ def _strings(payload: Payload, slot: Slot) -> Array:
     array = array.reshape(slot.shape)
     array.flags.writeable = False
     return array
+
+
+def find_string(payload: Walkable, slot: Slot, row: int) -> tuple[int, int]:
+    """Return where a string of a slot begins and ends, without the others.
+
+    Raises:
+        FormatError: There is no such string.
+    """
+    count = 0
+    for field, kind, start, stop in _fields(payload, slot.offset, slot.offset + slot.nbytes):
+        if field == 8:
+            _expect(kind, _LEN, "string_val")
+            if count == row:
+                return start, stop
+            count += 1
+    raise FormatError(f"String tensor {slot.tag!r} of shape {slot.shape} has {count} strings.")
 
 
 def _decode_summary(payload: Walkable, start: int, stop: int, slots: list[Slot]) -> None:

@@ -47,6 +47,8 @@ class Layout:
         arrays: By output and kind.
         layers: Figures of layers and of gradients, by layer and kind.
         samples: Number of samples by output, where there are any.
+        inputs: What the samples were: strings; None where there is nothing.
+        form: Of the inputs, of `metadata.INPUT_FORMS`.
     """
 
     phase: str
@@ -55,6 +57,8 @@ class Layout:
     arrays: Mapping[tuple[str, str], encode.Slot]
     layers: Mapping[tuple[str, str], encode.Slot]
     samples: Mapping[str, int]
+    inputs: encode.Slot | None = None
+    form: str = ""
 
     @property
     def front_stop(self) -> int:
@@ -181,7 +185,9 @@ def make_layout(event: encode.DecodedEvent, contents: Mapping[str, Content]) -> 
     arrays: dict[tuple[str, str], encode.Slot] = {}
     layers: dict[tuple[str, str], encode.Slot] = {}
     samples: dict[str, int] = {}
+    inputs: encode.Slot | None = None
     content = None
+    form = ""
     nameless = False
     for slot in event.slots:
         what = contents.get(slot.tag)
@@ -191,6 +197,8 @@ def make_layout(event: encode.DecodedEvent, contents: Mapping[str, Content]) -> 
             continue
         if what.kind == "header":
             header, content = slot, what
+        elif what.kind == metadata.INPUTS_KIND:
+            inputs, form = slot, what.form
         elif what.kind in metadata.LAYER_KINDS or what.kind in metadata.GRADIENT_KINDS:
             _check(slot, 1, "layer figure")
             layers[what.layer, what.kind] = slot
@@ -200,7 +208,7 @@ def make_layout(event: encode.DecodedEvent, contents: Mapping[str, Content]) -> 
             if samples.setdefault(what.output, slot.shape[0]) != slot.shape[0]:
                 raise FormatError(f"Arrays of a batch must have the same number of samples. Received: {slot.tag!r}.")
     if header is None or content is None:
-        if arrays or layers or nameless:
+        if arrays or layers or nameless or inputs is not None:
             raise FormatError("A batch must have a header whose metadata was sent before it.")
         return None
     if header.dtype != np.float64 or header.shape != (len(content.fields),):
@@ -209,7 +217,15 @@ def make_layout(event: encode.DecodedEvent, contents: Mapping[str, Content]) -> 
         names = SUMMARIES.get(kind)
         if names is not None and (slot.shape != (len(names),) or slot.dtype != np.float32):
             raise FormatError(f"A {kind.replace('_', ' ')} must be {len(names)} float32.")
-    layout = Layout(content.phase, content, header, arrays, layers, samples)
+    # Each string takes two bytes at least.
+    if inputs is not None and (
+        inputs.dtype is not None
+        or len(inputs.shape) != 1
+        or inputs.shape[0] * 2 > inputs.nbytes
+        or any(count != inputs.shape[0] for count in samples.values())
+    ):
+        raise FormatError(f"Inputs of a batch must be strings, one per sample. Received: shape={inputs.shape}.")
+    layout = Layout(content.phase, content, header, arrays, layers, samples, inputs, form)
     if layout.front_stop > MAX_FRONT_BYTES:
         raise FormatError(
             f"What stands before the bulk of a batch must end within {MAX_FRONT_BYTES} bytes. "

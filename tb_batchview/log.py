@@ -29,7 +29,8 @@ from tb_batchview.calibration import Calibration, ThresholdCurve, calibrate, tra
 from tb_batchview.dynamics import DataMap, Dynamics, History
 from tb_batchview.errors import ArgumentError, BatchViewError, FormatError, NotFoundError
 from tb_batchview.gradients import GradientLog, read_gradient
-from tb_batchview.identity import Ids
+from tb_batchview.identity import NO_CODE, Ids
+from tb_batchview.inputs import Input, Inputs, count_inputs, first_places, read_input
 from tb_batchview.layers import LayerLog, read_summary
 from tb_batchview.places import JoinedSlot, Place, Reader, gone, open_place, read_array, read_joined
 from tb_batchview.records import GradientSummary, LayerSummary, OutputSpec
@@ -45,6 +46,9 @@ MAX_DEPTH = 32
 MAX_MATRIX = 20_000
 MAX_CLASSES = 1_000_000
 MAX_LABELS = 1_000  # of a matrix of labels
+# A picture is looked for in so many batches of its id; so many odd ones are counted.
+MAX_TIMES = 16
+MAX_ODD_INPUTS = 1_000
 
 # A run is read for so long before it is another's turn.
 SLICE_SECONDS = 0.25
@@ -641,6 +645,87 @@ class Run:
             int(samples.starts[-1]),
         )
 
+    def has_inputs(self, phase: str) -> bool:
+        """Tell whether it is recorded what samples of a phase were.
+
+        Raises:
+            NotFoundError: Nothing is recorded of that phase.
+        """
+        view = self.view
+        return view.has_inputs(find_phase(view, phase, self.name))
+
+    def input_of(self, phase: str, step: int, row: int) -> Input | None:
+        """Return what a sample was: a small picture, or a text.
+
+        Where samples have ids, the picture of an id is in the first batch
+        that it was in, and found there. A lookup reads a record or two; the
+        first one of a phase with ids reads the ids of all its batches.
+
+        Args:
+            phase: Name of the phase.
+            step: Of the batch.
+            row: Place of the sample in the batch, from 0.
+
+        Returns:
+            A picture as ("image/png" or "image/jpeg", bytes), a text as str;
+            None where nothing is recorded. What a file gives out as a picture
+            and is none counts in `health.warnings`, and is None here.
+
+        Raises:
+            NotFoundError: There is no such phase or batch.
+        """
+        view = self.view
+        columns = find_phase(view, phase, self.name)
+        number = columns.row_of(step)
+        if number is None:
+            raise NotFoundError(unknown_step(columns, step))
+        place = view.place(columns, number)
+        if not 0 <= row < count_inputs(place):
+            return None
+        found = self._read_input(place, row)
+        if found is not None:
+            return found
+        output = next((output for output, kind in place.layout.arrays if kind == "sample_ids"), None)
+        if output is None or not view.has_inputs(columns):
+            return None
+        for other, sample in self._same(columns, output, number, row):
+            elsewhere = view.place(columns, other)
+            found = self._read_input(elsewhere, sample)
+            if found is not None:
+                return found
+        return None
+
+    def _read_input(self, place: Place, row: int) -> Input | None:
+        try:
+            return read_input(place, row)
+        except FormatError:
+            odd = self.view._odd_inputs
+            if len(odd) < MAX_ODD_INPUTS:
+                odd.add((place.path, place.position, row))
+            return None
+
+    def _same(self, columns: PhaseView, output: str, number: int, row: int) -> Iterator[tuple[int, int]]:
+        """Yield where else the sample of a batch is, the first few times."""
+        try:
+            ids = self._identify(columns, output)
+        except ArgumentError:  # too many samples to follow
+            return
+        starts = columns.samples(output).starts
+        own = int(starts[number]) + row
+        if own >= int(starts[number + 1]) or ids.codes[own] == NO_CODE:
+            return
+        code = int(ids.codes[own])
+        first = int(ids.keep("first places", lambda: first_places(ids.codes, ids.count))[code])
+
+        def where(place: int) -> tuple[int, int]:
+            batch = int(np.searchsorted(starts, place, side="right")) - 1
+            return batch, place - int(starts[batch])
+
+        yield where(first)
+        # That batch was dropped of its pictures, or is not kept: rare, and it costs a look at all codes.
+        for place in np.flatnonzero(ids.codes == code)[1:MAX_TIMES].tolist():
+            yield where(place)
+
     def follow(self, columns: PhaseView, output: str, first: int, last: int) -> Dynamics:
         """Return the dynamics by code, in batches `first` to `last`."""
         ids, samples = self.identify(columns, output), columns.samples(output)
@@ -866,6 +951,19 @@ class Batch:
     def sample_ids(self) -> Any:
         """Return the user's ids, int64 or `str` objects (these copied)."""
         return self._array("sample_ids")
+
+    @property
+    def inputs(self) -> Inputs | None:
+        """Return what the samples were: bytes of small pictures, or texts.
+
+        Each is read when it is used: the bytes of a PNG or JPEG, or a str;
+        None where there is nothing. None as a whole where nothing of the kind
+        was recorded in this phase. See `Run.input_of`.
+        """
+        if not self._view.has_inputs(self._columns):
+            return None
+        run = Run("", self._view, self._reader)
+        return Inputs(count_inputs(self._place), lambda row: run.input_of(self.phase, self.step, row))
 
     @property
     def top_scores(self) -> Any:

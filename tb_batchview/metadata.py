@@ -42,6 +42,9 @@ FRONT_KINDS = (
 BULK_KINDS = ("targets", "predictions", "top_scores", "top_classes")
 LAYER_KINDS = ("layer_summary", "layer_histogram", "layer_unit_means", "layer_unit_zeros", "layer_unit_saturated")
 GRADIENT_KINDS = ("gradient_summary", "gradient_histogram")
+# Of the batch itself: what the samples were, and in which form.
+INPUTS_KIND = "inputs"
+INPUT_FORMS = ("image", "text")
 # The values of `layer_summary` and `gradient_summary`, in order.
 LAYER_FIGURES = ("count", "mean", "std", "min", "max", "zero_fraction", "nonfinite")
 GRADIENT_FIGURES = (*LAYER_FIGURES, "norm")
@@ -72,6 +75,7 @@ class Content:
         phase: Of the batch; "" for a status.
         output: Name of the output, or "".
         layer: Name of the layer, or "".
+        form: Of inputs: "image" or "text", else "".
         fields: Names of the header's numbers, in order.
         outputs: What is constant about each output (header only).
         run: What is constant about the run (header only).
@@ -89,6 +93,7 @@ class Content:
     run: Mapping[str, str] = dataclasses.field(default_factory=dict)
     worker: int = 0
     workers: int = 1
+    form: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +131,11 @@ def layer_tag(phase: str, layer: str, kind: str) -> str:
 def gradient_tag(phase: str, layer: str, kind: str) -> str:
     """Return the tag of a figure of a gradient, of `GRADIENT_KINDS`."""
     return f"{phase}/gradients/{layer}/{kind.removeprefix('gradient_')}"
+
+
+def inputs_tag(phase: str) -> str:
+    """Return the tag of what the samples of a batch were."""
+    return f"{phase}/{INPUTS_KIND}"
 
 
 def metric_field(name: str) -> str:
@@ -194,6 +204,11 @@ def output_content(phase: str, output: str, kind: str) -> bytes:
 def layer_content(phase: str, layer: str, kind: str) -> bytes:
     """Return the content of the metadata of a layer's figure."""
     return _content(kind=kind, phase=phase, layer=layer)
+
+
+def inputs_content(phase: str, form: str) -> bytes:
+    """Return the content of the metadata of inputs, of `INPUT_FORMS`."""
+    return _content(kind=INPUTS_KIND, phase=phase, form=form)
 
 
 def status_content(worker: int = 0, workers: int = 1) -> bytes:
@@ -266,6 +281,7 @@ def parse_content(content: bytes) -> Content:
         run={name: value for name, value in _get(parsed, "run", dict, {}).items() if isinstance(value, str)},
         worker=worker,
         workers=workers,
+        form=_get(parsed, "form", str, ""),
     )
 
 

@@ -221,6 +221,9 @@ class BatchRecord:
         outputs: By output name; empty when this batch's arrays are not kept.
         layers: Summaries by layer name; empty when not summarised.
         gradients: Summaries of gradients by layer name, likewise.
+        inputs: What the samples were, one each, or None: pictures or texts; as
+            they are written an array of bytes (PNG, JPEG) or str objects,
+            empty where there is none.
     """
 
     phase: str
@@ -234,6 +237,7 @@ class BatchRecord:
     outputs: Mapping[str, OutputRecord] = dataclasses.field(default_factory=dict)
     layers: Mapping[str, LayerSummary] = dataclasses.field(default_factory=dict)
     gradients: Mapping[str, GradientSummary] = dataclasses.field(default_factory=dict)
+    inputs: Any = None
 
     def __post_init__(self) -> None:
         if self.phase not in PHASES:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -149,6 +150,7 @@ class RunStore:
         self._layout_numbers: dict[int, int] = {}
         self._joined: dict[tuple[int, ...], Layout] = {}
         self._token = Token()
+        self._odd_inputs: set[Any] = set()
         self._content: metadata.Content | None = None
         self._statuses: dict[tuple[int, str, str], int] = {}
         self._further = 0
@@ -244,6 +246,7 @@ class RunStore:
             _layouts=tuple(self._layouts),
             _joined=self._joined,
             _token=self._token,
+            _odd_inputs=self._odd_inputs,
         )
 
     def _health(self, phases: Mapping[str, PhaseView]) -> Health:
@@ -270,6 +273,8 @@ class RunStore:
             first = next(number for number in itertools.count() if number not in present)
             message = f"Nothing is recorded by {missing} of {workers} workers, the first of them worker {first}."
             warnings["read", message] = 1
+        if self._odd_inputs:
+            warnings["read", "Inputs that are neither PNG, JPEG nor text are not shown."] = len(self._odd_inputs)
         apart = sum(phase.apart for phase in phases.values())
         if apart:
             message = "Workers recorded different batches under one step: their epochs differ."

@@ -315,6 +315,8 @@ class RunView:
     _joined: dict[tuple[int, ...], Layout] = dataclasses.field(default_factory=dict)
     # Another one when the files were read anew: what was worked out from them before does not count.
     _token: Token = dataclasses.field(default_factory=Token)
+    # Inputs that could not be shown: where they are. A few are enough to count.
+    _odd_inputs: set[Any] = dataclasses.field(default_factory=set)
 
     @property
     def exists(self) -> bool:
@@ -337,6 +339,18 @@ class RunView:
         with contextlib.suppress(BatchViewError):  # its file may be gone
             for row in np.flatnonzero(phase._layout < 0)[-1:].tolist():  # forms that are not remembered: the last one
                 return (output, "sample_ids") in self._place(phase, row).layout.arrays
+        return False
+
+    def has_inputs(self, phase: PhaseView) -> bool:
+        """Tell whether any batch says what its samples were; none is read."""
+        if phase.shards:
+            return any(self.has_inputs(shard) for shard in phase.shards)
+        forms = np.flatnonzero(np.bincount(phase._layout + 1)) - 1
+        if any(self._layouts[form].inputs is not None for form in forms.tolist() if form >= 0):
+            return True
+        with contextlib.suppress(BatchViewError):  # as for ids
+            for row in np.flatnonzero(phase._layout < 0)[:1].tolist():
+                return self._place(phase, row).layout.inputs is not None
         return False
 
     def place(self, phase: PhaseView, row: int) -> Place:

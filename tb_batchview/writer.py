@@ -31,6 +31,7 @@ from tb_batchview.handoff import Handoff
 from tb_batchview.records import Array, BatchRecord, GradientSummary, LayerSummary, OutputRecord, OutputSpec
 from tb_batchview.specs import SpecBook
 from tb_batchview.tasks import TaskHint
+from tb_batchview.thumbnails import BUDGET_BYTES, Kept, Thumbnails
 from tb_batchview.version import __version__
 
 # How often what was written is handed to the operating system.
@@ -142,6 +143,7 @@ class BatchWriter:
         self._dropped = 0
         self._skipped: dict[str, int] = {}
         self._unwritable = False
+        self._thumbnails = Thumbnails()
         # What the viewer was told of the counts, and what older files were.
         self._told: collections.Counter[tuple[str, str]] = collections.Counter()
         self._file: EventFile | None = None
@@ -225,6 +227,7 @@ class BatchWriter:
         sample_loss: Any = None,
         sample_weight: Any = None,
         sample_ids: Any = None,
+        inputs: Any = None,
         histograms: Mapping[str, Any] | None = None,
         gradients: Mapping[str, Any] | None = None,
         wall_time: float | None = None,
@@ -248,6 +251,10 @@ class BatchWriter:
             sample_loss: Loss of each sample, shape (samples,).
             sample_weight: Weight of each sample, shape (samples,).
             sample_ids: Integers or strings, shape (samples,).
+            inputs: What the samples were: pictures, shape (samples, height,
+                width) or with 1, 3 or 4 channels, uint8 or of other numbers
+                whose range is found, or a list of str. Small pictures of them
+                are kept, of each id one; see docs/guides/inputs.md.
             histograms: By layer name: the layer's values, shape
                 (samples, ..., units), or a `LayerSummary`.
             gradients: By layer name: the gradient of the loss, an array or a
@@ -267,16 +274,19 @@ class BatchWriter:
         )
         layers = {name: arguments.layer_values(name, values) for name, values in (histograms or {}).items()}
         slopes = {name: arguments.gradient_values(name, values) for name, values in (gradients or {}).items()}
+        shown = None if inputs is None else arguments.input_values(inputs)
         sizes = {array.shape[0] for output in outputs.values() for array in _arrays(output)}
         if len(sizes) > 1:
             raise ArgumentError(f"All outputs must have the same number of samples. Received: {sorted(sizes)}.")
+        if shown is not None and sizes.union({len(shown)}) != {len(shown)}:
+            raise ArgumentError(f"inputs must be one per sample. Received: {len(shown)} of {sizes.pop()} samples.")
         epoch = arguments.check_count("epoch", epoch, least=0)
         record = BatchRecord(
             phase=phase,
             step=None if step is None else arguments.check_count("step", step, least=0),
             epoch=epoch,
             index=-1 if index is None else arguments.check_count("index", index, least=0),
-            size=sizes.pop() if sizes else 0,
+            size=sizes.pop() if sizes else 0 if shown is None else len(shown),
             wall_time=time.time() if wall_time is None else arguments.number("wall_time", wall_time),
             loss=arguments.number("loss", loss),
             metrics={
@@ -284,9 +294,11 @@ class BatchWriter:
                 for name, value in (metrics or {}).items()
             },
             outputs=outputs,
+            inputs=shown,
         )
         held = [array for output in outputs.values() for array in _arrays(output)]
         held += [value for value in (*layers.values(), *slopes.values()) if isinstance(value, np.ndarray)]
+        held += [] if shown is None else [shown] if isinstance(shown, np.ndarray) else shown
         nbytes = sum(array.nbytes for array in held)
         # Steps are put in the order in which they are given out.
         with self._adding:
@@ -421,6 +433,7 @@ class BatchWriter:
             record.outputs,
             record.layers,
             record.gradients,
+            record.inputs,
         )
 
     def _put(self, job: _Job, nbytes: int) -> bool:
@@ -505,7 +518,8 @@ class BatchWriter:
             self._seen[record.phase] += 1
         try:
             if number % self._update_freq:
-                record = dataclasses.replace(record, outputs={})
+                record = dataclasses.replace(record, outputs={}, inputs=None)
+            record, kept = self._show(record)
             event = self._encoder.encode_pieces(record, specs, self._top_k)
             size = sum(map(len, event))
             if size > tfrecord.MAX_PAYLOAD_BYTES:
@@ -517,8 +531,29 @@ class BatchWriter:
             self._count("write", f"A batch could not be written: {_describe(error)}")
         else:
             self._unflushed += 1
+            if kept is not None:
+                self._thumbnails.remember(kept)
             return True
         return False
+
+    def _show(self, record: BatchRecord) -> tuple[BatchRecord, Kept | None]:
+        """Make small pictures of a record's inputs, or leave them out."""
+        if record.inputs is None:
+            return record, None
+        kept = None
+        try:
+            if self._thumbnails.is_full:
+                self._count(
+                    "capture",
+                    f"Inputs are no longer recorded: those so far take the {BUDGET_BYTES >> 20} MB that they may. "
+                    "The batches go on without them.",
+                )
+            else:
+                ids = (output.sample_ids for output in record.outputs.values() if output.sample_ids is not None)
+                kept = self._thumbnails.make(record.phase, record.inputs, next(ids, None))
+        except Exception as error:
+            self._count("capture", f"The inputs of a batch could not be recorded: {_describe(error)}")
+        return dataclasses.replace(record, inputs=None if kept is None else kept.values), kept
 
     def _append(self, event: Sequence[encode.Payload]) -> None:
         if self._file is None:

@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
 READING = FACTS | {"analysis", "blocks", "calibration", "columns", "encode", "gradients", "histograms", "index", "kept"}
 READING |= {"layers", "layouts", "log", "places", "rollups", "running", "samples", "store", "tfrecord", "views"}
-READING |= {"dynamics", "identity", "summaries"}
-WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord"}
+READING |= {"dynamics", "identity", "inputs", "summaries"}
+WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord", "thumbnails"}
 LIGHT_TENSORBOARD = {
     "tensorboard.backend.http_util",
     "tensorboard.context",
@@ -45,6 +45,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "blocks": (FACTS | {"layouts", "tfrecord"}, set()),
     "index": (FACTS | {"blocks", "encode", "layouts", "tfrecord"}, set()),
     "places": (FACTS | {"encode", "index", "layouts", "tfrecord"}, set()),
+    "inputs": (FACTS | {"encode", "places", "tfrecord"}, set()),
     "growing": (set(), set()),
     "calibration": (FACTS | {"analysis"}, set()),
     "running": (FACTS | {"analysis"}, set()),
@@ -80,7 +81,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "cli": (READING | {"checks", "export", "progress"}, {"click"}),
     "capture": (FACTS, KERAS),
     "handoff": (set(), set()),
-    "arguments": (FACTS | {"encode"}, set()),
+    "arguments": (FACTS | {"encode", "thumbnails"}, set()),
+    "thumbnails": (FACTS, {"PIL"}),
     "specs": (FACTS, set()),
     "eventfile": (FACTS | {"encode", "tfrecord"}, set()),
     "earlier": (FACTS | {"encode", "eventfile", "tfrecord"}, set()),
