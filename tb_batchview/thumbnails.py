@@ -117,7 +117,7 @@ class Thumbnails:
 
 
 class ValueRange:
-    """What black and white are in arrays of floats, learned from the first batches.
+    """What black and white are in arrays of floats, learned as they come.
 
     uint8 is taken as it is. Otherwise the 0.5th and 99.5th percentile of up to
     1,024 values of each of the first 64 batches tell: [0, 1], [-1, 1] and
