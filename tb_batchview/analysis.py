@@ -738,14 +738,22 @@ def _median_rows(rows: Array) -> Array:
     return medians
 
 
-def find_epochs(epochs: Array, steps: Array, limit: int) -> list[tuple[int, int]]:
+def find_epochs(epochs: Array, index: Array, steps: Array, limit: int) -> list[tuple[int, int]]:
     """Find where epochs begin: (epoch, first step), at most `limit`.
 
-    With more epochs than `limit`, every n-th is kept.
+    An epoch that is begun again, in a second `fit` or after a crash, is told
+    each time: there the batches within it are counted anew. With more epochs
+    than `limit`, every n-th is kept.
+
+    Args:
+        epochs: Of each batch.
+        index: Its number within the epoch.
+        steps: Its step.
+        limit: How many are told.
     """
     if not len(epochs):
         return []
-    begins = np.flatnonzero(np.concatenate([[True], epochs[1:] != epochs[:-1]]))
+    begins = np.flatnonzero(np.append(True, (epochs[1:] != epochs[:-1]) | (index[1:] <= index[:-1])))
     begins = begins[:: bucket_size(len(begins), limit)]
     return [(int(epochs[row]), int(steps[row])) for row in begins]
 

@@ -151,7 +151,7 @@ def timeline(chosen: Chosen, points: int) -> bytes:
         "outcomes": samples.count_outcomes() if chosen.spec.has_classes else None,
         "epochs": [
             {"epoch": epoch, "step": step}
-            for epoch, step in analysis.find_epochs(phase.epoch[first:last], steps, MAX_EPOCHS)
+            for epoch, step in analysis.find_epochs(phase.epoch[first:last], phase.index[first:last], steps, MAX_EPOCHS)
         ],
         "spikes": describe_spikes(chosen),
     }

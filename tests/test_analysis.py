@@ -454,12 +454,16 @@ def test_spikes_are_limited() -> None:
     assert len(find_spikes(values, limit=5)) == 5
 
 
-def test_epochs_are_where_their_number_changes() -> None:
-    epochs, steps = np.array([0, 0, 1, 1, 3]), np.array([0, 2, 4, 6, 8])
+def test_epochs_are_where_their_number_changes_and_where_batches_are_counted_anew() -> None:
+    epochs, steps = np.array([0, 0, 1, 1, 3, 3, 3, 3]), np.arange(0, 16, 2)
+    index = np.array([0, 1, 0, 1, 0, 1, 2, 3])
+    again = np.array([0, 1, 0, 1, 0, 1, 0, 0])  # broken off, and resumed with the same epoch, twice
 
-    assert analysis.find_epochs(epochs, steps, 100) == [(0, 0), (1, 4), (3, 8)]
-    assert analysis.find_epochs(epochs, steps, 2) == [(0, 0), (3, 8)]
-    assert analysis.find_epochs(epochs[:0], steps[:0], 2) == []
+    assert analysis.find_epochs(epochs, index, steps, 100) == [(0, 0), (1, 4), (3, 8)]
+    assert analysis.find_epochs(epochs, again, steps, 100) == [(0, 0), (1, 4), (3, 8), (3, 12), (3, 14)]
+    assert analysis.find_epochs(np.zeros(8, int), np.arange(8) % 4, steps, 100) == [(0, 0), (0, 8)]
+    assert analysis.find_epochs(epochs, index, steps, 2) == [(0, 0), (3, 8)]
+    assert analysis.find_epochs(epochs[:0], index[:0], steps[:0], 2) == []
 
 
 def summarise(values: np.ndarray) -> list[float]:

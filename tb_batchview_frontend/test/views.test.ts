@@ -351,6 +351,13 @@ test("a class is found by number, by its beginning and by any part", () => {
   ]).toEqual([[2, 1, 3], [2, 4], [2, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 12], []]);
 });
 
+test("epochs that begin again are told from the least to the greatest", () => {
+  const epochs = [3, 4, 4, 0, 1].map((epoch, index) => ({ epoch, step: 10 * index }));
+
+  expect(epochsOf(epochs, 0, 49)).toEqual([0, 4]);
+  expect(epochsOf(epochs, 15, 25)).toEqual([4, 4]);
+});
+
 test("a range touches the epochs that run through it", () => {
   const epochs = [
     { epoch: 0, step: 0 },

@@ -9,17 +9,18 @@ import type { Store } from "../state.js";
 import type { Health } from "../types.js";
 import { errorLabel, errorText } from "./error_words.js";
 
-/** Epochs that a range of steps touches. */
+/** The least and the greatest epoch that a range of steps touches; one may begin again. */
 export function epochsOf(
   epochs: readonly { epoch: number; step: number }[],
   first: number,
   last: number,
 ): [number, number] | null {
-  const touched = epochs.filter(
-    ({ step }, index) => step <= last && (epochs[index + 1]?.step ?? Number.POSITIVE_INFINITY) > first,
-  );
-  const [from, to] = [touched[0], touched[touched.length - 1]];
-  return from === undefined || to === undefined ? null : [from.epoch, to.epoch];
+  const touched = epochs
+    .filter(
+      ({ step }, index) => step <= last && (epochs[index + 1]?.step ?? Number.POSITIVE_INFINITY) > first,
+    )
+    .map(({ epoch }) => epoch);
+  return touched.length === 0 ? null : [Math.min(...touched), Math.max(...touched)];
 }
 
 const ORDER_WORDS: Record<Order, string> = {
