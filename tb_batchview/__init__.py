@@ -14,11 +14,17 @@ from tb_batchview.version import __version__
 if TYPE_CHECKING:
     from tb_batchview.callback import BatchViewCallback
     from tb_batchview.log import load
+    from tb_batchview.predictions import record_predictions
     from tb_batchview.writer import BatchWriter
 
-__all__ = ["BatchViewCallback", "BatchWriter", "__version__", "load"]
+__all__ = ["BatchViewCallback", "BatchWriter", "__version__", "load", "record_predictions"]
 
-_HOMES = {"BatchViewCallback": "callback", "BatchWriter": "writer", "load": "log"}
+_HOMES = {
+    "BatchViewCallback": "callback",
+    "BatchWriter": "writer",
+    "load": "log",
+    "record_predictions": "predictions",
+}
 
 
 def __getattr__(name: str) -> Any:

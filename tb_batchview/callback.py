@@ -17,7 +17,7 @@ from tb_batchview.capture import (
     Observation,
     Observed,
     TappedStep,
-    digest_architecture,
+    describe_model,
     find_worker,
     install,
     output_units,
@@ -229,12 +229,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         return seen.gradients if self.gradients and seen.turn % self.histogram_freq == 0 else {}
 
     def _describe_model(self) -> None:
-        self._writer.run = {
-            "model": self.model.name,
-            "architecture": digest_architecture(self.model),
-            "keras": keras.__version__,
-            "backend": keras.backend.backend(),
-        }
+        self._writer.run = describe_model(self.model)
         self._described = True
 
     def _begin(self, phase: str) -> None:

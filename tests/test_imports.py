@@ -88,7 +88,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "earlier": (FACTS | {"encode", "eventfile", "tfrecord"}, set()),
     "writer": (WRITING, set()),
     "callback": (FACTS | {"capture", "writer"}, KERAS),
-    "__init__": ({"callback", "log", "version", "writer"}, set()),
+    "feeds": ({"errors"}, KERAS),
+    # What it returns is read: the one place where the arms meet.
+    "predictions": (FACTS | {"arguments", "capture", "feeds", "log", "writer"}, KERAS),
+    "__init__": ({"callback", "log", "predictions", "version", "writer"}, set()),
     "__main__": ({"cli"}, set()),
 }
 

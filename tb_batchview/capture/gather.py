@@ -126,6 +126,11 @@ def output_units(model: Any) -> dict[str, int | None]:
     return {name: shape[-1] if len(shape) > 1 else 1 for name, shape in shapes.items()}
 
 
+def has_loss(model: Any) -> bool:
+    """Tell whether a model is compiled with a loss."""
+    return keras_names.compiled_loss(model) is not None
+
+
 def _ask(model: Any, attribute: str) -> Any:
     try:
         return getattr(model, attribute)

@@ -19,6 +19,8 @@ from tb_batchview.errors import BatchViewError
 
 FUNCTION_ATTRIBUTE = {"train": "train_function", "validation": "test_function"}
 STEP_ATTRIBUTE = {"train": "train_step", "validation": "test_step"}
+# What Keras makes in order to evaluate and to predict (3.0 to 3.15).
+EVALUATING_ATTRIBUTES = ("test_function", "predict_function")
 
 
 class FlatLoss(NamedTuple):
@@ -92,6 +94,12 @@ def convert_optionals(model: Any, function: Callable[[Any], Any]) -> Callable[[A
     """Wrap `function` so that it gets None for absent optional inputs."""
     convert = getattr(model, "_autoconvert_optionals", None)
     return function if convert is None else convert(function)
+
+
+# `JAXTrainer.jax_state_sync` (3.0 to 3.15, public).
+def bring_back_variables(model: Any) -> None:
+    """Give variables their values, which `fit` on JAX keeps to itself."""
+    getattr(model, "jax_state_sync", lambda: None)()
 
 
 # `JAXTrainer._make_function`: 3.7 to 3.15 (Keras on JAX). `_get_state_sharding_spec`

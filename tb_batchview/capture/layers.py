@@ -176,6 +176,16 @@ def find_bounds(layer: Any) -> tuple[float, float] | None:
     return next((bounds for name, bounds in _BOUNDS.items() if activation is getattr(keras.activations, name, 0)), None)
 
 
+def describe_model(model: Any) -> dict[str, str]:
+    """Return what the viewer is told of a model that is built."""
+    return {
+        "model": model.name,
+        "architecture": digest_architecture(model),
+        "keras": keras.__version__,
+        "backend": keras.backend.backend(),
+    }
+
+
 def digest_architecture(model: Any) -> str:
     """Return a number that is the same for models with the same weights.
 
