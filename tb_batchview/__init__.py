@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from tb_batchview.callback import BatchViewCallback
     from tb_batchview.log import load
     from tb_batchview.predictions import record_predictions
+    from tb_batchview.tagging import tag
     from tb_batchview.writer import BatchWriter
 
-__all__ = ["BatchViewCallback", "BatchWriter", "__version__", "load", "record_predictions"]
+__all__ = ["BatchViewCallback", "BatchWriter", "__version__", "load", "record_predictions", "tag"]
 
 _HOMES = {
     "BatchViewCallback": "callback",
     "BatchWriter": "writer",
     "load": "log",
     "record_predictions": "predictions",
+    "tag": "tagging",
 }
 
 

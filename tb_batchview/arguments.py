@@ -15,7 +15,7 @@ import numpy as np
 
 from tb_batchview import encode, metadata, thumbnails
 from tb_batchview.errors import ArgumentError
-from tb_batchview.records import TASKS, Array, GradientSummary, LayerSummary, OutputRecord
+from tb_batchview.records import TASKS, Array, GradientSummary, LayerSummary, OutputRecord, check_name
 
 # The name of the output when arrays are given without one.
 DEFAULT_OUTPUT = "output"
@@ -121,13 +121,6 @@ def gradient_values(name: str, values: Any) -> Array | GradientSummary:
     weights = values if isinstance(values, (list, tuple)) and all(map(np.shape, values)) else [values]
     flat = [copy_array(f"gradients[{name!r}]", weight).reshape(-1) for weight in weights]
     return np.concatenate(flat) if flat else np.zeros(0, np.float32)
-
-
-def check_name(thing: str, name: Any) -> str:
-    """Return the name of an output, a layer or a metric."""
-    if not isinstance(name, str) or not 0 < len(name) <= 1000 or not name.isprintable():
-        raise ArgumentError(f"The name of a {thing} must be a printable str of 1 to 1000. Received: name={name!r}.")
-    return name
 
 
 def number(name: str, value: Any) -> float:

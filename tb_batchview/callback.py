@@ -139,6 +139,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         )
         self._steps: dict[str, TappedStep] = {}
         self.layer_names: frozenset[str] = frozenset()
+        self.tag_names: frozenset[str] = frozenset()
         self._epoch = 0
         # The batch of the epoch that Keras named last, by phase.
         self._batch = dict.fromkeys(PHASES, 0)
@@ -219,10 +220,14 @@ class BatchViewCallback(keras.callbacks.Callback):
         self._writer.warn("capture", message)
 
     def _own_layers(self, seen: Observed) -> dict[str, LayerSummary]:
-        """Return the layers this callback asked for, when it is their turn."""
+        """Return the layers this callback asked for, and tags, in their turn."""
         if not self.histogram_freq or seen.turn % self.histogram_freq:
             return {}
-        return {name: summary for name, summary in seen.layers.items() if name.partition("#")[0] in self.layer_names}
+        return {
+            name: summary
+            for name, summary in seen.layers.items()
+            if name.partition("#")[0] in self.layer_names or name in self.tag_names
+        }
 
     def _own_gradients(self, seen: Observed) -> dict[str, GradientSummary]:
         """Return the gradients, if this callback wants them now."""

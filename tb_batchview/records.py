@@ -242,3 +242,10 @@ class BatchRecord:
     def __post_init__(self) -> None:
         if self.phase not in PHASES:
             raise ArgumentError(f"phase must be one of {', '.join(PHASES)}. Received: phase={self.phase!r}.")
+
+
+def check_name(thing: str, name: Any) -> str:
+    """Return the name of an output, a layer, a metric or a tag."""
+    if not isinstance(name, str) or not 0 < len(name) <= 1000 or not name.isprintable():
+        raise ArgumentError(f"The name of a {thing} must be a printable str of 1 to 1000. Received: name={name!r}.")
+    return name

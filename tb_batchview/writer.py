@@ -28,7 +28,15 @@ from tb_batchview.earlier import ARCHITECTURE, Earlier, last_steps
 from tb_batchview.errors import ArgumentError, BatchViewError, BatchViewWarning
 from tb_batchview.eventfile import EventFile
 from tb_batchview.handoff import Handoff
-from tb_batchview.records import Array, BatchRecord, GradientSummary, LayerSummary, OutputRecord, OutputSpec
+from tb_batchview.records import (
+    Array,
+    BatchRecord,
+    GradientSummary,
+    LayerSummary,
+    OutputRecord,
+    OutputSpec,
+    check_name,
+)
 from tb_batchview.specs import SpecBook
 from tb_batchview.tasks import TaskHint
 from tb_batchview.thumbnails import BUDGET_BYTES, Kept, Thumbnails
@@ -290,7 +298,7 @@ class BatchWriter:
             wall_time=time.time() if wall_time is None else arguments.number("wall_time", wall_time),
             loss=arguments.number("loss", loss),
             metrics={
-                arguments.check_name("metric", name): arguments.number(name, value)
+                check_name("metric", name): arguments.number(name, value)
                 for name, value in (metrics or {}).items()
             },
             outputs=outputs,

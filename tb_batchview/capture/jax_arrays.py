@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -26,6 +26,10 @@ class Scene:
             trace = _trace_of(leaf)
             if trace is not None and all(trace is not known for known in self._traces):
                 self._traces.append(trace)
+
+    def functions(self) -> Iterator[Any]:
+        """Yield nothing: only TensorFlow's functions keep their graphs."""
+        return iter(())
 
     def holds(self, value: Any) -> bool:
         """Tell whether a value is an array of the step itself."""
@@ -78,6 +82,11 @@ def is_merged(output: Any) -> bool:
     XLA decides what it fuses; nothing in the trace tells.
     """
     return False
+
+
+def look_aside(output: Any) -> Callable[[], Any]:
+    """Return a function that returns the output: XLA decides what it fuses."""
+    return lambda: output
 
 
 def to_numpy(value: Any) -> Array:

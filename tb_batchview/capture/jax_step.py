@@ -20,8 +20,7 @@ from tb_batchview.capture import arrays, jax_processes, keras_names
 from tb_batchview.capture.jax_gradients import carried_out
 from tb_batchview.capture.observation import Observation, Tensors
 from tb_batchview.capture.step import Recorder, TappedStep
-from tb_batchview.capture.summary import name_figures, summarise
-from tb_batchview.capture.tap import Sight, Tap
+from tb_batchview.capture.tap import Sight
 
 
 class JaxStep(TappedStep):
@@ -103,14 +102,16 @@ class JaxStep(TappedStep):
         """Run the user's step: what is compiled."""
         due, data = due_and_data
         user_step = getattr(self.model, keras_names.STEP_ATTRIBUTE[self.phase])
-        with Tap(self.model, self._choose_layers, gradients=self._wants_gradients()) as tap:
+        with self._make_tap() as tap:
             sight = tap.begin((state, data))
             sight.batch = data
             with carried_out(sight):
                 logs, state = user_step(state, data)
             tap.end()
         if _is_hidden(sight):
-            sight.in_loop.clear()  # The layers are hidden with the rest.
+            # The layers and tags are hidden with the rest.
+            sight.in_loop.clear()
+            sight.lost_tags.clear()
             tap.problems.append(
                 "What the model computed cannot be seen: its gradient is taken inside a jit or a loop of the step's "
                 "own, or with a function from `from jax import value_and_grad`. Call jax.value_and_grad by its full "
@@ -123,10 +124,9 @@ class JaxStep(TappedStep):
         tensors, states = self._gather(tap, sight)
         tensors |= self._read_metrics(tap, states, has_loss="loss" in tensors)
         try:
-            outputs = self._layers_of(sight)
-            bounds = self._bounds_of(outputs)
-            if outputs:
-                tensors |= _when(due, lambda: name_figures(summarise(outputs, bounds), outputs))
+            shown = self._shown(tap, sight)
+            if shown.values:
+                tensors |= _when(due, shown.name_figures)
         except Exception as error:
             tap.problems.append(f"The layers could not be summarised: {error!r}.")
         try:

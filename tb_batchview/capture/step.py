@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import keras
 
@@ -21,7 +21,7 @@ from tb_batchview.capture.gradients import Weight, name_gradients, summarise_gra
 from tb_batchview.capture.layers import find_bounds, select_layers
 from tb_batchview.capture.metrics import read_metrics, replay_metrics
 from tb_batchview.capture.observation import Observation, Tensors
-from tb_batchview.capture.summary import name_figures, summarise
+from tb_batchview.capture.summary import Bounds, Group, name_figures, plan_figures, summarise
 from tb_batchview.capture.tap import Sight, Tap
 from tb_batchview.errors import ArgumentError, BatchViewError
 from tb_batchview.tasks import TaskHint
@@ -35,12 +35,42 @@ class Recorder(Protocol):
     gradients: bool
     # Of the layers chosen, set here: those made in `build` come late.
     layer_names: frozenset[str]
+    # Of what was tagged so far, set here.
+    tag_names: frozenset[str]
 
     def receive(self, phase: str, observations: list[Observation]) -> None:
         """Take what one call of the step function saw. Must not raise."""
 
     def complain(self, message: str) -> None:
         """Take a sentence about what cannot be recorded."""
+
+
+class Shown(NamedTuple):
+    """What a step showed that is summarised.
+
+    Attributes:
+        values: Outputs of layers and what was tagged, by name.
+        bounds: Of the layers that can be saturated: where they are.
+        looks: By the name of a tag: returns its tensor.
+    """
+
+    values: dict[str, Any]
+    bounds: Bounds
+    looks: dict[str, Callable[[], Any]]
+
+    def plan(self) -> dict[str, slice]:
+        """Tell where the figures of each are, all in a row."""
+        return plan_figures(self.values, self.bounds, self.looks)
+
+    def summarise(self) -> list[Group]:
+        """Compute the figures."""
+        looked = {name: look() for name, look in self.looks.items()}
+        # What is tagged has the rows it has, which need not be samples.
+        return summarise(self.values | looked, self.bounds, self.looks)
+
+    def name_figures(self) -> dict[str, Any]:
+        """Compute the figures, by "layers/<name>"."""
+        return name_figures(self.summarise(), self.values) if self.values else {}
 
 
 class TappedStep(abc.ABC):
@@ -144,6 +174,15 @@ class TappedStep(abc.ABC):
             for recorder in self._recorders:
                 recorder.complain(message)
 
+    def _make_tap(self, *, due: bool = True) -> Tap:
+        """Make what watches a step.
+
+        Args:
+            due: Whether what is summarised is wanted of this very step.
+        """
+        gradients = due and self._wants_gradients()
+        return Tap(self.model, self._choose_layers, gradients=gradients, tags=due and bool(self._freqs()))
+
     def _gather(self, tap: Tap, sight: Sight) -> tuple[dict[str, Any], dict[str, list[Any]]]:
         """Name what a step showed: tensors, and states of its metrics."""
         try:
@@ -154,6 +193,11 @@ class TappedStep(abc.ABC):
                 tap.problems.append(
                     f"Layers that run inside a loop cannot be summarised: {', '.join(sorted(sight.in_loop))}. "
                     "The others are."
+                )
+            if sight.lost_tags:
+                tap.problems.append(
+                    "What is tagged inside a loop, a branch or a compiled function of the step's own cannot leave it "
+                    f"and is not recorded: {', '.join(sorted(sight.lost_tags))}. Tag what is returned from it."
                 )
             return tensors, replay_metrics(self.model, sight, tap.problems)
         except Exception as error:
@@ -180,8 +224,7 @@ class TappedStep(abc.ABC):
             return {}
         figures: dict[str, Any] = {}
         try:
-            outputs = self._layers_of(sight)
-            figures |= name_figures(summarise(outputs, self._bounds_of(outputs)), outputs) if outputs else {}
+            figures |= self._shown(tap, sight).name_figures()
         except Exception as error:
             tap.problems.append(f"The layers could not be summarised: {error!r}.")
         try:
@@ -203,6 +246,42 @@ class TappedStep(abc.ABC):
     def _gradients_of(self, tap: Tap, sight: Sight) -> dict[str, list[Weight]]:
         """Return the gradients that the step applied, by layer."""
         return name_gradients(self.model, sight, tap.problems) if self._wants_gradients() else {}
+
+    def _shown(self, tap: Tap, sight: Sight) -> Shown:
+        """Return what is summarised of layers and tags."""
+        outputs = self._layers_of(sight)
+        tags = self._tags_of(tap, sight, outputs)
+        # All are looked at before any is summarised.
+        looks = {name: arrays.look_aside(value) for name, value in tags.items()}
+        return Shown(outputs | tags, self._bounds_of(outputs), looks)
+
+    def _tags_of(self, tap: Tap, sight: Sight, outputs: dict[str, Any]) -> dict[str, Any]:
+        """Return what was tagged, by the name it is recorded under."""
+        recorders = [recorder for recorder in self._recorders if recorder.histogram_freq]
+        layers = {name for recorder in recorders for name in recorder.layer_names}
+        named: dict[str, Any] = {}
+        for name, values in sight.tags.items():
+            free = name
+            if name.partition("#")[0] in layers:
+                free = f"{name} (tag)"
+                tap.problems.append(
+                    f"A layer is recorded as {name!r}, and what is tagged so as {free!r}. Give the tag another name."
+                )
+            for value in values if name not in sight.lost_tags else ():
+                if not is_recordable(value):
+                    tap.problems.append(
+                        f"What is tagged {name!r} must be numbers of a known rank, and is not recorded. Received: "
+                        f"a {type(value).__name__} of dtype {value.dtype}."
+                    )
+                    continue
+                key, count = free, 0
+                while key in outputs or key in named:
+                    count += 1
+                    key = f"{free}#{count}"
+                named[key] = value
+        for recorder in recorders if named else ():
+            recorder.tag_names |= named.keys()
+        return named
 
     def _bounds_of(self, outputs: dict[str, Any]) -> dict[str, tuple[float, float]]:
         """Return where the layers are saturated, each call of one by itself."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,7 +86,7 @@ class Group(NamedTuple):
     figures: Any
 
 
-def summarise(values: dict[str, Any], bounds: Bounds | None = None) -> list[Group]:
+def summarise(values: dict[str, Any], bounds: Bounds | None = None, alone: Collection[str] = ()) -> list[Group]:
     """Compute the figures of layers' outputs, in the graph if there is one.
 
     Layers of which as many values are looked at go through the same
@@ -97,8 +97,9 @@ def summarise(values: dict[str, Any], bounds: Bounds | None = None) -> list[Grou
         values: By layer, tensors of shape (samples, ...), real numbers of any
             dtype.
         bounds: Of the layers whose units can saturate: where they do.
+        alone: Those to be kept from the others, whose rows are fewer.
     """
-    groups = _group(values, bounds or {})
+    groups = _group(values, bounds or {}, alone)
     tables = [_sample([values[name] for name in names], sampling) for sampling, _, names in groups]
     known = [None if limits is None else np.array(limits, np.float32) for _, limits, _ in groups]
     figures = tabulate(tables, [sampling for sampling, _, _ in groups], known)
@@ -135,11 +136,13 @@ def name_figures(groups: list[Group], order: Iterable[str]) -> dict[str, Any]:
     return {f"layers/{name}": rows[name] for name in order}
 
 
-def plan_figures(values: dict[str, Any], bounds: Bounds | None = None) -> dict[str, slice]:
+def plan_figures(
+    values: dict[str, Any], bounds: Bounds | None = None, alone: Collection[str] = ()
+) -> dict[str, slice]:
     """Tell where each layer's figures are in those of `summarise`, in a row."""
     groups = [
         (FIGURES + BINS + (1 + sampling.units * (2 if limits is None else 3) if sampling.units else 0), names)
-        for sampling, limits, names in _group(values, bounds or {})
+        for sampling, limits, names in _group(values, bounds or {}, alone)
     ]
     lengths = [(name, length) for length, names in groups for name in names]
     ends = itertools.accumulate(length for _, length in lengths)
@@ -150,15 +153,15 @@ def plan_figures(values: dict[str, Any], bounds: Bounds | None = None) -> dict[s
 _Group = tuple[Sampling, list[tuple[float, float]] | None, list[str]]
 
 
-def _group(values: dict[str, Any], bounds: Bounds) -> list[_Group]:
+def _group(values: dict[str, Any], bounds: Bounds, alone: Collection[str]) -> list[_Group]:
     groups: list[_Group] = []
     for name, value in values.items():
         rank = rank_of(value)
         sampling = plan_sampling((None, None) if rank is None else tuple(value.shape)) or Sampling(1, 0, 0)
         limits = bounds.get(name) if sampling.units else None
         # Of what is not known beforehand all is looked at, each by itself.
-        for known, alike, names in groups if sampling.values else ():
-            if known == sampling and (alike is None) == (limits is None):
+        for known, alike, names in groups if sampling.values and name not in alone else ():
+            if known == sampling and (alike is None) == (limits is None) and names[0] not in alone:
                 names.append(name)
                 if alike is not None and limits is not None:
                     alike.append(limits)
@@ -250,7 +253,8 @@ def _compute_any(table: Any, total: Any, sampling: Sampling, bounds: Array | Non
 
 def _by_unit(table: Any, sampling: Sampling) -> Any:
     """Return the sums of the values of each unit, as they follow each other."""
-    return ops.sum(ops.reshape(table, [-1, ops.shape(table)[1] // sampling.units, sampling.units]), 1)
+    # Not -1, of which an empty batch says nothing.
+    return ops.sum(ops.reshape(table, [table.shape[0], ops.shape(table)[1] // sampling.units, sampling.units]), 1)
 
 
 def _find_saturated(table: Any, bounds: Array) -> Any:

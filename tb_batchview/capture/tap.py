@@ -10,6 +10,7 @@ user's step and asks it afterwards what it saw.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import threading
 from collections.abc import Callable
@@ -20,12 +21,15 @@ import keras
 
 from tb_batchview.capture import arrays, keras_names
 from tb_batchview.capture.layers import walk_layers
+from tb_batchview.errors import ArgumentError
+from tb_batchview.records import check_name
+from tb_batchview.tagging import add_listener, remove_listener, unheard_tags
 
 # A call: the positional and the named arguments.
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 # The attributes of `Sight` that hold arrays.
-_SEEN = ("inputs", "loss", "sample_losses", "loss_calls", "metric_calls", "activations", "applied")
+_SEEN = ("inputs", "loss", "sample_losses", "loss_calls", "metric_calls", "activations", "tags", "applied")
 # In the place of an array that stayed in the trace it was made in.
 _LOST = object()
 
@@ -58,9 +62,11 @@ class Sight:
         loss_calls: What each of them was given.
         metric_calls: The `update_state` calls of each metric, by its id.
         activations: Outputs by layer name; "name#1" is the second call.
+        tags: What was tagged, by name, in order.
         applied: What each optimizer was given, the first time.
         in_loop: Names of layers that ran inside a loop of the graph, whose
             tensors cannot leave it.
+        lost_tags: Names of what was tagged inside one.
         batch: What the step was given.
     """
 
@@ -72,8 +78,10 @@ class Sight:
         self.loss_calls: list[Call] = []
         self.metric_calls: dict[int, list[Call]] = {}
         self.activations: dict[str, Any] = {}
+        self.tags: dict[str, list[Any]] = {}
         self.applied: list[Applied] = []
         self.in_loop: set[str] = set()
+        self.lost_tags: set[str] = set()
         self.calls_loss = False
         self.batch = batch
         self.scene: Any = arrays.Scene(batch)
@@ -171,6 +179,26 @@ class Sight:
             key = f"{name}#{count}"
         self.activations[key] = value
 
+    def see_tag(self, name: Any, value: Any) -> None:
+        """Remember what was tagged.
+
+        Raises:
+            ArgumentError: It is no tensor, or its name is none.
+        """
+        # What a tensor holds would be another message for each batch.
+        check_name("tag", name if isinstance(name, str) else type(name))
+        if keras_names.is_building() or isinstance(value, keras.KerasTensor):
+            return
+        if not arrays.is_array(value):
+            raise ArgumentError(
+                f"What is tagged {name!r} must be a dense tensor, and is not recorded. Received: "
+                f"{type(value).__name__}. Tag what keras.ops.convert_to_tensor makes of it."
+            )
+        if self.belongs(value):
+            self.tags.setdefault(name, []).append(arrays.keep(value))
+        else:
+            self.lost_tags.add(name)
+
 
 class Tap:
     """Shadows what has to be seen of a step, and keeps what was seen.
@@ -182,18 +210,27 @@ class Tap:
         problems: What could not be watched, one sentence each.
     """
 
-    def __init__(self, model: Any, choose_layers: Callable[[], dict[str, Any]], *, gradients: bool = False) -> None:
+    def __init__(
+        self,
+        model: Any,
+        choose_layers: Callable[[], dict[str, Any]],
+        *,
+        gradients: bool = False,
+        tags: bool = False,
+    ) -> None:
         """Prepare to watch `model` and the layers chosen, by name.
 
         Args:
             model: A Keras model.
             choose_layers: Returns the layers.
             gradients: Whether to watch its optimizers.
+            tags: Whether to remember what is tagged.
         """
         self.problems: list[str] = []
         self._model = model
         self._choose_layers = choose_layers
         self._gradients = gradients
+        self._tags = tags
         self._sights: dict[int, Sight] = {}
         self._shadows: dict[tuple[int, str], tuple[Any, Any]] = {}
 
@@ -204,12 +241,15 @@ class Tap:
         except Exception as error:  # A guest must not stop the step.
             self._restore()
             self.problems.append(f"The step could not be watched: {error!r}.")
+        if self._tags:
+            add_listener(self._hear)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave every object as it was found."""
+        remove_listener(self._hear)
         self._restore()
 
     def begin(self, batch: Any) -> Sight:
@@ -219,7 +259,24 @@ class Tap:
 
     def end(self) -> None:
         """End the step of this thread: what it calls now is not watched."""
-        self._sights.pop(threading.get_ident(), None)
+        sight = self._sights.pop(threading.get_ident(), None)
+        if self._tags and sight is not None:
+            # A guest must not stop the step, and this is for a warning alone.
+            with contextlib.suppress(Exception):
+                sight.lost_tags.update(*map(unheard_tags, sight.scene.functions()))
+
+    def _hear(self, name: Any, value: Any) -> bool:
+        """Take what is tagged in this thread, if it is in the step."""
+        sight = self._sights.get(threading.get_ident())
+        if sight is None:
+            return False
+        try:
+            sight.see_tag(name, value)
+        except ArgumentError as error:
+            self.problems.append(str(error))
+        except Exception as error:  # A guest must not stop the step.
+            self.problems.append(f"What is tagged {name!r} could not be watched: {error!r}.")
+        return True
 
     def _shadow_all(self) -> None:
         self._shadow(self._model, "compute_loss", Sight.see_loss)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -15,6 +15,16 @@ from tb_batchview.records import Array
 _SUMS = ("Add", "AddV2", "AddN")
 _PRODUCTS = ("Mul", "Div", "RealDiv")
 _SIZES = ("Shape", "ShapeN", "Rank", "Size")
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+# How each of them is computed once more.
+_ANEW: dict[str, Callable[..., Any]] = {
+    "Add": tf.add,
+    "AddV2": tf.add,
+    "AddN": lambda *parts: tf.add_n(parts),
+    "Mul": tf.multiply,
+    "Div": lambda one, other: tf.raw_ops.Div(x=one, y=other),
+    "RealDiv": tf.divide,
+}
 
 
 class Scene:
@@ -23,6 +33,22 @@ class Scene:
     def __init__(self, batch: Any) -> None:
         """Begin in the graph in which the step will run."""
         self._graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+
+    def functions(self) -> Iterator[Any]:
+        """Yield the graphs of the functions that the step calls."""
+        waiting, seen = [] if self._graph is None else [self._graph], set()
+        while waiting:
+            graph = waiting.pop()
+            for operation in graph.get_operations():
+                if operation.type not in _CALLS:
+                    continue
+                # `Graph._get_function` and the graph of what it returns (2.16 to
+                # 2.21). Without them what is tagged inside is passed over.
+                called = getattr(graph._get_function(operation.get_attr("f").name), "graph", None)
+                if called is not None and id(called) not in seen:
+                    seen.add(id(called))
+                    waiting.append(called)
+                    yield called
 
     def holds(self, value: Any) -> bool:
         """Tell whether a value is a tensor of the step itself."""
@@ -82,6 +108,25 @@ def is_merged(output: Any) -> bool:
     if len(used_by) != 1:
         return False
     return (used_by[0] in _SUMS and made_by in _SUMS + _PRODUCTS) or (used_by[0] == made_by == "Mul")
+
+
+def look_aside(output: Any) -> Callable[[], Any]:
+    """Return a function that computes an output without looking at it.
+
+    Args:
+        output: A tensor of a graph whose step is complete. What TensorFlow
+            would merge into the next sum is computed once more from what it
+            is of; anything else is returned.
+
+    Returns:
+        To be called in a branch, which shares no operations with the step.
+    """
+    if not is_merged(output):
+        return lambda: output
+    compute = _ANEW[output.op.type]
+    # All are looked at before the first is computed, which is to look at them.
+    parts = [look_aside(part) for part in output.op.inputs]
+    return lambda: compute(*[part() for part in parts])
 
 
 def to_numpy(value: Any) -> Array:

@@ -19,7 +19,6 @@ from tb_batchview.capture import keras_names
 from tb_batchview.capture.gradients import Weight, plan_gradients, summarise_gradients
 from tb_batchview.capture.observation import Observation, Tensors
 from tb_batchview.capture.step import TappedStep
-from tb_batchview.capture.summary import plan_figures, summarise
 from tb_batchview.capture.tap import Sight, Tap
 from tb_batchview.capture.tf_loop import loop_many, loop_once
 from tb_batchview.capture.tf_merge import merge_logs, merge_pieces
@@ -99,7 +98,7 @@ class TensorFlowStep(TappedStep):
         strategy = self.model.distribute_strategy
         self._decorated = None
         self._named = {}
-        with Tap(self.model, self._choose_layers, gradients=self._wants_gradients()) as tap:
+        with self._make_tap() as tap:
             logs, pieces = strategy.run(self._replica_step(tap), args=(data,))
         if strategy.num_replicas_in_sync > 1:
             logs = merge_logs(strategy, logs)
@@ -116,7 +115,7 @@ class TensorFlowStep(TappedStep):
         return logs, vector
 
     def _eager_step(self, data: Any) -> Any:
-        with Tap(self.model, self._choose_layers, gradients=self._wants_gradients()) as tap:
+        with self._make_tap() as tap:
             logs, pieces = self._replica_step(tap)(data)
         try:
             tensors = self._name_all(tap, pieces) | self._name_layers(pieces["layers"], self._figures)
@@ -163,13 +162,10 @@ class TensorFlowStep(TappedStep):
             return self._summarise_due(tap, sight, int(self._count)), None
         layers = gradients = None
         try:
-            outputs = self._layers_of(sight)
-            bounds = self._bounds_of(outputs)
-            plan = plan_figures(outputs, bounds)
-            self._figures = {f"layers/{name}": place for name, place in plan.items()}
+            shown = self._shown(tap, sight)
+            self._figures = {f"layers/{name}": place for name, place in shown.plan().items()}
             layers = self._when_due(
-                self._figures,
-                lambda: [tf.reshape(group.figures, [-1]) for group in summarise(outputs, bounds)],
+                self._figures, lambda: [tf.reshape(group.figures, [-1]) for group in shown.summarise()]
             )
         except Exception as error:
             tap.problems.append(f"The layers could not be summarised: {error!r}.")

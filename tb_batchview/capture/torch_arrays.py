@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,6 +17,10 @@ class Scene:
 
     def __init__(self, batch: Any) -> None:
         """Begin."""
+
+    def functions(self) -> Iterator[Any]:
+        """Yield nothing: only TensorFlow's functions keep their graphs."""
+        return iter(())
 
     def holds(self, value: Any) -> bool:
         """Tell whether a value is a tensor with numbers."""
@@ -66,6 +70,11 @@ def add_parts(parts: Sequence[Any], shape: tuple[int, ...]) -> Any:
 def is_merged(output: Any) -> bool:
     """Tell whether looking at an output could change a result: never."""
     return False
+
+
+def look_aside(output: Any) -> Callable[[], Any]:
+    """Return a function that returns the output: steps run eagerly."""
+    return lambda: output
 
 
 def to_numpy(value: Any) -> Array:

@@ -29,9 +29,8 @@ class TorchStep(TappedStep):
         return self._watch
 
     def _watch(self, data: Any) -> tuple[Any, list[Observation]]:
-        # Only where they are looked at, since they are copied.
-        gradients = self._wants_gradients() and self._is_due(self._count)
-        with Tap(self.model, self._choose_layers, gradients=gradients) as tap:
+        # Gradients and tags only where they are looked at, since they are copied.
+        with self._make_tap(due=self._is_due(self._count)) as tap:
             # Keras wraps each batch in a list of one.
             sight = tap.begin(data[0])
             result = self.original(data)
