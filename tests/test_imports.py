@@ -91,7 +91,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "feeds": ({"errors"}, KERAS),
     # What it returns is read: the one place where the arms meet.
     "predictions": (FACTS | {"arguments", "capture", "feeds", "log", "writer"}, KERAS),
-    "__init__": ({"callback", "log", "predictions", "version", "writer"}, set()),
+    "__init__": ({"callback", "log", "predictions", "tagging", "version", "writer"}, set()),
     "__main__": ({"cli"}, set()),
 }
 
