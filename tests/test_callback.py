@@ -423,15 +423,19 @@ import keras, numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from tb_batchview import BatchViewCallback, load
+from tb_batchview import BatchViewCallback, load, tag
 from tests import models
+
+class Tagging(keras.layers.Layer):
+    def call(self, inputs):
+        return tag("tagged", inputs)
 
 x, y = models.make_data((8,))
 log_dir = tempfile.mkdtemp()
 found = []
 for callbacks in ([], [BatchViewCallback(log_dir, histogram_freq=2)]):
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-        model = models.make_mlp(dropout=0.2)
+        model = keras.Sequential([keras.Input((8,)), Tagging(), *models.make_mlp(dropout=0.2).layers])
         metrics = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")]
         model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=metrics)
     options = dict(batch_size=16, epochs=2, shuffle=False, verbose=0, validation_split=0.2)
@@ -446,7 +450,8 @@ for batch in batches:
     right = batch.predictions.argmax(1) == batch.targets.ravel()
     assert np.isclose(batch.metrics["accuracy"], right.mean())
     assert np.isclose(batch.loss, batch.sample_loss.mean(), rtol=1e-5)
-assert list(batches[0].layers) == ["hidden", "scores"]
+assert list(batches[0].layers) == ["hidden", "scores", "tagged"]
+assert np.allclose(batches[0].layers["tagged"].unit_means, x[:8].mean(0), atol=1e-6)  # Of the first replica.
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -148,21 +148,6 @@ def test_a_number_tagged_in_a_step_of_ones_own_is_kept_as_it_is(kind: Any, mode:
     assert_summary(run.layer("attention"), 5, truth[5]["attention"])
 
 
-def test_of_replicas_the_tensors_of_the_first_are_recorded(tmp_path: Path):
-    devices = [f"CPU:{device}" for device in range(len(tf.config.list_logical_devices("CPU")))][:2]
-    strategy = tf.distribute.MirroredStrategy(devices)
-
-    def make() -> Any:
-        with strategy.scope():
-            return compiled(attentive())
-
-    run = train_twice(make, feed(X, Y, epochs=1), tmp_path, histogram_freq=1)
-    keras.utils.set_random_seed(7)
-    (truth,) = attend_by_hand(compiled(attentive()), 1)
-
-    assert_summary(run.layer("attention"), 0, truth["attention"][: BATCH // len(devices)])
-
-
 def test_a_name_that_comes_again_is_numbered_and_small_tensors_change_no_layer(tmp_path: Path):
     def call(inputs: Any) -> Any:
         for part in (inputs, 2 * inputs):
