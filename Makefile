@@ -48,7 +48,7 @@ test-keras: $(VENV)/.test $(patsubst %,.keras/%,$(KERAS_IN_PART) $(KERAS)) ## te
 
 test-backends: $(VENV)/.backends ## test the recording with Keras on JAX and on PyTorch (BACKENDS=jax)
 	@$(foreach backend,$(BACKENDS),echo "== Keras on $(backend)" && \
-	  KERAS_BACKEND=$(backend) $(BIN)/python -m pytest $(SHARED) $(PYTEST_ARGS) tests/test_backends.py tests/test_guides.py &&) true
+	  KERAS_BACKEND=$(backend) $(BIN)/python -m pytest $(SHARED) $(PYTEST_ARGS) tests/test_backends.py tests/test_demo_loops.py tests/test_guides.py &&) true
 
 with-keras = echo "== Keras $(1)" && KERAS_VERSION=$(1) \
   PYTHONPATH="$(CURDIR)/.keras/$(1)$${PYTHONPATH:+:$$PYTHONPATH}" $(BIN)/python -m pytest $(2)

@@ -204,6 +204,7 @@ class _Subject:
     histogram_freq = 0
     gradients = False
     layer_names: frozenset[str] = frozenset()
+    tag_names: frozenset[str] = frozenset()
 
     def __init__(self, model: Any) -> None:
         self._model = model

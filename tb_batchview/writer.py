@@ -298,8 +298,7 @@ class BatchWriter:
             wall_time=time.time() if wall_time is None else arguments.number("wall_time", wall_time),
             loss=arguments.number("loss", loss),
             metrics={
-                check_name("metric", name): arguments.number(name, value)
-                for name, value in (metrics or {}).items()
+                check_name("metric", name): arguments.number(name, value) for name, value in (metrics or {}).items()
             },
             outputs=outputs,
             inputs=shown,

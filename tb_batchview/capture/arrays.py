@@ -10,10 +10,40 @@ import keras
 
 # mypy takes the first branch, and the others' functions have its types.
 if keras.backend.backend() == "tensorflow":
-    from tb_batchview.capture.tf_arrays import Scene, add_parts, choose, count, is_array, is_merged, keep, look_aside, to_numpy
+    from tb_batchview.capture.tf_arrays import (
+        Scene,
+        add_parts,
+        choose,
+        count,
+        is_array,
+        is_merged,
+        keep,
+        look_aside,
+        to_numpy,
+    )
 elif keras.backend.backend() == "jax":
-    from tb_batchview.capture.jax_arrays import Scene, add_parts, choose, count, is_array, is_merged, keep, look_aside, to_numpy  # type: ignore[assignment]
+    from tb_batchview.capture.jax_arrays import (  # type: ignore[assignment]
+        Scene,
+        add_parts,
+        choose,
+        count,
+        is_array,
+        is_merged,
+        keep,
+        look_aside,
+        to_numpy,
+    )
 else:
-    from tb_batchview.capture.torch_arrays import Scene, add_parts, choose, count, is_array, is_merged, keep, look_aside, to_numpy  # type: ignore[assignment]
+    from tb_batchview.capture.torch_arrays import (  # type: ignore[assignment]
+        Scene,
+        add_parts,
+        choose,
+        count,
+        is_array,
+        is_merged,
+        keep,
+        look_aside,
+        to_numpy,
+    )
 
 __all__ = ["Scene", "add_parts", "choose", "count", "is_array", "is_merged", "keep", "look_aside", "to_numpy"]

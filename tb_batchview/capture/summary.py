@@ -136,9 +136,7 @@ def name_figures(groups: list[Group], order: Iterable[str]) -> dict[str, Any]:
     return {f"layers/{name}": rows[name] for name in order}
 
 
-def plan_figures(
-    values: dict[str, Any], bounds: Bounds | None = None, alone: Collection[str] = ()
-) -> dict[str, slice]:
+def plan_figures(values: dict[str, Any], bounds: Bounds | None = None, alone: Collection[str] = ()) -> dict[str, slice]:
     """Tell where each layer's figures are in those of `summarise`, in a row."""
     groups = [
         (FIGURES + BINS + (1 + sampling.units * (2 if limits is None else 3) if sampling.units else 0), names)
