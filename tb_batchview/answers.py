@@ -124,7 +124,8 @@ def describe_phase(phase: PhaseView) -> Answer:
         "samples": max((int(samples.starts[-1]) for samples in phase.outputs.values()), default=0),
         "first_step": int(phase.step[0]),
         "last_step": int(phase.step[-1]),
-        "epochs": len(np.unique(phase.epoch)),
+        # Far fewer changes than batches: the page asks this of every run again and again.
+        "epochs": len(np.unique(phase.epoch[np.flatnonzero(np.diff(phase.epoch, prepend=phase.epoch[:1] - 1))])),
         "updated": float(phase.wall_time[-1]),
     }
 

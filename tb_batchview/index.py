@@ -54,6 +54,7 @@ class EventFile:
         identity: Device and inode, to notice a replaced file.
         position: Where the next record begins.
         size: Bytes, when looked at last.
+        modified: When something was written last, by the file system.
         corrupt: Records skipped so far.
         refused: Why this file is not read, or "".
         pending: Whether the last look found something that is still to be read.
@@ -67,6 +68,7 @@ class EventFile:
         self.identity = (0, 0)
         self.position = 0
         self.size = 0
+        self.modified = 0.0
         self.corrupt = 0
         self.refused = ""
         self.pending = False
@@ -94,6 +96,7 @@ class EventFile:
 
     def take_note(self, found: os.stat_result) -> None:
         """Remember that there may be something new in the file."""
+        self.modified = found.st_mtime
         if not self.refused and (found.st_size, found.st_mtime_ns) != self._looked_at:
             self.size = found.st_size
             self.pending = True
@@ -333,6 +336,11 @@ class RunIndex:
     def pending(self) -> bool:
         """Tell whether something that was looked at is still to be read."""
         return any(file.pending for file in self.files)
+
+    @property
+    def modified(self) -> float:
+        """Return when something was written last, by the file system."""
+        return max((file.modified for file in self.files), default=0.0)
 
     def read(self, enough: Callable[[], bool] = lambda: False) -> Iterator[Block | Entry | StatusEntry]:
         """Yield what is new in the files, one file after the other.

@@ -13,6 +13,7 @@ import functools
 import itertools
 import mmap
 import os
+import re
 import threading
 import time
 from collections import deque
@@ -147,7 +148,7 @@ class Log(Mapping[str, "Run"]):
             for name, directory in _find_runs(root):
                 found[_join(prefix, name)] = directory
         runs, stores = {}, {}
-        for name in sorted(found):
+        for name in sorted(found, key=_natural):
             store = self._stores.get(name) or RunStore(found[name])
             store.look()
             if store.view.exists:
@@ -156,7 +157,9 @@ class Log(Mapping[str, "Run"]):
         # One assignment: a reader sees the runs of before or of after.
         self._stores, self._runs = stores, runs
         waiting = [name for name in self._queue if name in stores]
-        self._queue = deque(dict.fromkeys([*waiting, *(name for name in stores if stores[name].pending)]))
+        # Of many runs the newest is the one that is looked at.
+        pending = [name for name in sorted(stores, key=lambda name: -stores[name].modified) if stores[name].pending]
+        self._queue = deque(dict.fromkeys([*waiting, *pending]))
 
     def prefer(self, name: str) -> None:
         """Read one run before the others: every second turn is its own."""
@@ -1132,6 +1135,13 @@ def has_runs(root: Path) -> bool:
             if any(index.is_ours(entry.name) for entry in entries):
                 return True
     return False
+
+
+def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Return what sorts names as people do: run 2 before run 10."""
+    parts = [part.lstrip("0") if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", name))]
+    # Digits by how many there are, then as they stand: a number may be longer than Python converts.
+    return [(len(part) * (place % 2), part) for place, part in enumerate(parts)], name
 
 
 def _find_runs(root: Path) -> Iterator[tuple[str, Path]]:

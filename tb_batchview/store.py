@@ -61,6 +61,11 @@ class RunStore:
         """Tell whether something that was looked at is still to be read."""
         return not self._broken and self._index.pending
 
+    @property
+    def modified(self) -> float:
+        """Return when the run was written to last, by the file system."""
+        return self._index.modified
+
     def refresh(self) -> RunView:
         """Take in what is new in the files and return the snapshot."""
         self.look()

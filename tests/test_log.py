@@ -44,6 +44,14 @@ def test_runs_are_named_by_their_path(tmp_path: Path) -> None:
     assert (len(log), "a" in log, "x" in log) == (3, True, False)
 
 
+def test_runs_are_sorted_as_people_count(tmp_path: Path) -> None:
+    names = ["lr=0.1 run 02", "lr=0.1 run 2", "lr=0.1 run 10", "run", "run" + "9" * 200, "run1" + "0" * 200]
+    for name in reversed(names):
+        write_run(tmp_path / name, 1)
+
+    assert list(load(tmp_path)) == names
+
+
 def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     write_run(tmp_path / "elsewhere" / "one")
     (tmp_path / "logs").mkdir()

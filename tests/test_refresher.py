@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import os
 import shutil
 import threading
 import time
@@ -128,9 +129,10 @@ def test_while_the_first_look_is_stuck_an_unknown_run_may_yet_be_found(tmp_path:
 
 
 def test_the_run_that_is_asked_for_is_read_first(tmp_path: Path, gate: Gate) -> None:
-    write(tmp_path / "huge", [make_record(step) for step in range(500)])
-    write(tmp_path / "small", [make_record(step) for step in range(40)])
+    # The newest would be first without being asked for.
     write(tmp_path / "tiny", [make_record(step) for step in range(4)])
+    write(tmp_path / "small", [make_record(step) for step in range(40)])
+    write(tmp_path / "huge", [make_record(step) for step in range(500)])
     client = open_client(tmp_path, refresh_seconds=1000, patience=0)
     get(client, "runs")
     assert gate.held.wait(ENOUGH)
@@ -144,6 +146,23 @@ def test_the_run_that_is_asked_for_is_read_first(tmp_path: Path, gate: Gate) -> 
     assert runs["tiny"]["phases"][0]["batches"] == 4
     assert runs["huge"]["indexing"] is not None
     assert runs["small"]["indexing"] is not None
+
+
+def test_fifty_runs_are_listed_before_any_is_read_and_the_newest_is_read_first(tmp_path: Path) -> None:
+    for number in range(50):
+        path = write(tmp_path / f"width={8 * number} seed=7", [make_record(step) for step in range(3)])
+        os.utime(path, (1_000_000 + (number == 20), 1_000_000 + (number == 20)))
+    log = Log({"": tmp_path})
+    log.look()
+
+    # As people count: 8 before 16.
+    assert list(log) == [f"width={8 * number} seed=7" for number in range(50)]
+    read, total = log.progress
+    assert (read, total) == (0, sum(path.stat().st_size for path in tmp_path.rglob("*.batchview")))
+    store = log.next_pending()
+    assert store is not None
+    store.read()
+    assert [run.name for run in log.values() if run.view.updated is not None] == ["width=160 seed=7"]
 
 
 def test_many_threads_ask_while_a_growing_run_is_read(tmp_path: Path) -> None:
