@@ -67,6 +67,8 @@ export class Store {
   dark = false;
   help = false;
   search = "";
+  /** Words in the names of the runs to choose from. */
+  runWords = "";
   /** A threshold that is just being moved, until it has come to rest in the address. */
   sliding: number | null = null;
   /** A line that says what has just been done, read out by screen readers. */
@@ -378,7 +380,7 @@ export class Store {
     });
   }
 
-  set(change: Partial<Pick<Store, "help" | "search" | "notice" | "dark">>): void {
+  set(change: Partial<Pick<Store, "help" | "search" | "runWords" | "notice" | "dark">>): void {
     Object.assign(this, change);
     if ("search" in change) this.want(); // the table of classes shows those that are searched
     this.render();

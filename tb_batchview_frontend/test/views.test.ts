@@ -4,10 +4,11 @@ import { expect, test, vi } from "vitest";
 import { MatrixModel } from "../src/charts/matrix_model.js";
 import { INITIAL, type Selection } from "../src/selection.js";
 import { Store } from "../src/state.js";
+import type { RunsAnswer } from "../src/types.js";
 import { AppElement } from "../src/views/app.js";
 import { batchSheet, matrixSheet, pairSheet, sampleSheet } from "../src/views/download.js";
 import { pressKey } from "../src/views/keys.js";
-import { outcomeOf } from "../src/views/parts.js";
+import { findRuns, outcomeOf } from "../src/views/parts.js";
 import { batchLayerSheet, spikeSheet } from "../src/views/save.js";
 import { epochsOf, healthWords } from "../src/views/sentence.js";
 import { findClasses } from "../src/views/sidebar.js";
@@ -349,6 +350,54 @@ test("a class is found by number, by its beginning and by any part", () => {
     findClasses(null, 30, "2"),
     findClasses(names, 5, " "),
   ]).toEqual([[2, 1, 3], [2, 4], [2, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 12], []]);
+});
+
+const manyRuns = (): RunsAnswer => {
+  const names = [1, 2, 4, 8, 10].flatMap((width) =>
+    ["0.1", "0.01"].map((rate) => `Width=${width} lr=${rate}`),
+  );
+  return { ...runsAnswer(), runs: names.flatMap((name) => runsAnswer({ name }).runs) };
+};
+
+test("runs are found by words of their names, in any order, and the one that is shown stays", () => {
+  const names = (words: string, kept?: string) =>
+    findRuns(manyRuns().runs, words, kept).map(({ name }) => name);
+  expect([names(""), names("nothing")].map(({ length }) => length)).toEqual([10, 0]);
+  expect(names(" lr=0.1  width=10 ")).toEqual(["Width=10 lr=0.1"]);
+  expect(names("0.01 width=1", "Width=4 lr=0.1")).toEqual([
+    "Width=1 lr=0.01",
+    "Width=4 lr=0.1",
+    "Width=10 lr=0.01",
+  ]);
+});
+
+test("many runs are filtered by typing; Enter takes the first, Escape shows all again", async () => {
+  const { app, store } = await showPage({}, { ...ROUTES, runs: manyRuns });
+  const field = app.querySelector<HTMLInputElement>('[data-testid="run-search"]');
+  const names = (id: string) =>
+    [...app.querySelectorAll<HTMLOptionElement>(`#${id} option`)].map((option) => option.value);
+  const press = async (key: string) => {
+    field?.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+    await app.updateComplete;
+  };
+  if (field === null) throw new Error("ten runs must have a field to filter them");
+  field.value = "0.01 width=1";
+  field.dispatchEvent(new InputEvent("input", { bubbles: true }));
+  await app.updateComplete;
+  expect(app.querySelector('[data-testid="runs-found"]')?.textContent).toBe("2 of 10 runs");
+  expect(names("run-b")).toEqual(["", "Width=1 lr=0.01", "Width=10 lr=0.01"]);
+  await press("Enter");
+  expect([store.selection.run, names("run")]).toEqual([
+    "Width=1 lr=0.01",
+    ["Width=1 lr=0.01", "Width=10 lr=0.01"],
+  ]);
+  await press("Escape");
+  expect([field.value, names("run").length, store.selection.run]).toEqual(["", 10, "Width=1 lr=0.01"]);
+});
+
+test("few runs need no filter", async () => {
+  const { app } = await showPage({});
+  expect(app.querySelector('[data-testid="run-search"]')).toBeNull();
 });
 
 test("epochs that begin again are told from the least to the greatest", () => {

@@ -8,7 +8,7 @@ import { count, exact, figure, many } from "../format.js";
 import type { Store } from "../state.js";
 import { side } from "./compare_parts.js";
 import { errorLabel, errorText } from "./error_words.js";
-import { picked, typed } from "./parts.js";
+import { findRuns, picked, typed } from "./parts.js";
 
 export { side } from "./compare_parts.js";
 
@@ -56,7 +56,7 @@ export function compareGroup(store: Store, chosen: Chosen): TemplateResult {
     <select id="run-b" data-testid="run-b" @change=${(event: Event) => store.compareWith(picked(event))}>
       <option value="" .selected=${live(runB === "")}>nothing</option>
       ${other === null && runB !== "" ? html`<option value=${runB} .selected=${live(true)}>${runB} (not there)</option>` : nothing}
-      ${runs.map(
+      ${findRuns(runs, store.runWords, runB).map(
         ({ name }) =>
           html`<option value=${name} .selected=${live(name === other?.run.name)}>${name}${name === chosen.run.name ? " (other batches)" : ""}</option>`,
       )}

@@ -3,7 +3,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { exact } from "../format.js";
 import type { Store } from "../state.js";
-import type { Sample } from "../types.js";
+import type { Run, Sample } from "../types.js";
 
 export type OutcomeKind = "correct_confident" | "correct_unsure" | "wrong_unsure" | "wrong_confident";
 
@@ -63,6 +63,14 @@ export function chip(
 }
 
 export const picked = (event: Event): string => (event.target as HTMLSelectElement).value;
+
+/** The runs whose names hold all of the words, and the one that is `kept` in any case. */
+export function findRuns(runs: readonly Run[], words: string, kept = ""): Run[] {
+  const wanted = words.toLowerCase().split(/\s+/);
+  return runs.filter(
+    ({ name }) => name === kept || wanted.every((word) => name.toLowerCase().includes(word)),
+  );
+}
 
 /** The step typed into a box; `null` when it is empty or no number. */
 export const typed = (event: Event): number | null => {

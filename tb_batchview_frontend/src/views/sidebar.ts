@@ -5,10 +5,13 @@ import { live } from "lit/directives/live.js";
 import type { Chosen } from "../choice.js";
 import { ago, bytesOf, className, count, many, progress } from "../format.js";
 import type { Store } from "../state.js";
+import type { Run } from "../types.js";
 import { compareGroup, side } from "./compare_sidebar.js";
-import { OUTCOME_LABELS, type OutcomeKind, picked, removable, typed } from "./parts.js";
+import { findRuns, OUTCOME_LABELS, type OutcomeKind, picked, removable, typed } from "./parts.js";
 
 const MOST_MATCHES = 50;
+/** So many runs are filtered rather than looked through. */
+const MANY_RUNS = 10;
 
 /** Tell of a class whether its name holds the words or its number is one; without words every class is meant. */
 export function classMatches(names: readonly string[] | null, words: string): (index: number) => boolean {
@@ -40,12 +43,30 @@ export function findClasses(names: readonly string[] | null, classes: number, wo
     .map(({ index }) => index);
 }
 
+/** Filter the runs to choose from, A and B: Enter takes the first, Escape shows all again. */
+function runSearch(store: Store, runs: readonly Run[]): TemplateResult {
+  const { runWords } = store;
+  const found = findRuns(runs, runWords);
+  const onKey = (event: KeyboardEvent): void => {
+    if (event.key === "Enter" && found[0] !== undefined) store.move({ run: found[0].name });
+    if (event.key !== "Escape") return;
+    store.set({ runWords: "" });
+    event.stopPropagation();
+  };
+  return html`<input data-testid="run-search" type="search" autocomplete="off" aria-label="Filter runs"
+      placeholder=${`filter ${count(runs.length)} runs`} .value=${live(runWords)} @keydown=${onKey}
+      @input=${(event: Event) => store.set({ runWords: picked(event) })} />
+    <span class="quiet small" role="status" data-testid="runs-found">${runWords.trim() === "" ? nothing : `${count(found.length)} of ${count(runs.length)} runs`}</span>`;
+}
+
 function runGroup(store: Store, chosen: Chosen): TemplateResult {
   const runs = store.runs.value?.runs ?? [];
+  const { name: shown } = chosen.run;
   return html`<div class="group">
     <label class="label" for="run">Run ${store.other === null ? nothing : side("A")}</label>
-    <select id="run" data-testid="run" @change=${(event: Event) => store.move({ run: picked(event) })}>
-      ${runs.map(({ name }) => html`<option value=${name} .selected=${live(name === chosen.run.name)}>${name}</option>`)}
+    ${runs.length < MANY_RUNS ? nothing : runSearch(store, runs)}
+    <select id="run" data-testid="run" title=${shown} @change=${(event: Event) => store.move({ run: picked(event) })}>
+      ${findRuns(runs, store.runWords, shown).map(({ name }) => html`<option value=${name} .selected=${live(name === shown)}>${name}</option>`)}
     </select>
   </div>`;
 }
