@@ -237,6 +237,9 @@ setup(
             "build>=1.0",
             "duckdb>=1.0",
             "hypothesis>=6.80",
+            # A real notebook, for %tensorboard.
+            "ipykernel>=6.29",
+            "nbclient>=0.10",
             "pandas>=1.5",
             "playwright>=1.40",
             "pyarrow>=14.0",

@@ -53,6 +53,8 @@ MAX_ODD_INPUTS = 1_000
 
 # A run is read for so long before it is another's turn.
 SLICE_SECONDS = 0.25
+# In the name of a run, as those of sweeps have them.
+_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)")
 
 # Told how many bytes are read, and of how many.
 Progress = Callable[[int, int], object]
@@ -1137,11 +1139,10 @@ def has_runs(root: Path) -> bool:
     return False
 
 
-def _natural(name: str) -> tuple[list[tuple[int, str]], str]:
-    """Return what sorts names as people do: run 2 before run 10."""
-    parts = [part.lstrip("0") if place % 2 else part for place, part in enumerate(re.split("([0-9]+)", name))]
-    # Digits by how many there are, then as they stand: a number may be longer than Python converts.
-    return [(len(part) * (place % 2), part) for place, part in enumerate(parts)], name
+def _natural(name: str) -> tuple[list[tuple[float, str]], str]:
+    """Return what sorts names as people do: 2 before 10, 3e-4 before 0.01."""
+    parts = enumerate(_NUMBER.split(name))
+    return [(float(part), "") if place % 2 else (0.0, part) for place, part in parts], name
 
 
 def _find_runs(root: Path) -> Iterator[tuple[str, Path]]:

@@ -45,7 +45,8 @@ def test_runs_are_named_by_their_path(tmp_path: Path) -> None:
 
 
 def test_runs_are_sorted_as_people_count(tmp_path: Path) -> None:
-    names = ["lr=0.1 run 02", "lr=0.1 run 2", "lr=0.1 run 10", "run", "run" + "9" * 200, "run1" + "0" * 200]
+    names = ["lr=3e-4", "lr=0.01", "lr=0.1 run 02", "lr=0.1 run 2", "lr=0.1 run 10", "lr=0.25", "lr=0.5"]
+    names += ["run", "run" + "8" * 200, "run1" + "0" * 200, "run9e999"]
     for name in reversed(names):
         write_run(tmp_path / name, 1)
 
