@@ -107,7 +107,7 @@ class Log(Mapping[str, "Run"]):
 
     A run is named by the path, below that directory, of what was given to
     `BatchViewCallback` as `log_dir`; the directory itself is ".". Symbolic
-    links are followed.
+    links are followed. Names are sorted as people count: 2 before 10.
     """
 
     def __init__(self, roots: Mapping[str, Path], *, reader: Reader = read_array) -> None:

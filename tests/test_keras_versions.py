@@ -14,6 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
 from tb_batchview import BatchViewCallback, load
 from tb_batchview.errors import BatchViewError, BatchViewWarning
@@ -68,6 +69,20 @@ def test_a_model_of_tf_keras_is_refused_before_it_trains(tmp_path: Path):
     model.compile("sgd", "mse")
     assert_refused(model, tmp_path)
     assert model.optimizer.iterations.numpy() == 0
+
+
+def test_the_graph_of_the_step_is_written_where_keras_writes_it(tmp_path: Path):
+    written = []
+    for folder in ("without", "with"):
+        callbacks: list[Any] = [keras.callbacks.TensorBoard(tmp_path / folder)]
+        if folder == "with":
+            callbacks.append(BatchViewCallback(tmp_path / folder))
+        make_heads("one", {"jit_compile": False}).fit(X, KIND, verbose=0, callbacks=callbacks)
+        reader = EventMultiplexer().AddRunsFromDirectory(str(tmp_path / folder)).Reload()
+        tags = reader.Runs()["train"]
+        written.append((tags["graph"], sorted(tags["tensors"])))
+    assert written[1] == written[0]
+    assert written[0][0] == (KERAS < (3, 7))
 
 
 def make_heads(form: str, mode: dict[str, Any]) -> Any:

@@ -21,6 +21,9 @@ FUNCTION_ATTRIBUTE = {"train": "train_function", "validation": "test_function"}
 STEP_ATTRIBUTE = {"train": "train_step", "validation": "test_step"}
 # What Keras makes in order to evaluate and to predict (3.0 to 3.15).
 EVALUATING_ATTRIBUTES = ("test_function", "predict_function")
+# What the callback TensorBoard asks the function of the step for, to write its graph: where that is a tf.function,
+# which it is before 3.7.
+GRAPH_ATTRIBUTES = ("function_spec", "_concrete_variable_creation_fn")
 
 
 class FlatLoss(NamedTuple):

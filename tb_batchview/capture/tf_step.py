@@ -46,6 +46,14 @@ class TensorFlowStep(TappedStep):
         # The step that is being watched, and its tf.function if it is one.
         self._tap: Tap | None = None
         self._decorated: Callable[[Any], Any] | None = None
+        # What runs instead of `original`, in graph mode.
+        self._compiled: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Show what Keras would write the graph of the step from."""
+        if name in keras_names.GRAPH_ATTRIBUTES and hasattr(self.original, "function_spec"):
+            return getattr(self._compiled, name)
+        raise AttributeError(name)
 
     def _is_foreign(self, *arguments: Any) -> bool:
         # `fit` gives an iterator of tf.data, `train_on_batch` a generator: a
@@ -79,6 +87,7 @@ class TensorFlowStep(TappedStep):
         unrolled = keras_names.unrolled_steps(model)
         run_steps = loop_once(converted) if steps == 1 else loop_many(converted, steps, unrolled)
         outer = tf.function(tf.autograph.experimental.do_not_convert(run_steps), reduce_retracing=True)
+        self._compiled = outer
 
         def run_graph(iterator: Any) -> tuple[Any, list[Observation]]:
             lengths = None
