@@ -1,6 +1,7 @@
 """How long each route of the plugin takes, ten requests at once.
 
 A run of 64 samples a batch, the summary of two layers in every tenth, is
+written (one of 1,000 classes in some minutes: every cell of its matrix is filled) and
 served by a real `tensorboard`. For each route ten clients ask at the same time,
 each for ranges, batches, classes and orders of its own, drawn at random; half of
 the ranges are the whole run. Told are the first answer (what is counted once),
@@ -34,9 +35,12 @@ from pathlib import Path
 from urllib.parse import urlencode, urlparse
 
 import numpy as np
-from reading import make_run, write_pattern
+from reading import EVERY, LAYERS, SAMPLES, make_run, write_pattern
+
+from tb_batchview import BatchWriter
 
 CLIENTS = 10
+MANY_CLASSES = 100  # of more the scores are kept in part, and the batches do not repeat
 BASE = "data/plugin/batchview/"
 
 
@@ -54,6 +58,30 @@ def serve(logdir: Path) -> Iterator[tuple[str, int]]:
             raise RuntimeError("TensorBoard did not start.")
         finally:
             tensorboard.terminate()
+
+
+def fill_run(log_dir: Path, batches: int, classes: int) -> None:
+    """Write a run of random predictions, no batch like another.
+
+    A batch that is repeated would leave most cells of a large matrix empty.
+    """
+    rng = np.random.default_rng(0)
+    drawn = rng.dirichlet(np.ones(classes), SAMPLES).astype(np.float32)
+    with BatchWriter(log_dir, top_k=5) as writer:
+        for step in range(batches):
+            # The same scores of other classes: to draw a million of them for each batch would take hours.
+            scores = np.roll(drawn[rng.permutation(SAMPLES)], rng.integers(classes), axis=1)
+            targets = rng.integers(0, classes, SAMPLES)
+            losses = -np.log(scores[np.arange(SAMPLES), targets] + 1e-7)
+            layers = {f"dense_{number}": rng.normal(size=(SAMPLES, 32)) for number in range(LAYERS)}
+            writer.add_batch(
+                predictions=scores,
+                targets=targets,
+                loss=float(losses.mean()),
+                metrics={"accuracy": float((scores.argmax(1) == targets).mean())},
+                sample_loss=losses,
+                histograms=None if step % EVERY else layers,
+            )
 
 
 def ask(address: tuple[str, int], request: str) -> tuple[float, bytes]:
@@ -142,8 +170,10 @@ def main() -> None:
     for classes in options.classes:
         with tempfile.TemporaryDirectory() as directory:
             logdir = Path(directory)
-            pattern = write_pattern(logdir / "pattern", classes=classes, top_k=None if classes <= 100 else 5)
-            make_run(logdir / "big", pattern, options.batches)
+            if classes > MANY_CLASSES:
+                fill_run(logdir / "big", options.batches, classes)
+            else:
+                make_run(logdir / "big", write_pattern(logdir / "pattern", classes=classes), options.batches)
             with serve(logdir) as address:
                 print(f"\n{options.batches} batches, {classes} classes; {CLIENTS} clients; milliseconds")
                 begin = time.perf_counter()

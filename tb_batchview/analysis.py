@@ -46,10 +46,22 @@ def count_confusion(target: Array, predicted: Array, classes: int) -> Array:
         int64, shape (classes, classes); rows are targets. Samples with a
         number outside 0 … classes - 1 (such as -1, none) are left out.
     """
-    known = _known(target, predicted, classes)
-    pairs = target[known].astype(np.int64) * classes + predicted[known]
-    counts = np.bincount(pairs, minlength=classes * classes)
+    counts = np.bincount(find_cells(target, predicted, classes), minlength=classes * classes)
     return counts.astype(np.int64, copy=False).reshape(classes, classes)
+
+
+def find_cells(target: Array, predicted: Array, classes: int) -> Array:
+    """Return where each sample is in a confusion matrix, row after row.
+
+    Returns:
+        intp, shape (samples,), without those that `count_confusion` leaves out.
+    """
+    known = _known(target, predicted, classes)
+    if not known.all():
+        target, predicted = target[known], predicted[known]
+    cells: Array = np.multiply(target, classes, dtype=np.intp)
+    cells += predicted
+    return cells
 
 
 def divide(part: Array, whole: Array) -> Array:
@@ -272,17 +284,18 @@ def report_confusion(confusion: Array, class_names: tuple[str, ...] | None = Non
     Returns:
         What `report_classes` returns of the samples.
     """
-    hits = confusion.diagonal().copy()
+    hits = confusion.diagonal().astype(np.int64)
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
     # The first of the largest, as the smaller class wins a tie.
     most = wrong.argmax(axis=1) if len(wrong) else np.zeros(0, np.int64)
-    most_count = np.take_along_axis(wrong, most[:, None], axis=1)[:, 0]
-    samples = int(confusion.sum())
+    most_count = np.take_along_axis(wrong, most[:, None], axis=1)[:, 0].astype(np.int64)
+    support = confusion.sum(axis=1, dtype=np.int64)
+    samples = int(support.sum())
     return _report(
         hits=hits,
-        support=confusion.sum(axis=1),
-        predicted=confusion.sum(axis=0),
+        support=support,
+        predicted=confusion.sum(axis=0, dtype=np.int64),
         most_confused=np.where(most_count > 0, most, NO_CLASS),
         most_confused_count=most_count,
         accuracy=float(hits.sum() / samples) if samples else math.nan,

@@ -8,7 +8,7 @@ and the form of array answers.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,16 @@ class Chosen:
         self.start = start
         self.stop = stop
         self.first, self.last = phase.rows(start, stop)
+
+    @property
+    def state(self) -> Hashable:
+        """Return what all that is counted of the range depends on.
+
+        While a run grows, that of a range of before stays the same. With one
+        that is made anew, or of which batches are put in order, it is another.
+        """
+        samples = self.phase.samples(self.output)
+        return samples.token, self.first, self.last, self.spec, *samples.columns
 
     def samples(self, first: int, last: int, followed: Followed | None = None) -> Samples:
         """Return the samples of the batches `first` to `last`."""
@@ -641,12 +651,14 @@ def class_rows(chosen: Chosen, parameters: Parameters, against: Chosen | None = 
     search = parameters.optional_text("search")
     if search is not None:
         order = order[mark_named(chosen.spec, search, len(report))[order]]
-    rows = []
-    for number in page.cut(order).tolist():
-        row = describe_class(report[number])
-        if changes is not None and other is not None and matched is not None:
-            row |= describe_changes(changes, other, number, int(matched.numbers[number]))
-        rows.append(row)
+    numbers = page.cut(order)
+    rows = describe_classes(report, numbers)
+    if changes is not None and other is not None and matched is not None:
+        matches = matched.numbers[numbers]
+        partners = iter(describe_classes(other, matches[matches >= 0]))
+        for row, number, match in zip(rows, numbers.tolist(), matches.tolist(), strict=True):
+            row["against"] = None if match < 0 else next(partners)
+            row |= describe_changes(changes, number)
     return answer | {
         "accuracy": number_or_none(report.accuracy),
         "macro_f1": number_or_none(report.macro_f1),
@@ -695,10 +707,9 @@ def accuracy_interval(report: analysis.ClassReport) -> tuple[float, float]:
     return float(low[0]), float(high[0])
 
 
-def describe_changes(changes: comparison.Changes, other: analysis.ClassReport, number: int, match: int) -> Answer:
-    """Return the matching class of run B, and how far the two are apart."""
+def describe_changes(changes: comparison.Changes, number: int) -> Answer:
+    """Return how far a class and the matching one of run B are apart."""
     return {
-        "against": None if match < 0 else describe_class(other[match]),
         "change": {name: number_or_none(values[number]) for name, values in changes.by.items()},
         "apart": {name: bool(values[number]) for name, values in changes.apart.items()},
     }
@@ -756,7 +767,8 @@ def count_shown(chosen: Chosen, shown: Array) -> Array:
     samples = chosen.phase.samples(chosen.output)
     if len(shown) == classes and classes <= MAX_CLASSES:
         counts = samples.count_confusion(classes, chosen.first, chosen.last)
-        return np.asarray(counts[np.ix_(shown, shown)])
+        # Those of run B may be in another order. To take a million cells one by one is slow.
+        return counts if (np.diff(shown) > 0).all() else counts.take(shown, axis=0).take(shown, axis=1)
     target, predicted = (
         analysis.renumber(samples.column(name, chosen.first, chosen.last), shown, classes)
         for name in ("target", "predicted")
@@ -765,8 +777,14 @@ def count_shown(chosen: Chosen, shown: Array) -> Array:
 
 
 def narrow_counts(counts: Array) -> Array:
-    """Return counts as uint32."""
-    return counts.clip(max=2**32 - 1).astype(np.uint32)
+    """Return counts in as few bytes as the greatest needs.
+
+    Of a large matrix most are small: it is compressed, sent and unpacked in a
+    fraction of the time.
+    """
+    greatest = int(counts.max(initial=0))
+    dtype = np.uint8 if greatest < 2**8 else np.uint16 if greatest < 2**16 else np.uint32
+    return (counts if greatest < 2**32 else counts.clip(max=2**32 - 1)).astype(dtype)
 
 
 def class_trend(chosen: Chosen, points: int, limit: int) -> bytes:
@@ -786,20 +804,22 @@ def class_trend(chosen: Chosen, points: int, limit: int) -> bytes:
         "labels": shown,
     }
     for name, count in zip(("support", "predicted", "hits"), counts, strict=True):
-        arrays[name] = count[:, shown].clip(max=2**32 - 1).astype(np.uint32)
+        arrays[name] = narrow_counts(count[:, shown])
     return pack_arrays(header, arrays)
 
 
-def describe_class(row: analysis.ClassRow) -> Answer:
-    """Return what `classes` says of a class."""
-    confused = row.most_confused
-    return {
-        "class": row.class_number,
-        "support": row.support,
-        "predicted": row.predicted,
-        **{name: number_or_none(getattr(row, name)) for name in CLASS_FIGURES},
-        "most_confused": None if confused is None else {"class": confused, "count": row.most_confused_count},
-    }
+def describe_classes(report: analysis.ClassReport, numbers: Array) -> list[Answer]:
+    """Return what `classes` says of some classes."""
+    columns: dict[str, list[Any]] = {"class": numbers.tolist()}
+    columns |= {name: getattr(report, name)[numbers].tolist() for name in ("support", "predicted")}
+    for name in CLASS_FIGURES:
+        values = getattr(report, name)[numbers]
+        columns[name] = [number_or_none(value) for value in values] if np.isnan(values).any() else values.tolist()
+    confused = zip(report.most_confused[numbers].tolist(), report.most_confused_count[numbers].tolist(), strict=True)
+    columns["most_confused"] = [
+        None if number == analysis.NO_CLASS else {"class": number, "count": count} for number, count in confused
+    ]
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def describe_layers_of_batch(phase: PhaseView, row: int) -> list[Answer]:

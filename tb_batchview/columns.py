@@ -20,7 +20,7 @@ from tb_batchview.growing import Column
 from tb_batchview.identity import Identity
 from tb_batchview.layouts import Entry, Layout
 from tb_batchview.running import RunningSpikes, RunningSums
-from tb_batchview.views import SAMPLE_COLUMNS, LayerView, PhaseView, SampleView
+from tb_batchview.views import SAMPLE_COLUMNS, LayerView, PhaseView, SampleView, Token
 
 Array = npt.NDArray[Any]
 
@@ -41,6 +41,7 @@ class _OutputColumns:
         self.columns: dict[str, Column] = {}
         self.sums: dict[tuple[str, int], RunningSums] = {}
         self.identity = Identity()
+        self.token = Token()
         self.total = 0
 
     def add(self, row: int, samples: int, arrays: Mapping[str, Array]) -> None:
@@ -94,7 +95,7 @@ class _OutputColumns:
         for column in self.columns.values():
             column.pad(self.total)
         columns = {name: column.view() for name, column in self.columns.items()}
-        return SampleView(self.bounds.view(), columns, self.sums, self.identity)
+        return SampleView(self.bounds.view(), columns, self.sums, self.identity, token=self.token)
 
     def keep(self, batches: int, order: Array) -> None:
         """Keep the samples of some batches, in another order."""
@@ -109,6 +110,7 @@ class _OutputColumns:
         self.total = int(starts[-1])
         self.sums = {}
         self.identity = Identity()
+        self.token = Token()
 
 
 class PhaseColumns:

@@ -1,6 +1,7 @@
 """What was worked out once and may be needed again, in bounded memory.
 
-Used by `rollups`. One process has one of it, whatever the number of runs.
+Used by `rollups`, of which a process has one, whatever the number of runs, and
+by `plugin` for its answers.
 """
 
 from __future__ import annotations

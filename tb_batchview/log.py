@@ -316,7 +316,7 @@ class Run:
                 f"A confusion matrix must be of at most {MAX_MATRIX} classes. Received: {spec.classes}. "
                 "Use class_report, which tells what each class is most confused with."
             )
-        return samples.count_confusion(spec.classes, first, last)
+        return samples.count_confusion(spec.classes, first, last).astype(np.int64)
 
     def class_report(
         self, phase: str, start: int | None = None, stop: int | None = None, output: str | None = None

@@ -3,7 +3,8 @@
 TensorBoard makes one through `loader` and calls its routes from many threads.
 Each route parses its parameters, asks an `…_impl` for plain Python, and
 responds. Calls `log` for the runs, `refresher` to keep them fresh, `answers`
-for what is said of them, `http` for parameters and responses. Files are read
+for what is said of them, `http` for parameters and responses, `kept` for
+answers that are asked for again. Files are read
 with `os.pread`, never mapped: a file truncated under a map would end TensorBoard.
 """
 
@@ -14,9 +15,9 @@ import dataclasses
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tensorboard import errors
 from tensorboard.plugins import base_plugin
@@ -26,7 +27,18 @@ from tb_batchview import answers, checks, join_answers, layer_answers, metadata,
 from tb_batchview import log as logs
 from tb_batchview.answers import Answer, Chosen
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
-from tb_batchview.http import MethodNotAllowedError, Parameters, missing, respond, respond_file, wrong
+from tb_batchview.http import (
+    Body,
+    MethodNotAllowedError,
+    Parameters,
+    missing,
+    pack,
+    respond,
+    respond_file,
+    takes_gzip,
+    wrong,
+)
+from tb_batchview.kept import Kept
 from tb_batchview.layers import UNIT_FIGURES
 from tb_batchview.log import Log, Run
 from tb_batchview.records import PHASES
@@ -42,6 +54,10 @@ MAX_MAPPED = 20_000  # samples in a data map
 # Requests that are worked on at once; one that takes long does not hold up the others for longer.
 AT_ONCE = max(2, os.cpu_count() or 2)
 MOST_WAIT = 0.25  # seconds
+
+# Finished answers that are kept for whoever asks for the same.
+KEPT_BYTES = 32 << 20
+_KEY_BYTES = 1024  # of what an answer is kept by, beside its parameters
 
 _RANGE = ("run", "phase", "output", "start", "stop")
 _LAYER = ("run", "phase", "layer", "start", "stop")
@@ -72,6 +88,24 @@ export function render() {
 """
 
 
+class Counted(NamedTuple):
+    """An answer that is made of counts, and kept.
+
+    Attributes:
+        state: What it depends on, beside the parameters; the same answer comes
+            of the same state.
+        make: Makes it.
+    """
+
+    state: Hashable
+    make: Callable[[], Answer | bytes]
+
+    @classmethod
+    def of(cls, make: Callable[[], Answer | bytes], *chosen: Chosen | None) -> Counted:
+        """Return what is counted of one or two ranges."""
+        return cls(tuple(None if item is None else item.state for item in chosen), make)
+
+
 class BatchViewPlugin(base_plugin.TBPlugin):
     """Serves what is recorded below TensorBoard's logdir."""
 
@@ -96,12 +130,13 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         self._refresher = Refresher(self._log, refresh_seconds, patience)
         self._refresh_seconds = refresh_seconds
         self._working = threading.Semaphore(AT_ONCE)
+        self._kept = Kept(KEPT_BYTES)
         self._active = False
         self._looked: float | None = None
 
     def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
         """Return the routes."""
-        _route = self._route
+        _route, _counted = self._route, self._counted_route
         return {
             "/runs": _route(self.runs_impl, ("run",)),
             "/batches": _route(self.batches_impl, (*_RANGE, *_PAGE, *_AGAINST, "points", "find")),
@@ -110,13 +145,13 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "/samples": _route(self.samples_impl, (*_RANGE, *_FILTER, *_BY_SAMPLE, *_PAGE)),
             "/joined": _route(self.joined_impl, (*_RANGE, *_AGAINST, *_PAGE, "joint", "target", "predicted")),
             "/data_map": _route(self.data_map_impl, (*_RANGE, "limit")),
-            "/classes": _route(self.classes_impl, (*_RANGE, *_PAGE, *_AGAINST, "search")),
-            "/confusion": _route(self.confusion_impl, (*_RANGE, *_AGAINST, "limit", "order")),
-            "/class_trend": _route(self.class_trend_impl, (*_RANGE, "points", "limit")),
+            "/classes": _counted(self.classes_impl, (*_RANGE, *_PAGE, *_AGAINST, "search")),
+            "/confusion": _counted(self.confusion_impl, (*_RANGE, *_AGAINST, "limit", "order")),
+            "/class_trend": _counted(self.class_trend_impl, (*_RANGE, "points", "limit")),
             "/calibration": _route(self.calibration_impl, _RANGE),
             "/thresholds": _route(self.thresholds_impl, _RANGE),
             "/residuals": _route(self.residuals_impl, (*_RANGE, "points", "value")),
-            "/label_errors": _route(self.label_errors_impl, (*_RANGE, "limit")),
+            "/label_errors": _counted(self.label_errors_impl, (*_RANGE, "limit")),
             "/layers": _route(self.layers_impl, ("run", "phase", "start", "stop")),
             "/layer": _route(self.layer_impl, (*_LAYER, "points", "axis", *_LAYER_AGAINST)),
             "/units": _route(self.units_impl, (*_LAYER, "points", "limit", "figure")),
@@ -142,7 +177,6 @@ class BatchViewPlugin(base_plugin.TBPlugin):
     def runs_impl(self, parameters: Parameters) -> Answer:
         """Return all runs, or one of them with its class names."""
         name = parameters.optional_text("run")
-        self._refresher.ask(name)
         if self._refresher.failure:
             raise RefreshError(
                 f"The log directory could not be looked at: {self._refresher.failure}. It is tried again; "
@@ -165,7 +199,6 @@ class BatchViewPlugin(base_plugin.TBPlugin):
     def doctor_impl(self, parameters: Parameters) -> Answer:
         """Return what is wrong with the installation and the runs."""
         name = parameters.optional_text("run")
-        self._refresher.ask(name)
         if name is None:
             found = [*checks.check_installation(), *checks.check_log(self._log.snapshot(), Path(self._logdir))]
         else:
@@ -204,22 +237,26 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         limit = parameters.whole("limit", default=5_000, low=1, high=MAX_MAPPED)
         return answers.data_map(self._choose(parameters), limit)
 
-    def classes_impl(self, parameters: Parameters) -> Answer:
+    def classes_impl(self, parameters: Parameters) -> Counted:
         """Return figures per class."""
-        return answers.class_rows(self._choose(parameters), parameters, self._choose_against(parameters))
+        chosen, against = self._choose(parameters), self._choose_against(parameters)
+        return Counted.of(lambda: answers.class_rows(chosen, parameters, against), chosen, against)
 
-    def confusion_impl(self, parameters: Parameters) -> bytes:
+    def confusion_impl(self, parameters: Parameters) -> Counted:
         """Return the confusion matrix of a range."""
         limit = parameters.whole("limit", default=answers.MAX_CLASSES, low=1, high=answers.MAX_CLASSES)
         clustered = parameters.choice("order", ("class", "clustered"), "class") == "clustered"
         chosen, against = self._choose(parameters), self._choose_against(parameters)
-        return answers.confusion(chosen, limit, clustered=clustered, against=against)
+        return Counted.of(
+            lambda: answers.confusion(chosen, limit, clustered=clustered, against=against), chosen, against
+        )
 
-    def class_trend_impl(self, parameters: Parameters) -> bytes:
+    def class_trend_impl(self, parameters: Parameters) -> Counted:
         """Return counts per class over windows of a range."""
         points = parameters.whole("points", default=100, low=1, high=MAX_WINDOWS)
         limit = parameters.whole("limit", default=100, low=1, high=answers.MAX_CLASSES)
-        return answers.class_trend(self._choose(parameters), points, limit)
+        chosen = self._choose(parameters)
+        return Counted.of(lambda: answers.class_trend(chosen, points, limit), chosen)
 
     def calibration_impl(self, parameters: Parameters) -> Answer:
         """Return the reliability diagram of the range."""
@@ -234,10 +271,11 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         points = parameters.whole("points", default=MAX_POINTS, low=1, high=4 * MAX_POINTS)
         return score_answers.residuals(self._choose(parameters), points, parameters.whole("value", default=0))
 
-    def label_errors_impl(self, parameters: Parameters) -> bytes:
+    def label_errors_impl(self, parameters: Parameters) -> Counted:
         """Return how often two labels are wrong of the same sample."""
         limit = parameters.whole("limit", default=answers.MAX_CLASSES, low=1, high=answers.MAX_CLASSES)
-        return score_answers.label_errors(self._choose(parameters), limit)
+        chosen = self._choose(parameters)
+        return Counted.of(lambda: score_answers.label_errors(chosen, limit), chosen)
 
     def layers_impl(self, parameters: Parameters) -> Answer:
         """Return the layers and their last figures in the range."""
@@ -295,6 +333,35 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             ) from None
 
     def _route(self, impl: Callable[[Parameters], Answer | bytes], known: Collection[str]) -> Callable[..., Any]:
+        """Return a route whose answers are made anew."""
+
+        def answer(parameters: Parameters, gzipped: bool) -> Body:
+            with self._turn():
+                return pack(impl(parameters), gzipped=gzipped)
+
+        return self._serve(answer, known)
+
+    def _counted_route(self, impl: Callable[[Parameters], Counted], known: Collection[str]) -> Callable[..., Any]:
+        """Return a route whose answers are kept."""
+
+        def answer(parameters: Parameters, gzipped: bool) -> Body:
+            counted = impl(parameters)
+            key = impl.__name__, parameters.given, counted.state, gzipped
+            body: Body | None = self._kept.get(key)
+            if body is None:
+                # Of several who ask for the same at once, one makes it.
+                with self._kept.making(key):
+                    body = self._kept.get(key)
+                    if body is None:
+                        with self._turn():
+                            body = pack(counted.make(), gzipped=gzipped)
+                        size = sum(len(name) + len(text) for name, text in parameters.given)
+                        self._kept.put(key, body, len(body.content) + size + _KEY_BYTES)
+            return body
+
+        return self._serve(answer, known)
+
+    def _serve(self, answer: Callable[[Parameters, bool], Body], known: Collection[str]) -> Callable[..., Any]:
         """Return a route: parse, ask, respond."""
 
         @wrappers.Request.application
@@ -302,14 +369,25 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             _check_method(request)
             parameters = Parameters(request.args, known)
             try:
-                with self._turn():
-                    return respond(request, impl(parameters))
+                self._await_news(parameters)
+                return respond(request, answer(parameters, takes_gzip(request)))
             except ArgumentError as error:
                 raise errors.InvalidArgumentError(str(error)) from error
             except (BatchViewError, errors.NotFoundError) as error:
                 raise missing(f"{str(error).removeprefix('Not found: ')}{self._excuse(parameters)}") from error
 
         return route
+
+    def _await_news(self, parameters: Parameters) -> None:
+        """Have the files of its runs looked at, before it is a request's turn.
+
+        It may wait for them, and would keep others from working meanwhile.
+        """
+        names = [name for name in ("run", "against_run") if name in parameters]
+        for name in names:
+            self._refresher.ask(parameters.text(name))
+        if not names:
+            self._refresher.ask()
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
@@ -334,7 +412,6 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         name, phase = parameters.text(f"{prefix}run"), parameters.text(f"{prefix}phase")
         if phase not in PHASES:
             raise wrong(f"{prefix}phase must be one of {', '.join(PHASES)}. Received: {prefix}phase={phase[:80]!r}.")
-        self._refresher.ask(name)
         run = self._find(name)
         start, stop = (parameters.optional_whole(f"{prefix}{end}") for end in ("start", "stop"))
         if start is not None and stop is not None and start > stop:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tb_batchview import calibration
-from tb_batchview.answers import Answer, Chosen, narrow, number_or_none
+from tb_batchview.answers import Answer, Chosen, narrow, narrow_counts, number_or_none
 from tb_batchview.errors import ArgumentError
 from tb_batchview.http import missing, pack_arrays
 
@@ -98,5 +98,4 @@ def label_errors(chosen: Chosen, limit: int) -> bytes:
         "classes": len(counts),
         "shown": len(shown),
     }
-    packed = counts[np.ix_(shown, shown)].clip(max=2**32 - 1).astype(np.uint32)
-    return pack_arrays(header, {"labels": shown, "counts": packed})
+    return pack_arrays(header, {"labels": shown, "counts": narrow_counts(counts[np.ix_(shown, shown)])})

@@ -20,7 +20,7 @@ from tb_batchview.identity import Identity
 from tb_batchview.layouts import Layout
 from tb_batchview.places import JoinedPlace, Place, join_layouts, walk_again
 from tb_batchview.records import OutputSpec
-from tb_batchview.running import Count, RunningSpikes, RunningSums
+from tb_batchview.running import Cells, Count, RunningSpikes, RunningSums
 
 Array = npt.NDArray[Any]
 
@@ -34,8 +34,17 @@ SAMPLE_COLUMNS: dict[str, tuple[Any, float]] = {
     "error": (np.float32, np.nan),
 }
 
+# Pairs of classes are counted in a matrix of at most so many cells more than there are samples: these would have to be
+# sorted otherwise. It takes 16 MB at most.
+_CELLS_PER_SAMPLE = 16
+_MOST_CELLS = 1 << 22
 
 _ALL = slice(None)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Token:
+    """Tells one reading of a run's files from every other; holds nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +62,8 @@ class SampleView:
             likewise.
         places: Of several workers: returns where the samples of one of them
             are among all.
+        token: Another one as soon as batches are not where they were: while it
+            is the same, rows that were there have not changed.
     """
 
     starts: Array
@@ -60,6 +71,7 @@ class SampleView:
     sums: dict[tuple[str, int], RunningSums] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     identity: Identity = dataclasses.field(default_factory=Identity, compare=False, repr=False)
     places: Callable[[int], Array] | None = dataclasses.field(default=None, compare=False, repr=False)
+    token: Token = dataclasses.field(default_factory=Token, compare=False, repr=False)
 
     def column(self, name: str, first: int = 0, last: int | None = None) -> Array:
         """Return a column of the samples of batches `first` to `last`."""
@@ -76,20 +88,23 @@ class SampleView:
         """Count which class was taken for which in batches `first` to `last`.
 
         Returns:
-            int64, shape (classes, classes); rows are targets.
+            uint32, shape (classes, classes); rows are targets.
         """
 
         def count(first: int, last: int) -> Array:
             return analysis.count_confusion(*self._pair(first, last), classes)
 
-        return self.count("confusion", classes, count, (first, last))[0]
+        def cells(first: int, last: int) -> Array:
+            return analysis.find_cells(*self._pair(first, last), classes)
+
+        return self._count("confusion", classes, count, (first, last), cells)[0]
 
     def report_classes(
         self, classes: int, class_names: tuple[str, ...] | None, first: int, last: int
     ) -> analysis.ClassReport:
         """Report the classes of the samples of batches `first` to `last`."""
-        # A matrix of more cells than there are samples costs more than to count these.
-        if classes**2 <= int(self.starts[last] - self.starts[first]):
+        cells, samples = classes**2, int(self.starts[last] - self.starts[first])
+        if cells <= samples or cells <= min(_CELLS_PER_SAMPLE * samples, _MOST_CELLS):
             return analysis.report_confusion(self.count_confusion(classes, first, last), class_names)
         return analysis.report_classes(*self._pair(first, last), classes, class_names)
 
@@ -135,9 +150,17 @@ class SampleView:
             classes: How many of it there are.
             count: See `RunningSums.count`.
             borders: Rows, ascending.
+
+        Returns:
+            int64, shape (len(borders) - 1, …).
         """
+        return self._count(kind, classes, count, borders).astype(np.int64)
+
+    def _count(
+        self, kind: str, classes: int, count: Count, borders: Sequence[int], cells: Cells | None = None
+    ) -> Array:
         sums = self.sums.setdefault((kind, classes), RunningSums())
-        return sums.count(count, borders, batches=len(self.starts) - 1, samples=int(self.starts[-1]))
+        return sums.count(count, borders, batches=len(self.starts) - 1, samples=int(self.starts[-1]), cells=cells)
 
     def _count_decisions(self, kind: str, of: Callable[[Array, Array, Array], Array], first: int, last: int) -> Array:
         def count(first: int, last: int) -> Array:
@@ -288,11 +311,6 @@ class Health:
     dropped_batches: int = 0
     warnings: tuple[tuple[str, str, int], ...] = ()
     workers: int = 1
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Token:
-    """Tells one reading of a run's files from every other; holds nothing."""
 
 
 @dataclasses.dataclass(frozen=True)

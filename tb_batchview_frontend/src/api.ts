@@ -84,6 +84,7 @@ const COLUMNS = {
   float64: Float64Array,
   int32: Int32Array,
   uint32: Uint32Array,
+  uint16: Uint16Array,
   uint8: Uint8Array,
 } as const;
 

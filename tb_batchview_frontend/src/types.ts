@@ -399,7 +399,7 @@ export interface GradientsHeader {
   layers: { name: string; batches: number; nonfinite: number }[];
 }
 
-export type Column = Float32Array | Float64Array | Int32Array | Uint32Array | Uint8Array;
+export type Column = Float32Array | Float64Array | Int32Array | Uint32Array | Uint16Array | Uint8Array;
 
 /** An array answer: its header and its arrays by name. */
 export interface Block<Header> {

@@ -44,6 +44,7 @@ test("an array answer gives its header and views into the one buffer", () => {
     },
     { name: "empty", dtype: "float32", shape: [0, 60], bytes: new Uint8Array() },
     { name: "mask", dtype: "uint8", shape: [1], bytes: new Uint8Array([255]) },
+    { name: "hits", dtype: "uint16", shape: [2], bytes: bytesOf(new Uint16Array([256, 65_535])) },
   ]);
   const { header, arrays } = decodeBlock<{ shown: number; loss: number }>(buffer);
   expect([header.shown, header.loss]).toEqual([2, Number.NaN]);
@@ -60,6 +61,7 @@ test("an array answer gives its header and views into the one buffer", () => {
     ],
     empty: [[], [0, 60]],
     mask: [[255], [1]],
+    hits: [[256, 65_535], [2]],
   });
   expect(arrays.step?.values.buffer).toBe(buffer);
 });
