@@ -56,13 +56,17 @@ class SpecBook:
         self._task = task
         self._specs: dict[str, OutputSpec] = {}
         self._signatures: dict[str, _Signature] = {}
+        # Handed out, and not changed again: one for all batches between two news.
+        self._told: dict[str, OutputSpec] = {}
         self._checked: set[frozenset[str]] = set()
         # What the losses say, by output.
         self.hints: Mapping[str, TaskHint] = MappingProxyType({})
 
     def specs(self) -> Mapping[str, OutputSpec]:
         """Return the specs of all outputs so far, which later ones leave alone."""
-        return dict(self._specs)
+        if self._told != self._specs:
+            self._told = dict(self._specs)
+        return self._told
 
     def tell(self, outputs: Mapping[str, OutputRecord]) -> None:
         """Tell what the outputs of a batch mean.

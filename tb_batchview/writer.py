@@ -313,7 +313,10 @@ class BatchWriter:
                 self._book.tell(outputs)
                 record = self._place(record)
                 specs = self._book.specs()
-            self._put(_Job(lambda: (_summarised(record, layers, slopes),), 1, phase, specs), max(nbytes, 1))
+            job = _Job(self, 1, phase, record=record, specs=specs)
+            if layers or slopes:
+                job.make_records = lambda: (_summarised(record, layers, slopes),)
+            self._put(job, max(nbytes, 1))
 
     def submit(
         self,
@@ -338,7 +341,7 @@ class BatchWriter:
         Returns:
             Whether it was taken; False when it was dropped.
         """
-        return self._put(_Job(make_records, batches, phase), max(nbytes, 1))
+        return self._put(_Job(self, batches, phase, make_records), max(nbytes, 1))
 
     def warn(self, kind: str, message: str) -> None:
         """Count a problem, warn of it once, and tell the viewer.
@@ -448,7 +451,7 @@ class BatchWriter:
         if not self._unwritable:
             # Those that were dropped just before it.
             job.skipped, self._skipped = self._skipped, {}
-            if self._handoff.put(lambda: self._write(job), nbytes, wait=self._wait):
+            if self._handoff.put(job, nbytes, wait=self._wait):
                 return True
             self._skipped = job.skipped
             if self._handoff.is_foreign():
@@ -484,7 +487,7 @@ class BatchWriter:
                 for phase, batches in job.skipped.items():
                     self._skip(phase, batches)
             if not self._unwritable:
-                for record in job.make_records():
+                for record in job.records():
                     record, specs = self._prepare(record, job.specs)
                     reached += 1
                     written += self._write_batch(record, specs)
@@ -655,24 +658,40 @@ class BatchWriter:
         return encode.EventEncoder(constants, self._worker, self._workers)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class _Job:
-    """Batches on their way to the thread.
+    """Batches on their way to the thread, which calls it.
+
+    Of few objects, no closures among them: many may wait, and Python's garbage
+    collector looks at each again and again.
 
     Attributes:
-        make_records: Makes them.
+        writer: Whose they are.
         batches: How many.
         phase: Of all of them, where known.
+        make_records: Makes them, where they are not made yet.
+        record: The only one, where it is.
         specs: Of their outputs, where the caller told them; then the steps
             are given too.
         skipped: Batches lost just before, by phase.
     """
 
-    make_records: Callable[[], Iterable[BatchRecord]]
+    writer: BatchWriter
     batches: int
     phase: str | None
+    make_records: Callable[[], Iterable[BatchRecord]] | None = None
+    record: BatchRecord | None = None
     specs: Mapping[str, OutputSpec] | None = None
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def __call__(self) -> None:
+        self.writer._write(self)
+
+    def records(self) -> Iterable[BatchRecord]:
+        """Return the batches."""
+        if self.make_records is not None:
+            return self.make_records()
+        return () if self.record is None else (self.record,)
 
 
 _open_writers: weakref.WeakSet[BatchWriter] = weakref.WeakSet()

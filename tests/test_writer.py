@@ -572,6 +572,26 @@ def test_full_queue_waits_and_loses_nothing(tmp_path: Path):
     assert (taken, steps(tmp_path), writer.dropped) == ([True] * 3, [0, 1, 2, 3], 0)
 
 
+def test_a_batch_that_waits_is_of_few_objects(tmp_path: Path):
+    # Python's garbage collector looks at those of all that wait, again and again: what a batch takes grew with them.
+    go_on = threading.Event()
+    predictions, targets = np.eye(4, dtype=np.float32), np.arange(4)
+    with BatchWriter(tmp_path) as writer:
+        writer.add_batch(predictions=predictions, targets=targets, loss=0.5)
+        writer.submit(lambda: [] if go_on.wait(30) else [], nbytes=1, batches=0)
+        try:
+            gc.collect()
+            before = len(gc.get_objects())
+            for _ in range(300):
+                writer.add_batch(predictions=predictions, targets=targets, loss=0.5)
+            objects = len(gc.get_objects()) - before
+        finally:
+            go_on.set()
+
+    assert objects < 6 * 300
+    assert len(load(tmp_path)["."].batches("train")) == 301
+
+
 def test_job_larger_than_the_bound_goes_alone(tmp_path: Path):
     with BatchWriter(tmp_path, max_pending_mb=0.001) as writer:
         for _ in range(5):
