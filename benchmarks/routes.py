@@ -13,7 +13,12 @@ them, to have something to compare with, the same for TensorBoard's own route
 A page in the middle of millions of samples sorted by loss is told apart: it
 ranks all of them.
 
-Run: python benchmarks/routes.py [--batches N] [--classes N [N ...]]
+With --cpu nothing is served: told is the CPU time that an answer takes, which
+other work on the machine hardly changes, when it is asked for the first time
+and when it is asked for again and nothing is new. Each request has a thread of
+its own, as in TensorBoard.
+
+Run: python benchmarks/routes.py [--cpu] [--batches N] [--classes N [N ...]]
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -36,8 +42,12 @@ from urllib.parse import urlencode, urlparse
 
 import numpy as np
 from reading import EVERY, LAYERS, SAMPLES, make_run, write_pattern
+from tensorboard.backend.application import TensorBoardWSGI
+from tensorboard.plugins import base_plugin
+from werkzeug.test import Client
 
 from tb_batchview import BatchWriter
+from tb_batchview.plugin import BatchViewPlugin
 
 CLIENTS = 10
 MANY_CLASSES = 100  # of more the scores are kept in part, and the batches do not repeat
@@ -152,6 +162,41 @@ def measure(address: tuple[str, int], make: Callable[[random.Random], str], roun
         return first, [seconds for client in times for seconds in client]
 
 
+def measure_cpu(client: Client, requests: list[str]) -> list[float]:
+    """Return the CPU seconds of each answer."""
+    taken: list[float] = []
+
+    def ask_once(request: str) -> None:
+        begin = time.thread_time()
+        response = client.get(f"/{request}", headers={"Accept-Encoding": "gzip"})
+        taken.append(time.thread_time() - begin)
+        if response.status_code != 200:
+            raise RuntimeError(
+                f"{request} must be answered. Received: {response.status_code}, {response.data[:200]!r}."
+            )
+
+    for request in requests:
+        thread = threading.Thread(target=ask_once, args=(request,))
+        thread.start()
+        thread.join()
+    return taken
+
+
+def print_cpu(logdir: Path, batches: int, classes: int, rounds: int) -> None:
+    """Print the CPU time of every route, in milliseconds."""
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(logdir)), patience=600)
+    client = Client(TensorBoardWSGI([plugin]))
+    run = client.get(f"/{BASE}runs").json["runs"][0]
+    print(f"\n{batches} batches, {classes} classes; CPU milliseconds of an answer")
+    for name, make in make_requests(batches, classes, run["layers"]).items():
+        draw = random.Random(0)
+        measure_cpu(client, [make(draw)])  # what is counted once
+        requests = list(dict.fromkeys(make(draw) for _ in range(rounds)))
+        first, again = (np.array(measure_cpu(client, requests)) * 1e3 for _ in range(2))
+        low, high = np.percentile(first, [50, 95])
+        print(f"  {name:20} first: median {low:6.2f}   p95 {high:6.2f}   again: median {np.median(again):6.2f}")
+
+
 def print_row(name: str, first: float, times: list[float]) -> None:
     """Print the figures of a route, in milliseconds."""
     middle, high = np.percentile(np.array(times) * 1e3, [50, 95])
@@ -166,6 +211,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=100_000, metavar="N")
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 1000], metavar="N")
     parser.add_argument("--rounds", type=int, default=20, help="requests of each client and route (default: 20)")
+    parser.add_argument("--cpu", action="store_true", help="measure the CPU time of each answer instead")
     options = parser.parse_args()
     for classes in options.classes:
         with tempfile.TemporaryDirectory() as directory:
@@ -174,6 +220,9 @@ def main() -> None:
                 fill_run(logdir / "big", options.batches, classes)
             else:
                 make_run(logdir / "big", write_pattern(logdir / "pattern", classes=classes), options.batches)
+            if options.cpu:
+                print_cpu(logdir, options.batches, classes, 5 * options.rounds)
+                continue
             with serve(logdir) as address:
                 print(f"\n{options.batches} batches, {classes} classes; {CLIENTS} clients; milliseconds")
                 begin = time.perf_counter()

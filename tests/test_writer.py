@@ -576,9 +576,14 @@ def test_a_batch_that_waits_is_of_few_objects(tmp_path: Path):
     # Python's garbage collector looks at those of all that wait, again and again: what a batch takes grew with them.
     go_on = threading.Event()
     predictions, targets = np.eye(4, dtype=np.float32), np.arange(4)
+
+    def hold_up() -> list[BatchRecord]:
+        go_on.wait(30)
+        return []
+
     with BatchWriter(tmp_path) as writer:
         writer.add_batch(predictions=predictions, targets=targets, loss=0.5)
-        writer.submit(lambda: [] if go_on.wait(30) else [], nbytes=1, batches=0)
+        writer.submit(hold_up, nbytes=1, batches=0)
         try:
             gc.collect()
             before = len(gc.get_objects())
