@@ -32,7 +32,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -164,21 +163,19 @@ def measure(address: tuple[str, int], make: Callable[[random.Random], str], roun
 
 def measure_cpu(client: Client, requests: list[str]) -> list[float]:
     """Return the CPU seconds of each answer."""
-    taken: list[float] = []
 
-    def ask_once(request: str) -> None:
+    def ask_once(request: str) -> float:
         begin = time.thread_time()
         response = client.get(f"/{request}", headers={"Accept-Encoding": "gzip"})
-        taken.append(time.thread_time() - begin)
+        seconds = time.thread_time() - begin
         if response.status_code != 200:
-            raise RuntimeError(
-                f"{request} must be answered. Received: {response.status_code}, {response.data[:200]!r}."
-            )
+            raise RuntimeError(f"{request} must be answered. Received: {response.status}, {response.data[:200]!r}.")
+        return seconds
 
+    taken = []
     for request in requests:
-        thread = threading.Thread(target=ask_once, args=(request,))
-        thread.start()
-        thread.join()
+        with ThreadPoolExecutor(1) as thread:
+            taken.append(thread.submit(ask_once, request).result())
     return taken
 
 
@@ -186,7 +183,7 @@ def print_cpu(logdir: Path, batches: int, classes: int, rounds: int) -> None:
     """Print the CPU time of every route, in milliseconds."""
     plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(logdir)), patience=600)
     client = Client(TensorBoardWSGI([plugin]))
-    run = client.get(f"/{BASE}runs").json["runs"][0]
+    run = json.loads(client.get(f"/{BASE}runs").data)["runs"][0]
     print(f"\n{batches} batches, {classes} classes; CPU milliseconds of an answer")
     for name, make in make_requests(batches, classes, run["layers"]).items():
         draw = random.Random(0)
