@@ -6,20 +6,21 @@ Called by `plugin`. docs/http-api.md, section "Common to all routes", in code.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import re
 import struct
 import zlib
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from tensorboard import errors
 from tensorboard.backend import http_util
 from werkzeug import wrappers
-from werkzeug.datastructures import MultiDict
+from werkzeug.datastructures import Headers, MultiDict
 
 Array = npt.NDArray[Any]
 
@@ -31,6 +32,26 @@ _DECIMAL = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?([eE][-+]?[0-9]{1,3})?", re
 _GZIP_FROM = 1024  # bytes below which compressing costs more than it saves
 _GZIP_FORM = 16 + zlib.MAX_WBITS
 _LARGE = 1 << 16  # bytes from which on an answer is compressed quickly rather than well
+
+
+class Picture(NamedTuple):
+    """A picture as a browser takes it."""
+
+    content: bytes
+    content_type: str
+
+
+class _Unchanged(wrappers.Response):
+    """An answer that names its type also where it is 304.
+
+    TensorBoard complains of each that does not.
+    """
+
+    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
+        """Return the headers as they are sent."""
+        headers = super().get_wsgi_headers(environ)
+        headers.setdefault("Content-Type", self.content_type)
+        return headers
 
 
 class MethodNotAllowedError(errors.PublicError):
@@ -194,11 +215,16 @@ def unpack_arrays(block: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
 
 @dataclasses.dataclass(frozen=True)
 class Body:
-    """An answer as it is sent."""
+    """An answer as it is sent.
+
+    Attributes:
+        lasts: Whether it is seldom another when it is asked for again.
+    """
 
     content: bytes
     content_type: str
     gzipped: bool
+    lasts: bool = False
 
 
 def takes_gzip(request: wrappers.Request) -> bool:
@@ -206,8 +232,10 @@ def takes_gzip(request: wrappers.Request) -> bool:
     return request.accept_encodings.quality("gzip") > 0
 
 
-def pack(answer: Mapping[str, Any] | bytes, *, gzipped: bool) -> Body:
-    """Return JSON, or an array answer, as it is sent; small ones as they are."""
+def pack(answer: Mapping[str, Any] | bytes | Picture, *, gzipped: bool) -> Body:
+    """Return an answer as it is sent; pictures and small ones as they are."""
+    if isinstance(answer, Picture):
+        return Body(answer.content, answer.content_type, gzipped=False, lasts=True)
     arrays = isinstance(answer, bytes)
     content = answer if isinstance(answer, bytes) else to_json(answer).encode()
     gzipped = gzipped and len(content) >= _GZIP_FROM
@@ -232,7 +260,23 @@ def _gzip(content: bytes, strategy: int) -> bytes:
 
 def respond(request: wrappers.Request, body: Body) -> wrappers.Response:
     """Send an answer."""
+    if body.lasts:
+        return _respond_lasting(request, body)
     return _respond(request, body.content, body.content_type, content_encoding="gzip" if body.gzipped else None)
+
+
+def _respond_lasting(request: wrappers.Request, body: Body) -> wrappers.Response:
+    """Send an answer; of one that the browser has, only that it has it.
+
+    It asks each time: another training may have the same name, and another
+    TensorBoard the same address.
+    """
+    # Pages of others could embed it, and learn its size.
+    headers = [("Cross-Origin-Resource-Policy", "same-origin")]
+    response = _Unchanged.force_type(_respond(request, body.content, body.content_type, headers=headers))
+    response.set_etag(hashlib.sha256(body.content).hexdigest()[:32])
+    response.make_conditional(request)
+    return response
 
 
 def respond_file(request: wrappers.Request, content: bytes, content_type: str) -> wrappers.Response:

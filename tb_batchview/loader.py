@@ -7,6 +7,7 @@ would slow it down: so nothing heavy is imported and nothing can be raised.
 
 from __future__ import annotations
 
+import argparse
 import logging
 from typing import Any
 
@@ -18,6 +19,19 @@ _PLUGIN_NAME = "batchview"
 
 class BatchViewLoader(base_plugin.TBLoader):
     """Loads the plugin, or says in one line why it cannot."""
+
+    def define_flags(self, parser: argparse.ArgumentParser) -> None:
+        """Add the flag that names where pictures by id are."""
+        try:
+            parser.add_argument_group("batchview plugin").add_argument(
+                "--batchview_images_dir",
+                metavar="DIR",
+                type=str,
+                default="",
+                help="Show samples whose ids are names of picture files in this directory. Default: none.",
+            )
+        except Exception as error:  # such as a flag that is there twice
+            _LOGGER.warning("Batch View could not add its flag: %s: %s", type(error).__name__, error)
 
     def fix_flags(self, flags: Any) -> None:
         """Keep TensorBoard's own loaders from holding our batches.

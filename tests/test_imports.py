@@ -70,9 +70,14 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "score_answers": (READING | {"answers", "http"}, set()),
     "join_answers": (READING | {"answers", "comparison", "http"}, set()),
     "layer_answers": (READING | {"answers", "http"}, set()),
+    "confine": (set(), set()),
+    "pictures": ({"confine", "errors", "http", "kept"}, {"PIL"}),
+    "input_answers": (READING | {"answers", "checks", "http", "pictures"}, set()),
     "refresher": ({"log"}, set()),
     "plugin": (
-        READING | {"answers", "checks", "http", "join_answers", "layer_answers", "refresher", "score_answers"},
+        READING
+        | {"answers", "checks", "http", "input_answers", "join_answers", "layer_answers"}
+        | {"pictures", "refresher", "score_answers"},
         LIGHT_TENSORBOARD | {"werkzeug"},
     ),
     "export": (READING, {"pyarrow"}),
