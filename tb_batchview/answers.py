@@ -88,13 +88,21 @@ class Chosen:
             raise missing(logs.unknown_step(self.phase, step))
         return row
 
+    def row_with(self, step: int, sample: int) -> int:
+        """Return the row of a step that has a sample; 404 if it has not."""
+        row = self.row(step)
+        count = len(self.samples(row, row + 1))
+        if sample >= count:
+            raise missing(f"sample must be below {count} in batch {step}. Received: sample={sample}.")
+        return row
+
     def place(self, row: int) -> Place:
         """Return where a batch is in the files."""
         return self.view.place(self.phase, row)
 
 
 def describe_run(name: str, view: RunView, *, with_names: bool) -> Answer:
-    """Return what `runs` says of a run."""
+    """Return what `runs` says of a run, but for the inputs of its phases."""
     outputs = []
     for output, spec in view.outputs.items():
         row = {"name": output, "task": spec.task, "classes": spec.classes, "activation": spec.activation}
@@ -335,10 +343,8 @@ def one_batch(chosen: Chosen, parameters: Parameters) -> Answer:
 
 def one_sample(chosen: Chosen, step: int, number: int) -> Answer:
     """Return one sample with all its scores; 404 if there is none."""
-    row = chosen.row(step)
+    row = chosen.row_with(step, number)
     samples = chosen.samples(row, row + 1)
-    if number >= len(samples):
-        raise missing(f"sample must be below {len(samples)} in batch {step}. Received: sample={number}.")
     answer = describe_samples(chosen, samples, np.array([number]), with_scores=True)[0]
     begin = int(chosen.phase.samples(chosen.output).starts[row])
     return answer | describe_scores(chosen, row, number) | describe_history(chosen, begin + number, answer["id"])

@@ -31,6 +31,7 @@ from tb_batchview.http import (
     Body,
     MethodNotAllowedError,
     Parameters,
+    Picture,
     missing,
     pack,
     respond,
@@ -38,9 +39,11 @@ from tb_batchview.http import (
     takes_gzip,
     wrong,
 )
+from tb_batchview.input_answers import Inputs
 from tb_batchview.kept import Kept
 from tb_batchview.layers import UNIT_FIGURES
 from tb_batchview.log import Log, Run
+from tb_batchview.pictures import FLAG
 from tb_batchview.records import PHASES
 from tb_batchview.refresher import Refresher
 from tb_batchview.version import __version__
@@ -126,6 +129,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
                 as `refresher` says.
         """
         self._logdir, self._roots = find_roots(context)
+        self._inputs = Inputs(str(getattr(context.flags, FLAG.removeprefix("--"), "") or ""))
         self._log = Log(self._roots)
         self._refresher = Refresher(self._log, refresh_seconds, patience)
         self._refresh_seconds = refresh_seconds
@@ -142,6 +146,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "/batches": _route(self.batches_impl, (*_RANGE, *_PAGE, *_AGAINST, "points", "find")),
             "/batch": _route(self.batch_impl, ("run", "phase", "output", "step", *_FILTER, *_PAGE)),
             "/sample": _route(self.sample_impl, ("run", "phase", "output", "step", "sample")),
+            "/thumbnail": _route(self.thumbnail_impl, ("run", "phase", "output", "step", "sample")),
             "/samples": _route(self.samples_impl, (*_RANGE, *_FILTER, *_BY_SAMPLE, *_PAGE)),
             "/joined": _route(self.joined_impl, (*_RANGE, *_AGAINST, *_PAGE, "joint", "target", "predicted")),
             "/data_map": _route(self.data_map_impl, (*_RANGE, "limit")),
@@ -193,14 +198,15 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "indexing": {"read_bytes": total - unread, "bytes": total}
             if unread or not self._refresher.looked
             else None,
-            "runs": [answers.describe_run(run.name, run.view, with_names=name is not None) for run in runs],
+            "runs": [self._describe(run, with_names=name is not None) for run in runs],
         }
 
     def doctor_impl(self, parameters: Parameters) -> Answer:
         """Return what is wrong with the installation and the runs."""
         name = parameters.optional_text("run")
         if name is None:
-            found = [*checks.check_installation(), *checks.check_log(self._log.snapshot(), Path(self._logdir))]
+            of_log = checks.check_log(self._log.snapshot(), Path(self._logdir))
+            found = [*checks.check_installation(), *self._inputs.check(), *of_log]
         else:
             found = [*checks.check_run(self._find(name))]
         return {"findings": [dataclasses.asdict(finding) for finding in found]}
@@ -223,6 +229,11 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         """Return one sample with all its scores."""
         chosen = self._choose(parameters)
         return answers.one_sample(chosen, parameters.whole("step"), parameters.whole("sample"))
+
+    def thumbnail_impl(self, parameters: Parameters) -> Picture | Answer:
+        """Return the picture or the text that the model was given."""
+        chosen = self._choose(parameters)
+        return self._inputs.find(chosen, parameters.whole("step"), parameters.whole("sample"))
 
     def samples_impl(self, parameters: Parameters) -> Answer:
         """Return a page of the samples of a range."""
@@ -320,6 +331,12 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         gradient = run.gradients(parameters.text("layer"), phase.name)
         return layer_answers.gradient_windows(gradient, start, stop, *_window_choice(parameters))
 
+    def _describe(self, run: Run, *, with_names: bool) -> Answer:
+        answer = answers.describe_run(run.name, run.view, with_names=with_names)
+        for phase in answer["phases"]:
+            phase["inputs"] = self._inputs.find_kind(run.view, run.view.phases[phase["name"]])
+        return answer
+
     def _find(self, name: str) -> Run:
         """Return a run as it is now."""
         try:
@@ -332,7 +349,9 @@ class BatchViewPlugin(base_plugin.TBPlugin):
                 "The log directory is still being looked through: ask again in a moment."
             ) from None
 
-    def _route(self, impl: Callable[[Parameters], Answer | bytes], known: Collection[str]) -> Callable[..., Any]:
+    def _route(
+        self, impl: Callable[[Parameters], Answer | bytes | Picture], known: Collection[str]
+    ) -> Callable[..., Any]:
         """Return a route whose answers are made anew."""
 
         def answer(parameters: Parameters, gzipped: bool) -> Body:

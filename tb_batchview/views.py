@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -349,27 +349,27 @@ class RunView:
 
     def has_ids(self, phase: PhaseView, output: str) -> bool:
         """Tell whether any batch has ids of its samples; none of them is read."""
-        if phase.shards:
-            return any(self.has_ids(shard, output) for shard in phase.shards)
-        forms = np.flatnonzero(np.bincount(phase._layout + 1)) - 1
-        if any((output, "sample_ids") in self._layouts[form].arrays for form in forms.tolist() if form >= 0):
-            return True
-        with contextlib.suppress(BatchViewError):  # its file may be gone
-            for row in np.flatnonzero(phase._layout < 0)[-1:].tolist():  # forms that are not remembered: the last one
-                return (output, "sample_ids") in self._place(phase, row).layout.arrays
-        return False
+        return any((output, "sample_ids") in layout.arrays for layout in self.list_layouts(phase))
 
     def has_inputs(self, phase: PhaseView) -> bool:
         """Tell whether any batch says what its samples were; none is read."""
+        return any(layout.inputs is not None for layout in self.list_layouts(phase))
+
+    def list_layouts(self, phase: PhaseView) -> Iterator[Layout]:
+        """Yield the forms of the batches, each at least once.
+
+        Of those that are not remembered only two are read.
+        """
+        for shard in phase.shards:
+            yield from self.list_layouts(shard)
         if phase.shards:
-            return any(self.has_inputs(shard) for shard in phase.shards)
+            return
         forms = np.flatnonzero(np.bincount(phase._layout + 1)) - 1
-        if any(self._layouts[form].inputs is not None for form in forms.tolist() if form >= 0):
-            return True
-        with contextlib.suppress(BatchViewError):  # as for ids
-            for row in np.flatnonzero(phase._layout < 0)[:1].tolist():
-                return self._place(phase, row).layout.inputs is not None
-        return False
+        yield from (self._layouts[form] for form in forms.tolist() if form >= 0)
+        with contextlib.suppress(BatchViewError):  # its file may be gone
+            # The first: of an id that comes again the input is there only. The last: it may be another training's.
+            for row in np.flatnonzero(phase._layout < 0)[[0, -1]].tolist() if -1 in forms else []:
+                yield self._place(phase, row).layout
 
     def place(self, phase: PhaseView, row: int) -> Place:
         """Return where a batch is in the files.

@@ -8,10 +8,10 @@ Three targets, each a function of bytes that raises where a promise is broken:
 - `file`: a whole file, checksums and all, through the same as `events`.
 
 The promises: nothing but a `BatchViewError` is raised (routes: TensorBoard's
-public errors), every answer is JSON or arrays, records taken in many at a
-time are those taken in one by one, and what is kept, skipped, joined and
-foreign adds up to the records of the file. libFuzzer adds a limit of time and
-memory for each input. tests/test_fuzz.py runs seeds and findings without it.
+public errors), every answer is JSON, arrays or a picture, records taken in
+many at a time are those taken in one by one, and what is kept, skipped, joined
+and foreign adds up to the records of the file. libFuzzer adds a limit of time
+and memory for each input. tests/test_fuzz.py runs seeds and findings without it.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ from tb_batchview import earlier, encode, index, metadata, tfrecord
 from tb_batchview.blocks import Block
 from tb_batchview.errors import BatchViewError
 from tb_batchview.http import unpack_arrays
+from tb_batchview.inputs import find_mime
 from tb_batchview.plugin import BatchViewPlugin
 from tb_batchview.store import RunStore
 
@@ -66,6 +67,11 @@ MOST_BYTES = 1 << 14
 # libFuzzer ends an input that takes longer, or more memory.
 SECONDS, MEGABYTES = 20, 1500
 _LENGTH = struct.Struct("<H")
+# One grey pixel.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010800000000"
+    "3a7e9b550000000a49444154789c636800000082008177cd72b60000000049454e44ae426082"
+)
 
 
 # --- inputs: records in a row, each after its length ---
@@ -105,6 +111,9 @@ def seeds(target: str) -> list[bytes]:
         encoder = encode.EventEncoder({})
         files.append(b"".join(tfrecord.frame(encode_kind(encoder, kind, step, step)) for step in range(2)))
     layers = [make_record(step, samples=2, layers={"dense": make_summary(step)}) for step in range(4)]
+    pictures = np.array([PNG, b""], object)
+    for inputs in (pictures, np.array(["a cat", "../a"], object)):
+        files.append(b"".join(frames([make_record(step, samples=2, inputs=inputs) for step in range(3)])))
     files.append(b"".join(frames(layers, top_k=2, statuses=[metadata.Status("dropped", "Slow.", 3, {"train": 7})])))
     for worker in (0, 1):
         encoder = encode.EventEncoder({"architecture": "a"}, worker, 2)
@@ -216,6 +225,8 @@ def requests_of(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield "/batch", {**asked, "step": last}
             yield "/batch", {**asked, "step": last, "outcome": "wrong", "sort": "confidence"}
             yield "/sample", {**asked, "step": last, "sample": 0}
+            for sample in range(3):
+                yield "/thumbnail", {**asked, "step": last, "sample": sample}
             yield "/samples", {**asked, "outcome": "confidently_wrong", "limit": 5}
             yield "/samples", {**asked, "sort": "loss", "descending": 1, "limit": 5, "stop": last}
             yield "/samples", {**asked, "each": "last", "id_part": "1", "confidence_min": 0.1, "limit": 5}
@@ -237,9 +248,9 @@ def requests_of(run: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def check_routes(path: Path) -> None:
     """Ask every route, as a browser would."""
-    plugin = BatchViewPlugin(
-        base_plugin.TBContext(logdir=str(path.parent.parent.parent)), refresh_seconds=3600, patience=60
-    )
+    logdir = str(path.parent.parent.parent)
+    flags = argparse.Namespace(batchview_images_dir=logdir)  # ids name what is in it, or try to leave it
+    plugin = BatchViewPlugin(base_plugin.TBContext(logdir=logdir, flags=flags), refresh_seconds=3600, patience=60)
     apps = plugin.get_plugin_apps()
 
     def ask(route: str, parameters: dict[str, Any]) -> Any:
@@ -250,6 +261,9 @@ def check_routes(path: Path) -> None:
             return None
         assert response.status_code == 200
         block = response.get_data()
+        if response.content_type.startswith("image/"):
+            assert find_mime(block) == response.content_type
+            return None
         return unpack_arrays(block) if block[:4] == b"BVA1" else json.loads(block, parse_constant=pytest_fail)
 
     for run in ask("/runs", {})["runs"]:

@@ -131,7 +131,10 @@ def write_others(logdir: Path) -> None:
         for step in range(6):
             truth = ((sample[:, None] + np.arange(3) * step) % 3 == 0).astype(np.float32)
             scores = np.where((sample[:, None] + np.arange(3)) % 4 == 0, 1 - truth, truth) * 0.5 + 0.25
-            writer.add_batch(step=step, wall_time=TIME + step, predictions=scores, targets=truth, loss=0.5)
+            texts = [f"picture {number} of step {step}" for number in sample.tolist()]
+            writer.add_batch(
+                step=step, wall_time=TIME + step, predictions=scores, targets=truth, loss=0.5, inputs=texts
+            )
     with BatchWriter(logdir / "spam", task="binary", class_names=["ham", "spam"]) as writer:
         for step in range(6):
             truth = (sample + step) % 2
@@ -183,6 +186,7 @@ DOCUMENTED = {
     ],
     "batch": [f"batch?{DIGITS}&step=13&outcome=wrong"],
     "sample": [f"sample?{DIGITS}&step=13&sample=2"],
+    "thumbnail": ["thumbnail?run=tags&phase=train&step=2&sample=1"],
     "samples": [f"samples?{DIGITS}&outcome=wrong"],
     "data_map": [f"data_map?{DIGITS}"],
     "joined": [f"joined?{FLOWERS}&against_run=digits&against_phase=validation&against_stop=2"],
@@ -278,6 +282,7 @@ GOLDEN_REQUESTS = {
     "batch-regression.json": "batch?run=age&phase=train&step=2",
     "sample.json": f"sample?{DIGITS}&step=13&sample=2",
     "sample-multilabel.json": "sample?run=tags&phase=train&step=2&sample=1",
+    "thumbnail-text.json": "thumbnail?run=tags&phase=train&step=2&sample=1",
     "samples.json": f"samples?{DIGITS}&target=1&predicted=2&sort=confidence&descending=1",
     "sample-history.json": f"sample?{FLOWERS}&step=2&sample=3",
     "samples-each.json": f"samples?{FLOWERS}&each=last&sort=margin",
