@@ -25,6 +25,7 @@ from browser.pair import EPOCHS, NAMES, write_pair
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Route, expect
 from sklearn import metrics
+from sklearn.datasets import load_digits
 
 from tb_batchview import BatchWriter, load
 from tb_batchview.seriation import order_confusable
@@ -1576,3 +1577,120 @@ def test_keys_lead_through_the_histograms_of_a_layer(watched: Watched, tensorboa
     heatmap.locator("canvas").press("Enter")
     wait_until(lambda: "p.batchview.batch=0" in watched.page.url, "the batch in the address")
     assert watched.plugin.get_by_test_id("tab-layers").get_attribute("aria-selected") == "true"
+
+
+# -- what the models were given ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Digits recorded with their pictures, twice; texts; and samples whose ids are names of files in `files`."""
+    directory = tmp_path_factory.mktemp("given")
+    digits = load_digits()
+    pictures, labels = digits.images[:40], digits.target[:40]
+    names = [f"shelf/{number}.png" for number in range(40)]
+    (directory / "files" / "shelf").mkdir(parents=True)
+    for name, picture in zip(names, pictures, strict=True):
+        image = Image.fromarray((picture * 15.9).astype(np.uint8))
+        image.resize((400, 400), Image.Resampling.NEAREST).save(directory / "files" / name)
+    texts = [HOSTILE_NAMES[number % 6] + str(number) for number in range(40)]
+    rng = np.random.default_rng(3)
+    for run in ("digits", "again", "files", "texts"):
+        with BatchWriter(directory / "logs" / run, task="multiclass") as writer:
+            for epoch in range(3):
+                order = rng.permutation(40)
+                scores = np.eye(10)[labels[order]] * 0.4 + rng.dirichlet(np.ones(10), 40) * 0.6
+                inputs = None if run == "files" else pictures[order] if run != "texts" else [texts[i] for i in order]
+                writer.add_batch(
+                    epoch=epoch,
+                    predictions=scores,
+                    targets=labels[order],
+                    loss=0.5,
+                    sample_ids=np.array(names, object)[order],
+                    inputs=inputs,
+                )
+    return directory
+
+
+@pytest.fixture
+def given_tensorboard(start: Callable[..., str], given: Path) -> str:
+    return start(given / "logs", "--batchview_images_dir", str(given / "files"))
+
+
+def read_pixels(image: Locator) -> np.ndarray:
+    """Return the grey values of a picture as the browser has decoded it."""
+    wait_until(lambda: image.evaluate("image => image.complete && image.naturalWidth > 0"), "a picture")
+    size, values = image.evaluate(
+        """image => {
+            const canvas = document.createElement("canvas");
+            [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+            const context = canvas.getContext("2d");
+            context.drawImage(image, 0, 0);
+            const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+            return [[canvas.height, canvas.width], [...data].filter((_, place) => place % 4 === 0)];
+        }"""
+    )
+    return np.array(values).reshape(size)
+
+
+def expect_pictures(table: Locator, rows: Sequence[int], side: int) -> None:
+    """Expect in rows of a table the digits that their ids name, `side` pixels wide."""
+    digits = load_digits().images
+    for number in rows:
+        image = table.locator(f"tr[aria-rowindex='{number + 2}'] bv-input img")
+        expect(image).to_have_attribute("alt", re.compile(r"^Input of sample shelf/\d+\.png$"))
+        seen = read_pixels(image)
+        name = re.search(r"\d+", image.get_attribute("alt") or "")
+        assert name is not None
+        assert seen.shape == (side, side)
+        middles = seen[side // 16 :: side // 8, side // 16 :: side // 8]
+        assert np.corrcoef(middles.ravel(), digits[int(name.group())].ravel())[0, 1] > 0.98
+
+
+def test_pictures_of_samples_are_those_the_model_was_given(watched: Watched, given_tensorboard: str, axe: str) -> None:
+    plugin = watched.plugin
+    # Recorded in the first epoch, and shown in each.
+    open_plugin(watched, given_tensorboard, run="digits", tab="samples")
+    table = plugin.get_by_test_id("samples-table")
+    expect_pictures(table, range(4), 8)
+    table.locator(".scroll").evaluate("scroller => scroller.scrollTo(0, scroller.scrollHeight)")
+    expect_pictures(table, range(116, 120), 8)
+    assert table.locator("tr[aria-rowindex]").count() < 40, "only what is in view is there"
+    table.locator("tr[aria-rowindex='120']").click()
+    large = plugin.get_by_test_id("sample").locator("bv-input img")
+    assert read_pixels(large).shape == (8, 8)
+    assert (large.bounding_box() or {})["height"] > 100
+    assert large.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+    assert find_barriers(watched, axe) == []
+
+    open_tab(watched, "batches")
+    expect_pictures(plugin.get_by_test_id("batch-samples"), range(3), 8)
+
+    # Files, by the ids that name them.
+    open_plugin(watched, given_tensorboard, run="files", tab="samples")
+    expect(table.locator("img[src*='run=files']").first).to_be_visible()
+    expect_pictures(table, range(4), 256)
+
+    # Two runs.
+    open_plugin(watched, given_tensorboard, run="digits", runB="again", tab="samples")
+    expect_pictures(plugin.get_by_test_id("joined-table"), range(3), 8)
+
+
+def test_texts_of_samples_are_text(watched: Watched, given_tensorboard: str) -> None:
+    open_plugin(watched, given_tensorboard, run="texts", tab="samples", map=0)
+    plugin = watched.plugin
+    table = plugin.get_by_test_id("samples-table")
+    texts = table.locator("bv-input span")
+
+    expect(texts.nth(8)).to_be_visible()
+    shown = texts.evaluate_all("spans => spans.map((span) => span.textContent)")
+    table.locator("tr[aria-rowindex='4']").click()
+    expect(plugin.get_by_test_id("sample").locator("bv-input span")).to_have_text(re.compile("."))
+
+    recorded = {HOSTILE_NAMES[number % 6] + str(number) for number in range(40)}
+    assert {text[:900] for text in shown} <= {text[:900] for text in recorded}
+    assert any(text.startswith("<img") for text in shown)
+    assert (table.locator("tr[aria-rowindex='4']").bounding_box() or {})["height"] == 28
+    assert watched.frame.locator("img, script[src=x]").count() == 0
+    assert watched.page.evaluate("window.hacked === undefined")
+    assert watched.frame.evaluate("document.documentElement.scrollWidth <= innerWidth")

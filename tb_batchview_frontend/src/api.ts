@@ -53,6 +53,7 @@ const TEXT = new Set([
   "plugin_version",
   "task",
   "activation",
+  "text",
 ]);
 const SPECIAL: Record<string, number> = {
   NaN: Number.NaN,
@@ -163,6 +164,9 @@ export const fetchTimeline = (query: Query, signal: AbortSignal) =>
   block<TimelineHeader>("batches", query, signal);
 export const fetchBatch = (query: Query, signal: AbortSignal) => json<BatchAnswer>("batch", query, signal);
 export const fetchSample = (query: Query, signal: AbortSignal) => json<SampleAnswer>("sample", query, signal);
+/** The text of a sample; a picture is shown by its address. */
+export const fetchInput = (query: Query, signal: AbortSignal) =>
+  json<{ text: string }>("thumbnail", query, signal);
 export const fetchSamples = (query: Query, signal: AbortSignal) =>
   json<SamplesAnswer>("samples", query, signal);
 export const fetchDataMap = (query: Query, signal: AbortSignal) =>

@@ -198,6 +198,13 @@ h3 { font-weight: 500; }
 .grid th span { display: inline-block; max-width: 100%; overflow: hidden; text-overflow: ellipsis; vertical-align: middle; }
 .grid th button:hover, .grid [aria-sort] { color: var(--text); }
 .grid td { height: 28px; padding: 0 6px; border-bottom: 1px solid var(--line); white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.grid.tall td { height: 46px; }
+bv-input { display: block; overflow-wrap: anywhere; }
+.grid bv-input { overflow: hidden; text-overflow: ellipsis; }
+bv-input img { display: block; height: 168px; aspect-ratio: 1; object-fit: contain; object-position: 0; }
+.grid bv-input img { height: 40px; }
+.pixels { image-rendering: pixelated; }
+.card bv-input { max-height: 200px; overflow-y: auto; white-space: pre-wrap; }
 .grid .first { width: 22%; }
 .grid .number { text-align: right; }
 .grid .number + :not(.number) { padding-left: 16px; }

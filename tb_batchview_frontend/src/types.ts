@@ -15,6 +15,8 @@ export interface PhaseSummary {
   last_step: Figure;
   epochs: number;
   updated: Figure;
+  /** What can be shown of what the model was given. */
+  inputs: "images" | "text" | null;
 }
 
 export interface Output {

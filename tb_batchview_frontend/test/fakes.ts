@@ -43,6 +43,7 @@ export function runsAnswer(change: Partial<RunsAnswer["runs"][number]> = {}): Ru
             last_step: 731,
             epochs: 10,
             updated: 1000,
+            inputs: null,
           },
           {
             name: "validation",
@@ -53,6 +54,7 @@ export function runsAnswer(change: Partial<RunsAnswer["runs"][number]> = {}): Ru
             last_step: 89,
             epochs: 10,
             updated: 990,
+            inputs: null,
           },
         ],
         outputs: [

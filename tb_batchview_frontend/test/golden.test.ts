@@ -68,6 +68,7 @@ test("every answer has the keys of its type, and no other", () => {
     "batches",
     "epochs",
     "first_step",
+    "inputs",
     "last_step",
     "name",
     "samples",
@@ -332,4 +333,10 @@ test("classes, matrices and batches of run B are as their types say, and belong 
   expect(joined.samples.length).toBeGreaterThan(0);
   const [alone, beside] = ["layer.bin", "layer-against.bin"].map((name) => block<LayerHeader>(name).header);
   expect(beside?.high).toBe(alone?.high);
+});
+
+test("a phase with texts says so, and a text is asked for by its sample", () => {
+  const tags = json<RunsAnswer>("runs.json").runs.find(({ name }) => name === "tags");
+  expect(tags?.phases.map(({ inputs }) => inputs)).toEqual(["text"]);
+  expect(json("thumbnail-text.json")).toEqual({ text: "picture 1 of step 2" });
 });

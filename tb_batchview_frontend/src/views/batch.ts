@@ -6,6 +6,7 @@ import { isMulticlass, SAMPLE_SORTS } from "../choice.js";
 import { className, clock, count, exact, figure, many, percent, times } from "../format.js";
 import type { Store } from "../state.js";
 import type { BatchAnswer, LayerFigures, Outcome } from "../types.js";
+import { inputColumns } from "./input.js";
 import { chip, filterChips, number, waiting } from "./parts.js";
 import { sampleView } from "./sample.js";
 import { isOpen, openSample, sampleColumns } from "./sample_columns.js";
@@ -124,7 +125,7 @@ export function batchView(store: Store): TemplateResult {
         data-testid="batch-samples"
         class=${batch.step === store.step ? "" : "stale"}
         label=${`Samples of batch ${batch.step}`}
-        .columns=${sampleColumns({ output, names: store.classNames, top: true, ids: store.batch.row(0)?.id != null, sortable: SAMPLE_SORTS })}
+        .columns=${sampleColumns({ output, names: store.classNames, top: true, input: inputColumns(store), ids: store.batch.row(0)?.id != null, sortable: SAMPLE_SORTS })}
         .rows=${store.batch}
         .sort=${sampleSort}
         .subject=${`${store.step}${JSON.stringify(sampleSort)}${store.selection.outcome}${store.selection.target}/${store.selection.predicted}`}

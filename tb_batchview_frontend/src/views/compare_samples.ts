@@ -6,6 +6,7 @@ import { className, count, exact, figure, many, percent, score } from "../format
 import type { Store } from "../state.js";
 import type { JoinedAnswer, JoinedSample, Joint, Sample } from "../types.js";
 import { change, side } from "./compare_parts.js";
+import { inputColumns } from "./input.js";
 import { chip, waiting } from "./parts.js";
 import { idCell, idText, isOpen, openSample } from "./sample_columns.js";
 import type { TableColumn } from "./table.js";
@@ -81,6 +82,7 @@ function columnsOf(store: Store): TableColumn<JoinedSample>[] {
     hint: (row) => exact(value(row)),
   });
   return [
+    ...inputColumns<JoinedSample>(store),
     { key: "id", label: "Sample", width: 100, sortable: true, cell: idCell, hint: idText },
     {
       key: "target",

@@ -5,6 +5,7 @@ import { className, count, exact, figure, idName, many, score } from "../format.
 import type { Store } from "../state.js";
 import type { SampleAnswer } from "../types.js";
 import { historyView } from "./history.js";
+import { inputView } from "./input.js";
 import { OUTCOME_LABELS, outcomeOf, waiting } from "./parts.js";
 
 const SHOWN = 100;
@@ -79,7 +80,7 @@ export function sampleView(store: Store): TemplateResult | typeof nothing {
     ${
       shown === null
         ? waiting(error, loading, "")
-        : html`<dl class="facts small">
+        : html`${inputView(store, shown)}<dl class="facts small">
             ${shown.target === null ? nothing : fact("target", className(names, shown.target))}
             ${shown.predicted === null ? nothing : fact("predicted", className(names, shown.predicted))}
             ${shown.confidence === null ? nothing : fact("confidence", score(shown.confidence), exact(shown.confidence))}

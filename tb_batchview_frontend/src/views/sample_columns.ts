@@ -115,6 +115,8 @@ export interface SampleColumns {
   ids?: boolean;
   /** With how each id was learned, instead of what is of its last time alone. */
   figures?: boolean;
+  /** What the model was given, where it is known. */
+  input?: TableColumn<Sample>[];
   /** With the three largest scores, which only the samples of one batch carry. */
   top?: boolean;
   sortable: readonly string[];
@@ -127,6 +129,7 @@ export function sampleColumns({
   ids,
   figures,
   top,
+  input = [],
   sortable,
 }: SampleColumns): TableColumn<Sample>[] {
   const hasClasses = output?.task === "multiclass" || output?.task === "binary";
@@ -143,11 +146,12 @@ export function sampleColumns({
           },
         ]
       : []),
+    ...input,
     {
       key: "id",
       label: "Sample",
       title: "Id of the sample, or # and its place in the batch",
-      width: ids ? 118 : 66,
+      width: !ids ? 66 : input.length > 0 ? 96 : 118,
       cell: idCell,
       hint: idText,
     },
@@ -188,7 +192,7 @@ export function sampleColumns({
       : []),
   ];
   if (figures) {
-    const shown = columns.filter(({ key }) => ["id", "target", "predicted"].includes(key));
+    const shown = columns.filter(({ key }) => ["input", "id", "target", "predicted"].includes(key));
     columns.splice(0, columns.length, ...shown, ...figureColumns());
   }
   return columns.map((column) => ({ ...column, sortable: sortable.includes(column.key) }));

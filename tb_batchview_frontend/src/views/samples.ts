@@ -21,6 +21,7 @@ import type { Store } from "../state.js";
 import type { Outcome, Sample } from "../types.js";
 import { joinedPanel } from "./compare_samples.js";
 import { dataMapPanel } from "./data_map.js";
+import { inputColumns } from "./input.js";
 import { chip, filterChips, offChip, waiting } from "./parts.js";
 import { sampleView } from "./sample.js";
 import { isOpen, openSample, sampleColumns } from "./sample_columns.js";
@@ -53,6 +54,7 @@ function samplesTable(store: Store, primary: boolean): TemplateResult {
         output: store.chosen?.output ?? null,
         names: store.classNames,
         batch: true,
+        input: inputColumns(store),
         ids: samples.head.identified,
         figures,
         sortable: figures ? ID_SORTS : RANGE_SORTS,

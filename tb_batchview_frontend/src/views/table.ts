@@ -15,6 +15,8 @@ export interface TableColumn<Row> {
   width: number;
   number?: boolean;
   sortable?: boolean;
+  /** Rows are made higher for it. */
+  tall?: boolean;
   cell: (row: Row) => TemplateResult | string;
   /** Full precision or a longer name, shown on hover. */
   hint?: (row: Row) => string;
@@ -27,14 +29,15 @@ export interface TableRows<Row> {
 }
 
 export const ROW_HEIGHT = 28;
+const TALL_HEIGHT = 46;
 const HEAD_HEIGHT = 31;
 /** Browsers cap the height of an element (Firefox at 17.9 million pixels); longer tables scroll in larger steps. */
 export const MOST_ROWS = 500_000;
 
 /** Row of the table that stands `index` rows down in a scrolled list of at most `MOST_ROWS`. */
-export function shiftOf(offset: number, viewport: number, total: number): number {
+export function shiftOf(offset: number, viewport: number, total: number, height = ROW_HEIGHT): number {
   const listed = Math.min(total, MOST_ROWS);
-  const room = listed * ROW_HEIGHT - viewport;
+  const room = listed * height - viewport;
   return room <= 0 ? 0 : Math.round(Math.min(1, Math.max(0, offset / room)) * (total - listed));
 }
 
@@ -57,6 +60,7 @@ export class TableElement extends LitElement {
   @property() subject = "";
   @property() label = "";
 
+  private height = ROW_HEIGHT;
   private current = -1;
   private due: number | null = null;
   private virtualizer: Virtualizer<HTMLElement, Element> | null = null;
@@ -91,6 +95,11 @@ export class TableElement extends LitElement {
   }
 
   protected override willUpdate(changed: PropertyValues<this>): void {
+    const height = this.columns.some(({ tall }) => tall) ? TALL_HEIGHT : ROW_HEIGHT;
+    if (height !== this.height) {
+      this.height = height;
+      this.virtualizer?.measure();
+    }
     if (changed.has("subject")) {
       this.current = -1;
       this.scroller?.scrollTo({ top: 0 });
@@ -123,7 +132,7 @@ export class TableElement extends LitElement {
     this.virtualizer = new Virtualizer<HTMLElement, Element>({
       count: Math.min(this.rows.total, MOST_ROWS),
       getScrollElement: () => this.scroller,
-      estimateSize: () => ROW_HEIGHT,
+      estimateSize: () => this.height,
       scrollToFn: elementScroll,
       observeElementRect,
       observeElementOffset,
@@ -135,19 +144,19 @@ export class TableElement extends LitElement {
   }
 
   private scrollToRow(row: number): void {
-    const { scroller } = this;
+    const { scroller, height } = this;
     if (scroller === null) return;
     const listed = Math.min(this.rows.total, MOST_ROWS);
-    const shift = shiftOf(scroller.scrollTop, scroller.clientHeight, this.rows.total);
-    const top = (row - shift) * ROW_HEIGHT;
+    const shift = shiftOf(scroller.scrollTop, scroller.clientHeight, this.rows.total, height);
+    const top = (row - shift) * height;
     const view = scroller.clientHeight - HEAD_HEIGHT;
-    if (top >= scroller.scrollTop && top + ROW_HEIGHT <= scroller.scrollTop + view) return;
+    if (top >= scroller.scrollTop && top + height <= scroller.scrollTop + view) return;
     if (this.rows.total === listed) {
       const above = top < scroller.scrollTop;
-      const near = Math.abs(top - scroller.scrollTop) < view + 4 * ROW_HEIGHT;
-      scroller.scrollTop = near ? (above ? top : top + ROW_HEIGHT - view) : top - view / 2;
+      const near = Math.abs(top - scroller.scrollTop) < view + 4 * height;
+      scroller.scrollTop = near ? (above ? top : top + height - view) : top - view / 2;
     } else {
-      scroller.scrollTop = (row / this.rows.total) * (listed * ROW_HEIGHT - scroller.clientHeight);
+      scroller.scrollTop = (row / this.rows.total) * (listed * height - scroller.clientHeight);
     }
   }
 
@@ -165,7 +174,10 @@ export class TableElement extends LitElement {
       this.open();
       return;
     }
-    const page = Math.max(1, Math.floor(((this.scroller?.clientHeight ?? 0) - HEAD_HEIGHT) / ROW_HEIGHT) - 1);
+    const page = Math.max(
+      1,
+      Math.floor(((this.scroller?.clientHeight ?? 0) - HEAD_HEIGHT) / this.height) - 1,
+    );
     const steps: Record<string, number> = {
       ArrowUp: -1,
       ArrowDown: 1,
@@ -228,8 +240,8 @@ export class TableElement extends LitElement {
   protected override render(): TemplateResult {
     const { total } = this.rows;
     const items = this.virtualizer?.getVirtualItems() ?? [];
-    const { scroller } = this;
-    const shift = scroller === null ? 0 : shiftOf(scroller.scrollTop, scroller.clientHeight, total);
+    const { scroller, height } = this;
+    const shift = scroller === null ? 0 : shiftOf(scroller.scrollTop, scroller.clientHeight, total, height);
     const shown = items.map((item) => item.index + shift).filter((index) => index < total);
     const [first, last] = [shown[0], shown[shown.length - 1]];
     if (first !== undefined && last !== undefined) this.rows.want(first, last);
@@ -244,7 +256,7 @@ export class TableElement extends LitElement {
     const width = this.columns.reduce((sum, column) => sum + column.width, 0);
     const active = shown.includes(this.current) && this.rows.row(this.current) !== undefined;
     return html`<div class="scroll" @keydown=${this.onKey}><table
-      class=${this.onPick === null ? "grid" : "grid pick"}
+      class=${`grid${this.onPick === null ? "" : " pick"}${height === ROW_HEIGHT ? "" : " tall"}`}
       role="grid"
       tabindex="0"
       aria-activedescendant=${active ? `${this.id}-${this.current}` : nothing}
