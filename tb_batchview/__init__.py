@@ -27,13 +27,23 @@ _HOMES = {
     "record_predictions": "predictions",
     "tag": "tagging",
 }
+_FRAMEWORKS = ("keras", "tensorflow", "jax", "torch")
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module when it is first used."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in _FRAMEWORKS:
+            raise
+        raise ImportError(
+            f"{name} needs Keras and what it runs on, as KERAS_BACKEND says ({', '.join(_FRAMEWORKS[1:])}). Received: "
+            f"no module {error.name!r}. Install it: pip install {error.name}. BatchWriter needs neither, in a training "
+            "loop of your own."
+        ) from error
     globals()[name] = value  # the next use does not come here again
     return value
 

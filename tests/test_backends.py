@@ -35,7 +35,7 @@ import keras  # noqa: E402
 import sklearn.metrics  # noqa: E402
 from keras import ops  # noqa: E402
 
-from tb_batchview import BatchViewCallback, handoff, load, writer  # noqa: E402
+from tb_batchview import BatchViewCallback, handoff, load, tag, writer  # noqa: E402
 from tb_batchview.errors import BatchViewWarning  # noqa: E402
 from tests import loops, models  # noqa: E402
 from tests.fits import Act, assert_no_thread, dense, feed, messages, state_of, train_twice  # noqa: E402
@@ -48,6 +48,7 @@ from tests.models import (  # noqa: E402
     make_recurrent,
     make_two_inputs,
 )
+from tests.tagged import Attention, attend  # noqa: E402
 
 if BACKEND == "jax":
     import jax
@@ -549,6 +550,82 @@ def test_models_of_every_shape_are_recorded_and_train_the_same(kind: str, tmp_pa
     assert [batch.size for batch in run.batches("train")] == SIZES * 2
     assert layers <= {name.split("/")[-1] for name in run.layers}
     assert_classified(run)
+
+
+# --- what the user tags ---
+
+ROWS = draw(5, 3)
+
+
+class Telling(keras.Model):
+    """Tags the loss that a step reports."""
+
+    def train_step(self, *arguments: Any) -> Any:
+        result = super().train_step(*arguments)
+        tag("reported", (result[0] if JAX else result)["loss"])
+        return result
+
+
+def make_attentive(kind: type[Any] = Telling) -> Any:
+    inputs = keras.Input(ROWS.shape[1:])
+    hidden = LAYERS.Flatten()(Attention(name="attend")(inputs))
+    return kind(inputs, LAYERS.Dense(4, activation="softmax", name="head")(hidden))
+
+
+@pytest.mark.parametrize("mode", [mode for name, mode in MODES.items() if name != "three steps"])
+def test_what_is_tagged_in_a_layer_and_a_step_is_recorded(mode: dict[str, Any], tmp_path: Path):
+    make = lambda: compiled(make_attentive(), **mode)  # noqa: E731
+    run = train_twice(make, feed(ROWS, Y), tmp_path, histogram_freq=2)
+    truth = train_by_hand(make, crossentropy, ROWS, Y)
+    layer = run.layer("attention")
+
+    assert set(run.layers) == {"attention", "reported", "head"}
+    assert layer.steps.tolist() == [0, 2]
+    for place, step in enumerate((0, 2)):
+        values = attend(ROWS[:BATCH], truth[step]["weights"][0])
+        assert (layer.mean[place], layer.std[place]) == pytest.approx((values.mean(), values.std()), rel=1e-4)
+        np.testing.assert_allclose(layer.unit_means[place], values.reshape(-1, 5).mean(0), rtol=1e-4)
+        # That of the epoch so far is that of its first batch.
+        assert run.layer("reported").mean[place] == pytest.approx(run.batches("train")[step].loss, rel=1e-5)
+
+
+class Careless(keras.layers.Layer):
+    """Tags what cannot be recorded, and what is changed afterwards."""
+
+    def call(self, inputs: Any) -> Any:
+        doubled = 2 * inputs
+        if JAX:
+            import jax
+
+            for name, wrap in (("jit", jax.jit), ("map", jax.vmap), ("checkpoint", jax.checkpoint)):
+                doubled = wrap(lambda x, name=name: tag(name, x))(doubled)
+        tag("doubled", doubled)
+        tag("number", 0.5)
+        tag("", doubled)
+        if not JAX and not doubled.is_meta:
+            doubled.mul_(3)
+        return doubled
+
+
+def test_what_cannot_be_tagged_is_warned_of_and_what_is_changed_later_is_as_it_was(tmp_path: Path):
+    make = lambda: compiled(  # noqa: E731
+        keras.Sequential([keras.Input((8,)), Careless(), LAYERS.Dense(4, activation="softmax", name="head")])
+    )
+    with pytest.warns(BatchViewWarning) as caught:
+        run = train_twice(make, feed(X, Y), tmp_path)
+
+    lost = [
+        "What is tagged inside a loop, a branch or a compiled function of the step's own cannot leave it and is not "
+        "recorded: checkpoint, jit, map. Tag what is returned from it."
+    ]
+    assert messages(caught) == [
+        "The name of a tag must be a printable str of 1 to 1000. Received: name=''.",
+        "What is tagged 'number' must be a dense tensor, and is not recorded. Received: float. Tag what "
+        "keras.ops.convert_to_tensor makes of it.",
+        *(lost if JAX else []),
+    ]
+    assert set(run.layers) == {"doubled", "head"}
+    np.testing.assert_allclose(run.layer("doubled").unit_means[0], 2 * X[:BATCH].mean(0), rtol=1e-4, atol=1e-6)
 
 
 # --- steps, losses and metrics of one's own ---

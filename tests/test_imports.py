@@ -84,7 +84,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "progress": (set(), {"click"}),
     "checks": (READING, set()),
     "cli": (READING | {"checks", "export", "progress"}, {"click"}),
-    "capture": (FACTS, KERAS),
+    "tagging": (set(), set()),
+    "capture": (FACTS | {"tagging"}, KERAS),
     "handoff": (set(), set()),
     "arguments": (FACTS | {"encode", "thumbnails"}, set()),
     "thumbnails": (FACTS, {"PIL"}),
@@ -219,6 +220,20 @@ def test_public_names_resolve_and_are_listed() -> None:
 
     assert None not in resolved.values()
     assert set(tb_batchview.__all__) <= set(dir(tb_batchview))
+
+
+@pytest.mark.parametrize("missing", ["keras", "tensorflow"])
+def test_without_keras_or_its_backend_the_error_says_what_to_use(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tb_batchview
+
+    def fail(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.delitem(vars(tb_batchview), "BatchViewCallback", raising=False)
+    monkeypatch.setattr(tb_batchview.importlib, "import_module", fail)
+
+    with pytest.raises(ImportError, match=f"no module '{missing}'. Install it: pip install {missing}. BatchWriter"):
+        from tb_batchview import BatchViewCallback  # noqa: F401
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
