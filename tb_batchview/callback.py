@@ -81,8 +81,8 @@ class BatchViewCallback(keras.callbacks.Callback):
             norm and a histogram. They are those that Keras gives the
             optimizer, without its loss scale and before it clips or
             accumulates them.
-        histogram_freq: Layers are summarised in every n-th batch of each
-            phase; 0 is never.
+        histogram_freq: Layers, and tensors that are given to `tag`, are
+            summarised in every n-th batch of each phase; 0 is never.
         update_freq: Predictions, targets and what belongs to each sample are
             kept of every n-th batch; loss and metrics of every one.
         top_k: Keep only the k largest scores of each sample.
