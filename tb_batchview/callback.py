@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from tb_batchview.capture import (
     BACKENDS,
@@ -199,7 +200,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         if "predict" in self._record and logs:
             self._batch["predict"] = batch
             try:
-                self._submit("predict", [read_predictions(self.model, logs["outputs"])])
+                self._submit("predict", [read_predictions(self.model, _read_logs(logs))])
             except Exception as error:  # A guest must not stop prediction.
                 self.complain(f"A batch could not be recorded: {error!r}.")
 
@@ -294,6 +295,20 @@ class BatchViewCallback(keras.callbacks.Callback):
         nbytes = sum(observation.nbytes for observation in observations)
         batches = sum(observation.batches for observation in observations)
         self._writer.submit(make_records, nbytes=nbytes, batches=batches, phase=phase)
+
+
+def _read_logs(logs: Mapping[str, Any]) -> Any:
+    """Return the outputs of `predict` as the model returned them.
+
+    Keras takes a dict of them for further logs, and an array of one number
+    for a figure.
+    """
+    outputs = logs["outputs"] if logs.keys() == {"outputs"} else dict(logs)
+
+    def whole(value: Any) -> Any:
+        return np.full((1, 1), value, keras.backend.floatx()) if isinstance(value, float) else value
+
+    return keras.tree.map_structure(whole, outputs)
 
 
 def _check_layers(layers: Any) -> Any:

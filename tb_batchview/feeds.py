@@ -221,13 +221,15 @@ def _never_ends(batches: Iterator[Any]) -> bool:
     """Tell whether it is certain that no batch is the last one.
 
     Every function has a `return` at its end, unless Python can see that the
-    end is never reached: `while True` without a `break`.
+    end is never reached: `while True` without a `break` (or `raise`, which
+    ends it too).
     """
     if isinstance(batches, (itertools.cycle, itertools.count)):
         return True
     code = getattr(batches, "gi_code", None)
     return code is not None and not any(
-        instruction.opname in ("RETURN_VALUE", "RETURN_CONST") for instruction in dis.get_instructions(code)
+        instruction.opname in ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS")
+        for instruction in dis.get_instructions(code)
     )
 
 

@@ -36,6 +36,8 @@ from tb_batchview.writer import BatchWriter
 
 # The function of Keras that is watched: that of `evaluate`.
 _EVALUATE = "validation"
+# Batches that wait to be written: nobody trains meanwhile, so that it may wait.
+_MAX_PENDING_MB = 32
 
 
 def record_predictions(
@@ -146,6 +148,7 @@ def record_predictions(
         class_names=class_names,
         task=task,
         top_k=top_k,
+        max_pending_mb=_MAX_PENDING_MB,
         worker=worker,
         workers=workers,
     )
@@ -250,7 +253,9 @@ class _Subject:
         if not self._is_keras:
             outputs = structured(self._model(batch.x))
             return self._predicted(keras.tree.map_structure(to_array, outputs), batch)
-        x, y, sample_weight = (keras.tree.map_structure(_native, part) for part in batch[:3])
+        x = keras.tree.map_structure(_native, batch.x)
+        # Tensors also of a step that runs eagerly, which would see arrays as they are.
+        y, sample_weight = (keras.tree.map_structure(_to_tensor, part) for part in (batch.y, batch.sample_weight))
         batch = Batch(x, y, sample_weight, batch.size)
         if self._step is not None:
             seen = self._evaluate(self._step, batch)
@@ -370,6 +375,10 @@ def _native(leaf: Any) -> Any:
     library = type(leaf).__module__.partition(".")[0]
     foreign = library in ("tensorflow", "torch") and library != keras.backend.backend()
     return to_array(leaf) if foreign else leaf
+
+
+def _to_tensor(leaf: Any) -> Any:
+    return leaf if leaf is None else keras.ops.convert_to_tensor(_native(leaf))
 
 
 @contextlib.contextmanager

@@ -35,7 +35,7 @@ import keras  # noqa: E402
 import sklearn.metrics  # noqa: E402
 from keras import ops  # noqa: E402
 
-from tb_batchview import BatchViewCallback, handoff, load, tag, writer  # noqa: E402
+from tb_batchview import BatchViewCallback, handoff, load, record_predictions, tag, writer  # noqa: E402
 from tb_batchview.errors import BatchViewWarning  # noqa: E402
 from tests import loops, models  # noqa: E402
 from tests.fits import Act, assert_no_thread, dense, feed, messages, state_of, train_twice  # noqa: E402
@@ -1373,3 +1373,58 @@ def test_a_callback_in_one_of_two_processes_only_leaves_training_alone(plain: li
     found = train_in_processes(2, str(tmp_path / "run"), tmp_path, recording=1, warned=True)
     assert found == plain
     assert not load(tmp_path)["run"].phases
+
+
+# --- record_predictions ---
+
+
+DATA: dict[str, Callable[[], Any]] = {
+    "arrays": lambda: (X, Y),
+    "PyDataset": Rows,
+    "generator": lambda: ((X[start : start + BATCH], Y[start : start + BATCH]) for start in STARTS),
+    "DataLoader": torch_loader,
+}
+
+
+@pytest.mark.parametrize("is_compiled", [True, False], ids=["compiled", "not compiled"])
+@pytest.mark.parametrize("kind", DATA)
+def test_predictions_for_data_are_recorded_beside_their_true_values(kind: str, is_compiled: bool, tmp_path: Path):
+    if kind == "DataLoader":
+        pytest.importorskip("torch")
+    model = models.make_mlp(dropout=0.3)
+    if is_compiled:
+        compiled(model, metrics=["accuracy"])
+        model.evaluate(X[:BATCH], Y[:BATCH], verbose=0)
+
+    def state() -> list[Any]:
+        return [ops.convert_to_numpy(each.value).tolist() for each in (*model.variables, *model.metrics_variables)]
+
+    before = state()
+    functions = model.test_function, model.predict_function
+    options = {"batch_size": BATCH} if kind == "arrays" else {}
+    run = record_predictions(model, DATA[kind](), tmp_path, **options)
+    scores = ops.convert_to_numpy(model(X))
+    batches = run.batches("predict")
+
+    assert [batch.size for batch in batches] == SIZES
+    np.testing.assert_allclose(np.concatenate([batch.predictions for batch in batches]), scores, atol=1e-6)
+    np.testing.assert_array_equal(run.confusion("predict"), sklearn.metrics.confusion_matrix(Y, scores.argmax(1)))
+    if is_compiled:
+        losses = np.concatenate([batch.sample_loss for batch in batches])
+        np.testing.assert_allclose(losses, -np.log(scores[np.arange(SAMPLES), Y]), atol=1e-5)
+        right = (scores.argmax(1) == Y).reshape(-1, BATCH).mean(1)
+        assert [batch.metrics["accuracy"] for batch in batches] == pytest.approx(list(right))
+    assert state() == before
+    assert (model.test_function, model.predict_function) == functions
+
+
+def test_predictions_in_the_middle_of_a_training_change_nothing_of_it(tmp_path: Path):
+    found = []
+    for moments in ((), ("on_train_batch_end", "on_epoch_end")):
+        keras.utils.set_random_seed(7)
+        model = compiled(models.make_mlp(dropout=0.3), metrics=["accuracy"])
+        record = lambda model: record_predictions(model, (X, Y), tmp_path / "test", batch_size=BATCH)  # noqa: E731
+        callbacks = [Act(moment, record, at=0) for moment in moments]
+        found.append((feed(X, Y)(model, callbacks), state_of(model)))
+    assert found[0] == found[1]
+    assert len(load(tmp_path / "test")["."].batches("predict")) == 4

@@ -294,6 +294,19 @@ def metrics(model: Any) -> Iterator[Any]:
             yield metric
 
 
+# `Trainer._compile_metrics`, a CompileMetrics with `_user_metrics` and
+# `_user_weighted_metrics` (3.0 to 3.15), which are in `model.metrics` from
+# the first batch on. Without them their hidden state is not put back.
+def all_metrics(model: Any) -> list[Any]:
+    """Return the metrics of a model, those inside others and of `compile` too."""
+    compiled = getattr(model, "_compile_metrics", None)
+    given = [getattr(compiled, name, None) for name in ("_user_metrics", "_user_weighted_metrics")]
+    found = [value for value in keras.tree.flatten(given) if isinstance(value, keras.metrics.Metric)]
+    for metric in model.metrics:
+        found += [metric, *getattr(metric, "metrics", ())]
+    return list({id(metric): metric for metric in found}.values())
+
+
 # Attributes of `Metric` itself: its list of variables, say (3.0 to 3.15).
 def own_attributes(metric: Any) -> dict[str, Any] | None:
     """Return what a user's metric has beyond `keras.metrics.Metric`.

@@ -26,7 +26,7 @@ def left_as_found(model: Any) -> Iterator[None]:
     keras_names.bring_back_variables(model)
     variables = _variables(model)
     values = [_hold(variable.value) for variable in variables]
-    undo = [undo for metric in model.metrics for undo in _hidden_state(metric)]
+    undo = [undo for metric in keras_names.all_metrics(model) for undo in _hidden_state(metric)]
     known = {id(variable) for variable in variables}
     try:
         yield
@@ -50,11 +50,11 @@ def _variables(model: Any) -> list[Any]:
 
 
 def _hold(value: Any) -> Any:
-    """Return what a variable holds now: nothing changes it later.
-
-    Not a copy on TensorFlow, which writes elsewhere while anybody reads.
-    """
-    return value.read_value() if hasattr(value, "read_value") else arrays.keep(value)
+    """Return what a variable holds now: nothing changes it later."""
+    if hasattr(value, "read_value"):  # TensorFlow, which writes elsewhere while anybody reads.
+        return value.read_value()
+    # On JAX what Keras' functions were given is gone afterwards.
+    return value.copy() if hasattr(value, "copy") else arrays.keep(value)
 
 
 def _hidden_state(metric: Any) -> Iterator[Callable[[], None]]:
