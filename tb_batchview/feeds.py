@@ -22,10 +22,6 @@ from tb_batchview.errors import ArgumentError
 
 # As Keras cuts arrays when it is not told otherwise.
 _BATCH_SIZE = 32
-_TARGETS = (
-    "data must have targets: (x, y) or (x, y, sample_weight), in arrays or in every batch. Received: {found}. "
-    "For predictions alone use model.predict with BatchViewCallback(log_dir, record=['predict'])."
-)
 
 
 class Batch(NamedTuple):
@@ -117,6 +113,13 @@ def to_array(value: Any) -> Any:
     return np.asarray(value)
 
 
+def _no_targets(found: str) -> str:
+    return (
+        "data must have targets: (x, y) or (x, y, sample_weight), in arrays or in every batch. Received: a "
+        f"{found}. For predictions alone use model.predict with BatchViewCallback(log_dir, record=['predict'])."
+    )
+
+
 def structured(part: Any) -> Any:
     """Return a list of plain numbers as an array."""
     if isinstance(part, (list, tuple)) and not any(hasattr(leaf, "shape") for leaf in keras.tree.flatten(part)):
@@ -150,7 +153,7 @@ def _cut_arrays(data: Any, y: Any, sample_weight: Any, batch_size: int | None) -
             "Received: y or sample_weight."
         )
     elif y is None:
-        raise ArgumentError(_TARGETS.format(found=f"a {type(data).__name__} without y"))
+        raise ArgumentError(_no_targets(f"{type(data).__name__} without y"))
     else:
         data = (data, y, sample_weight)
     whole = _unpack(data)
@@ -238,7 +241,7 @@ def _unpack(batch: Any) -> Batch:
     if not isinstance(batch, (list, tuple)) or not 2 <= len(batch) <= 3 or batch[1] is None:
         several = isinstance(batch, (list, tuple))
         found = f"{type(batch).__name__} of {len(batch)}" if several else f"{type(batch).__name__} without y"
-        raise ArgumentError(_TARGETS.format(found=f"a {found}"))
+        raise ArgumentError(_no_targets(found))
     x, y, sample_weight = (keras.tree.map_structure(_array, structured(part)) for part in (*batch, None)[:3])
     return Batch(x, y, sample_weight, _check_sizes((x, y, sample_weight)))
 

@@ -59,6 +59,7 @@ def record_predictions(
     class_names: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
     task: str | Mapping[str, str] = "auto",
     top_k: int | None = None,
+    inputs: Any = None,
     verbose: int | str = "auto",
 ) -> Run:
     """Record what a model predicts for data, beside their true values.
@@ -117,6 +118,10 @@ def record_predictions(
             "multiclass", "binary", "multilabel" or "regression", or a dict by
             output name.
         top_k: Keep only the k largest scores of each sample.
+        inputs: What the samples were, to be seen in the viewer: "thumbnails"
+            for inputs that are pictures, or a function of a batch of inputs
+            that returns pictures or texts, one per sample, as
+            `BatchWriter.add_batch` takes them.
         verbose: "auto" shows a bar at a terminal and in a notebook, 1
             anywhere, 0 nowhere.
 
@@ -135,6 +140,10 @@ def record_predictions(
     chosen = _check_outputs(outputs)
     if phase not in PHASES:
         raise ArgumentError(f"phase must be one of {', '.join(PHASES)}. Received: phase={phase!r}.")
+    if inputs not in (None, "thumbnails") and not callable(inputs):
+        raise ArgumentError(
+            f"inputs must be None, 'thumbnails' or a function of a batch of inputs. Received: inputs={inputs!r}."
+        )
     if verbose not in ("auto", 0, 1):
         raise ArgumentError(f"verbose must be 'auto', 0 or 1. Received: verbose={verbose!r}.")
     counts = {"epoch": epoch, "step": step, "batch_size": batch_size, "steps": steps}
@@ -171,6 +180,10 @@ def record_predictions(
                     writer.run = subject.describe()
                     epoch = _count_passes(writer.log_dir, phase) if epoch is None else epoch
                 found = _choose(seen, chosen, ids.take(batch.size))
+                if inputs is not None:
+                    found["inputs"] = keras.tree.map_structure(
+                        to_array, batch.x if inputs == "thumbnails" else structured(inputs(batch.x))
+                    )
                 writer.add_batch(phase=phase, step=step, epoch=epoch or 0, index=done, **found)
                 step = None
                 done += 1

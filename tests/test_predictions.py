@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import tracemalloc
 import types
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 import tensorflow as tf
+from PIL import Image
 
 from tb_batchview import BatchViewCallback, BatchWriter, load, predictions, record_predictions
 from tb_batchview.errors import ArgumentError, BatchViewError, BatchViewWarning
@@ -475,6 +477,21 @@ def test_top_k_scores_are_kept(model: Any, tmp_path: Path):
     )
 
 
+def test_pictures_and_texts_of_the_samples_are_kept(tmp_path: Path):
+    pictures = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3)).astype("uint8")
+    model = keras.Sequential([keras.Input((6, 6, 3)), LAYERS.Flatten(), LAYERS.Dense(CLASSES)])
+    run = record_predictions(
+        model, (pictures, Y[:20]), tmp_path / "pictures", inputs="thumbnails", sample_ids=range(20)
+    )
+    kind, content = run.input_of("predict", step=0, row=3)
+    assert kind == "image/png"
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), pictures[3])
+
+    name = lambda x: [f"sample {row.sum()}" for row in x]  # noqa: E731
+    run = record_predictions(model, (pictures, Y[:20]), tmp_path / "texts", inputs=name, sample_ids=range(20))
+    assert run.input_of("predict", step=0, row=3) == f"sample {pictures[3].sum()}"
+
+
 # --- memory, interruption, what is shown ---
 
 
@@ -620,6 +637,7 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "steps": ((X, Y), {"steps": 0}, "steps must be a whole number of at least 1"),
     "epoch": ((X, Y), {"epoch": -1}, "epoch must be a whole number of at least 0"),
     "verbose": ((X, Y), {"verbose": 2}, "verbose must be 'auto', 0 or 1"),
+    "inputs": ((X, Y), {"inputs": 3}, "inputs must be None, 'thumbnails' or a function"),
     "outputs": ((X, Y), {"outputs": [3]}, r"outputs must be names of outputs. Received: outputs=\[3\]"),
     "names": ((X, Y), {"class_names": ["a"]}, "one name for each of the 4 classes"),
     "task": ((X, Y), {"task": "binary"}, "task 'binary' must have one score per sample"),
