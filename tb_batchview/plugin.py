@@ -23,10 +23,11 @@ from tensorboard import errors
 from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
-from tb_batchview import answers, checks, join_answers, layer_answers, metadata, score_answers
+from tb_batchview import answers, checks, downloads, join_answers, layer_answers, metadata, score_answers
 from tb_batchview import log as logs
 from tb_batchview.answers import Answer, Chosen
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
+from tb_batchview.export.selection import Selection
 from tb_batchview.http import (
     Body,
     MethodNotAllowedError,
@@ -163,6 +164,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "/dead_units": _route(self.dead_units_impl, (*_LAYER, "last")),
             "/gradients": _route(self.gradients_impl, ("run", "phase", "start", "stop", "points")),
             "/gradient": _route(self.gradient_impl, (*_LAYER, "points", "axis")),
+            "/export": self._serve(self.export_impl, (*_RANGE, "table", "scores")),
             "/doctor": _route(self.doctor_impl, ("run",)),
             "/static/*": _static_route,
         }
@@ -331,6 +333,14 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         gradient = run.gradients(parameters.text("layer"), phase.name)
         return layer_answers.gradient_windows(gradient, start, stop, *_window_choice(parameters))
 
+    def export_impl(self, parameters: Parameters, _: bool = False) -> wrappers.Response:
+        """Return a table of the range as CSV, to be saved; never gzipped."""
+        table = parameters.choice("table", downloads.TABLES, "samples")
+        scores = parameters.flag("scores", default=True)
+        run, phase, start, stop = self._choose_phase(parameters)
+        selection = Selection(run, phase.name, parameters.optional_text("output"), start, stop)
+        return downloads.respond_csv(selection, table, scores=scores)
+
     def _describe(self, run: Run, *, with_names: bool) -> Answer:
         answer = answers.describe_run(run.name, run.view, with_names=with_names)
         for phase in answer["phases"]:
@@ -380,7 +390,9 @@ class BatchViewPlugin(base_plugin.TBPlugin):
 
         return self._serve(answer, known)
 
-    def _serve(self, answer: Callable[[Parameters, bool], Body], known: Collection[str]) -> Callable[..., Any]:
+    def _serve(
+        self, answer: Callable[[Parameters, bool], Body | wrappers.Response], known: Collection[str]
+    ) -> Callable[..., Any]:
         """Return a route: parse, ask, respond."""
 
         @wrappers.Request.application
@@ -389,7 +401,8 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             parameters = Parameters(request.args, known)
             try:
                 self._await_news(parameters)
-                return respond(request, answer(parameters, takes_gzip(request)))
+                body = answer(parameters, takes_gzip(request))
+                return respond(request, body) if isinstance(body, Body) else body
             except ArgumentError as error:
                 raise errors.InvalidArgumentError(str(error)) from error
             except (BatchViewError, errors.NotFoundError) as error:

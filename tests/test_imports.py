@@ -76,11 +76,12 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "refresher": ({"log"}, set()),
     "plugin": (
         READING
-        | {"answers", "checks", "http", "input_answers", "join_answers", "layer_answers"}
+        | {"answers", "checks", "downloads", "export", "http", "input_answers", "join_answers", "layer_answers"}
         | {"pictures", "refresher", "score_answers"},
         LIGHT_TENSORBOARD | {"werkzeug"},
     ),
     "export": (READING, {"pyarrow"}),
+    "downloads": ({"export"}, LIGHT_TENSORBOARD | {"werkzeug"}),
     "progress": (set(), {"click"}),
     "checks": (READING, set()),
     "cli": (READING | {"checks", "export", "progress"}, {"click"}),

@@ -210,6 +210,7 @@ DOCUMENTED = {
     "gradient": [f"gradient?{DIGITS}&layer=dense"],
     "doctor": ["doctor?run=digits"],
 }
+DOCUMENTED_TABLES = [f"export?{DIGITS}&start=2&stop=3&scores=0", f"export?{DIGITS}&table=batches&start=2&stop=4"]
 
 
 def documented_samples(root: Path) -> Iterator[tuple[str, int, Any]]:
@@ -258,6 +259,17 @@ def test_every_answer_has_the_keys_of_the_document(client: Client, root: Path) -
         assert_alike(documented, answered, route)
         seen.append((route, number))
     assert seen == [(route, number) for route, requests in DOCUMENTED.items() for number in range(len(requests))]
+
+
+def test_every_table_has_the_lines_of_the_document(client: Client, root: Path) -> None:
+    text = (root / "docs" / "http-api.md").read_text("utf-8")
+    blocks = re.findall(r"`(export\?[^`]+)`[^`]*```csv\n(.*?)```", text, re.DOTALL)
+
+    assert [request for request, _ in blocks] == DOCUMENTED_TABLES
+    for request, block in blocks:
+        response = client.get(BASE + request)
+        assert response.content_type == "text/csv; charset=utf-8"
+        assert response.get_data(as_text=True).startswith(block)
 
 
 def test_every_route_is_documented(root: Path) -> None:

@@ -60,35 +60,49 @@ def list_values(
 
 
 def write_csv(selection: Selection, stream: BinaryIO, kinds: Sequence[str], progress: Progress = ignore) -> None:
-    """Write the samples, one per line.
+    """Write the samples, one per line; as `csv_samples`."""
+    for piece in csv_samples(selection, kinds, progress):
+        stream.write(piece)
+
+
+def write_csv_batches(selection: Selection, stream: BinaryIO, progress: Progress = ignore) -> None:
+    """Write the batches, one per line; as `csv_batches`."""
+    for piece in csv_batches(selection, progress):
+        stream.write(piece)
+
+
+def csv_samples(selection: Selection, kinds: Sequence[str], progress: Progress = ignore) -> Iterator[bytes]:
+    """Yield the table of samples, a part of a batch at a time.
 
     Args:
         selection: After its survey.
-        stream: Gets UTF-8, lines end with LF.
         kinds: With one column per value.
         progress: Told how far it is.
+
+    Yields:
+        UTF-8, whole lines, which end with LF.
     """
     head = [*SAMPLE_COLUMNS]
     for kind in kinds:
         head += [f"{kind}_{number}" for number in range(selection.found[kind].width)]
-    stream.write(_line(head))
+    yield _line(head)
     names = [_quoted(name) for name in selection.names]
     for block in selection.blocks(tuple(kinds)):
         columns = [*_csv_columns(selection, block, names)]
         for kind in kinds:
             columns += _spread(block.values(kind), selection.found[kind].width, block.count)
         lines = "\n".join(map(",".join, zip(*columns, strict=True)))
-        stream.write(lines.encode() + b"\n")
+        yield lines.encode() + b"\n"
         progress(len(selection.rows) + block.row - selection.rows.start + 1, 2 * len(selection.rows))
 
 
-def write_csv_batches(selection: Selection, stream: BinaryIO, progress: Progress = ignore) -> None:
-    """Write the batches, one per line; as `write_csv`."""
+def csv_batches(selection: Selection, progress: Progress = ignore) -> Iterator[bytes]:
+    """Yield the table of batches, some at a time; as `csv_samples`."""
     head = [*BATCH_COLUMNS, *selection.batch_fields()]
-    stream.write(_line(head))
+    yield _line(head)
     for rows, block in selection.batch_blocks():
         cells = [["" if value is None else repr(value) for value in block[name]] for name in head]
-        stream.write(("\n".join(map(",".join, zip(*cells, strict=True))) + "\n").encode())
+        yield ("\n".join(map(",".join, zip(*cells, strict=True))) + "\n").encode()
         progress(rows.stop - selection.rows.start, len(selection.rows))
 
 
