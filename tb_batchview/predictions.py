@@ -302,6 +302,12 @@ class _Subject:
     def _predicted(self, outputs: Any, batch: Batch) -> Observed:
         """Return predictions that are there, with their targets."""
         seen = observe_predictions(self._model, outputs, batch.y, batch.sample_weight)
+        if all(output.targets is None for output in seen.outputs.values()):
+            kinds = keras.tree.map_structure(lambda leaf: str(getattr(leaf.dtype, "name", leaf.dtype)), batch.y)
+            raise ArgumentError(
+                "Targets must be numbers, one row per sample, in the structure of the outputs "
+                f"{', '.join(seen.outputs)}. Received: y of {kinds}."
+            )
         for found in seen.problems:
             self.complain(found)
         return seen

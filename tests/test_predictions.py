@@ -620,6 +620,12 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
     "weights": ((X, Y, WEIGHTS[:3]), {}, "Received: x of 70, y of 70, sample_weight of 3"),
     "lengths in a batch": ([(X[:4], Y[:3])], {}, "Received: x of 4, y of 3"),
     "single samples": (tf.data.Dataset.from_tensor_slices((X, Y)), {}, "must come in batches. Received: y as .*batch"),
+    "texts": ((X, np.array(["cat"] * SAMPLES)), {}, "Targets must be numbers, one row per sample, .* outputs scores"),
+    "another output": (
+        X,
+        {"y": {"kind": Y}},
+        "in the structure of the outputs scores. Received: y of {'kind': 'int64'}",
+    ),
     "no samples": ((X[:0], Y[:0]), {}, "at least one sample"),
     "no batches": (iter(()), {}, "at least one batch. Received: none"),
     "empty dataset": (rows().take(0), {}, "at least one batch"),
@@ -706,6 +712,16 @@ def test_predict_with_the_callback_records_predictions_alone(tmp_path: Path):
     )
     assert batches[0].targets == {"kind": None, "size": None}
     assert np.isnan(batches[0].loss)
+
+
+def test_predict_gives_several_batches_as_one_where_several_steps_are_one_call(tmp_path: Path):
+    model = compiled(models.make_mlp(), steps_per_execution=2)
+    callback = BatchViewCallback(tmp_path, record=["predict"])
+    predicted = model.predict(X, batch_size=BATCH, verbose=0, callbacks=[callback])
+    batches = load(tmp_path)["."].batches("predict")
+
+    assert [batch.size for batch in batches] == [32, 32, 6]
+    np.testing.assert_array_equal(np.concatenate([batch.predictions for batch in batches]), predicted)
 
 
 def test_a_last_batch_of_one_number_is_predicted_like_the_others(tmp_path: Path):
