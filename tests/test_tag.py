@@ -73,11 +73,11 @@ def around(call: Any) -> Any:
     return compiled(keras.Sequential([*layers, LAYERS.Dense(4, activation="softmax", name="head")]))
 
 
-def attend_by_hand(model: Any, steps: int) -> list[dict[str, Any]]:
+def attend_by_hand(model: Any, steps: int, starts: tuple[int, ...] = STARTS) -> list[dict[str, Any]]:
     """Train eagerly, and compute each batch's attention from its weights with NumPy."""
     found = []
     for step in range(steps):
-        start = STARTS[step % 3]
+        start = starts[step % len(starts)]
         x, y = X[start : start + BATCH], Y[start : start + BATCH]
         kernel = model.get_layer("attend").get_weights()[0]
         with tf.GradientTape() as tape:
@@ -101,14 +101,16 @@ def assert_summary(layer: Any, place: int, values: np.ndarray) -> None:
 @pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
 def test_a_tensor_tagged_in_a_layer_is_summarised_among_the_layers(mode: dict[str, Any], tmp_path: Path):
     make = lambda: compiled(attentive(), **mode)  # noqa: E731
-    validation = None if mode is XLA else (X[:BATCH], Y[:BATCH])  # To compile that one too takes seconds.
-    run = train_twice(make, feed(X, Y, validation_data=validation), tmp_path, histogram_freq=2)
+    # XLA takes seconds to compile a step of another size, or of another phase.
+    starts, validation = (STARTS[:2], None) if mode is XLA else (STARTS, (X[:BATCH], Y[:BATCH]))
+    x, y = (X[:32], Y[:32]) if mode is XLA else (X, Y)
+    run = train_twice(make, feed(x, y, validation_data=validation), tmp_path, histogram_freq=2)
     keras.utils.set_random_seed(7)
-    truth = attend_by_hand(make(), 6)
+    truth = attend_by_hand(make(), 2 * len(starts), starts)
 
     assert set(run.layers) == {"attention", "head"}
     layer = run.layer("attention")
-    assert layer.steps.tolist() == [0, 2, 4]
+    assert layer.steps.tolist() == list(range(0, 2 * len(starts), 2))
     for place, step in enumerate(layer.steps.tolist()):
         assert_summary(layer, place, truth[step]["attention"])
     assert not validation or run.layer("attention", "validation").steps.tolist() == [0]
@@ -146,6 +148,38 @@ def test_a_number_tagged_in_a_step_of_ones_own_is_kept_as_it_is(kind: Any, mode:
     assert run.layer("norm").steps.tolist() == list(range(6))
     assert run.layer("norm").std.tolist() == [0.0] * 6
     assert_summary(run.layer("attention"), 5, truth[5]["attention"])
+
+
+class StatelessStep(keras.Model):
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        weights = [
+            [weight.value for weight in part] for part in (self.trainable_variables, self.non_trainable_variables)
+        ]
+        scores, _ = self.stateless_call(*weights, x)  # In the scope in which Keras builds models, too.
+        return {"loss": self.compute_loss(x, y, scores)}
+
+
+def test_what_is_tagged_in_a_stateless_call_is_recorded(tmp_path: Path):
+    run = train_twice(lambda: compiled(attentive(StatelessStep)), feed(X, Y, epochs=1), tmp_path)
+
+    assert run.layer("attention").steps.tolist() == [0, 2]
+
+
+def test_a_model_built_in_its_first_step_has_its_tags(tmp_path: Path):
+    class Late(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attend, self.flat = Attention(), LAYERS.Flatten()
+            self.head = LAYERS.Dense(4, activation="softmax", name="head")
+
+        def call(self, inputs: Any) -> Any:
+            return self.head(tag("flat", self.flat(self.attend(inputs))))
+
+    run = train_twice(lambda: compiled(Late()), feed(X, Y, epochs=1), tmp_path)
+
+    assert {"attention", "flat"} <= set(run.layers)
+    assert run.batches("train")[0].layers["attention"].count == 16 * 5 * 5
 
 
 def test_a_name_that_comes_again_is_numbered_and_small_tensors_change_no_layer(tmp_path: Path):

@@ -187,17 +187,17 @@ class Sight:
         """
         # What a tensor holds would be another message for each batch.
         check_name("tag", name if isinstance(name, str) else type(name))
-        if keras_names.is_building() or isinstance(value, keras.KerasTensor):
+        if self.belongs(value):
+            self.tags.setdefault(name, []).append(arrays.keep(value))
             return
+        if keras_names.is_building() or isinstance(value, keras.KerasTensor):
+            return  # It comes again, with numbers.
         if not arrays.is_array(value):
             raise ArgumentError(
                 f"What is tagged {name!r} must be a dense tensor, and is not recorded. Received: "
                 f"{type(value).__name__}. Tag what keras.ops.convert_to_tensor makes of it."
             )
-        if self.belongs(value):
-            self.tags.setdefault(name, []).append(arrays.keep(value))
-        else:
-            self.lost_tags.add(name)
+        self.lost_tags.add(name)
 
 
 class Tap:
