@@ -7,7 +7,7 @@ they saw to `writer`, whose thread copies it from the device and writes it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -87,6 +87,14 @@ class BatchViewCallback(keras.callbacks.Callback):
         update_freq: Predictions, targets and what belongs to each sample are
             kept of every n-th batch; loss and metrics of every one.
         top_k: Keep only the k largest scores of each sample.
+        inputs: What the samples were. "thumbnails" keeps a small picture of
+            each, of the first input that looks like pictures (with 1, 3 or 4
+            channels, or none), else the text of the first that holds texts. A
+            function of x, as the model is given it but in NumPy, returns
+            pictures, shape (samples, height, width[, channels]), uint8 or of
+            other numbers, or a list of str. Of each id one is kept, 256 MB in
+            all. None keeps nothing, for size and privacy. Of `predict` nothing
+            is kept.
         record: Which phases are recorded: "train", "validation" (`evaluate`
             too), "predict".
         max_pending_mb: How many megabytes may wait to be written.
@@ -111,6 +119,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         histogram_freq: int = 10,
         update_freq: int = 1,
         top_k: int | None = None,
+        inputs: str | Callable[[Any], Any] | None = None,
         record: Sequence[str] = ("train", "validation"),
         max_pending_mb: float = 256,
         on_full: str = "wait",
@@ -125,6 +134,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         self.histogram_freq = _check_count("histogram_freq", histogram_freq, least=0)
         self._record = _check_record(record)
         self.gradients = _check_gradients(gradients, self.histogram_freq, self._record)
+        self.inputs = _check_inputs(inputs)
         self._class_names = class_names
         worker, workers = find_worker()
         self._writer = BatchWriter(
@@ -234,6 +244,13 @@ class BatchViewCallback(keras.callbacks.Callback):
         """Return the gradients, if this callback wants them now."""
         return seen.gradients if self.gradients and seen.turn % self.histogram_freq == 0 else {}
 
+    def _own_inputs(self, seen: Observed) -> Any:
+        """Return what the samples were, or how to make it when it is needed."""
+        x, make = seen.inputs.x, self.inputs
+        if not callable(make):
+            return None if make is None else seen.inputs.thumbnails
+        return None if x is None else lambda: make(x)
+
     def _describe_model(self) -> None:
         self._writer.run = describe_model(self.model)
         self._described = True
@@ -290,6 +307,7 @@ class BatchViewCallback(keras.callbacks.Callback):
                     outputs=seen.outputs,
                     layers=self._own_layers(seen),
                     gradients=self._own_gradients(seen),
+                    inputs=self._own_inputs(seen),
                 )
 
         nbytes = sum(observation.nbytes for observation in observations)
@@ -348,6 +366,15 @@ def _check_count(name: str, value: Any, *, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ArgumentError(f"{name} must be a whole number of at least {least}. Received: {name}={value!r}.")
     return value
+
+
+def _check_inputs(inputs: Any) -> Any:
+    if inputs is None or inputs == "thumbnails" or callable(inputs):
+        return inputs
+    raise ArgumentError(
+        "inputs must be None, 'thumbnails' or a function of x that returns pictures or texts, one per sample. "
+        f"Received: inputs={inputs!r}."
+    )
 
 
 def _check_gradients(gradients: Any, histogram_freq: int, record: Sequence[str]) -> bool:

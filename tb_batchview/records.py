@@ -221,8 +221,8 @@ class BatchRecord:
         outputs: By output name; empty when this batch's arrays are not kept.
         layers: Summaries by layer name; empty when not summarised.
         gradients: Summaries of gradients by layer name, likewise.
-        inputs: What the samples were, one each, or None: pictures or texts; as
-            they are written an array of bytes (PNG, JPEG) or str objects,
+        inputs: What the samples were, one each, or None: pictures or texts, or what
+            makes them; as they are written an array of bytes (PNG, JPEG) or str objects,
             empty where there is none.
     """
 

@@ -13,7 +13,7 @@ does not know it, and not every build of Pillow has it. At 28 × 28 in grey PNG
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,12 +67,13 @@ class Thumbnails:
         """Tell whether the budget is used up."""
         return self._left <= 0
 
-    def make(self, phase: str, inputs: Array | Sequence[Array], ids: Array | None) -> Kept | None:
+    def make(self, phase: str, give: Callable[[], Array | Sequence[Array]], ids: Array | None) -> Kept | None:
         """Return what is to be kept of a batch, None if nothing.
 
         Args:
             phase: Ids are those of one phase.
-            inputs: Pictures or texts, one of each sample.
+            give: Returns pictures or texts, one of each sample; called where
+                they are needed.
             ids: Of the samples, where they are known.
 
         Raises:
@@ -80,7 +81,11 @@ class Thumbnails:
         """
         if self.is_full:
             return None
-        keys = [None] * len(inputs) if ids is None else [_key(phase, item) for item in ids.tolist()]
+        keys = [] if ids is None else [_key(phase, item) for item in ids.tolist()]
+        if keys and all(key in self._ids for key in keys):
+            return None
+        inputs = give()
+        keys = keys or [None] * len(inputs)
         new: dict[Any, int] = {}
         rows = []
         for row, key in enumerate(keys):

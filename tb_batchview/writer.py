@@ -560,7 +560,7 @@ class BatchWriter:
                 )
             else:
                 ids = (output.sample_ids for output in record.outputs.values() if output.sample_ids is not None)
-                kept = self._thumbnails.make(record.phase, record.inputs, next(ids, None))
+                kept = self._thumbnails.make(record.phase, _inputs_of(record), next(ids, None))
         except Exception as error:
             self._count("capture", f"The inputs of a batch could not be recorded: {_describe(error)}")
         return dataclasses.replace(record, inputs=None if kept is None else kept.values), kept
@@ -709,6 +709,20 @@ def _describe(error: BaseException) -> str:
 
 def _arrays(output: OutputRecord) -> list[Array]:
     return list(output.arrays().values())
+
+
+def _inputs_of(record: BatchRecord) -> Callable[[], Array | list[Array]]:
+    """Return what makes the inputs of a batch, checked."""
+
+    def make() -> Array | list[Array]:
+        inputs = record.inputs
+        if callable(inputs):
+            inputs = arguments.input_values(inputs())
+        if len(inputs) != record.size:
+            raise ArgumentError(f"inputs must be one per sample. Received: {len(inputs)} of {record.size} samples.")
+        return inputs
+
+    return make
 
 
 def _summarised(

@@ -93,7 +93,7 @@ class JaxStep(TappedStep):
             tensors.pop("size", None)
             rows = jax_processes.rows_here(batch)
             tensors = {
-                name: jax_processes.part_here(value, rows if name.startswith("outputs/") else None)
+                name: jax_processes.part_here(value, rows if name.startswith(("outputs/", "inputs/")) else None)
                 for name, value in tensors.items()
             }
         return Tensors(tensors, self._hints, time.time(), self._count)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from tb_batchview.capture import arrays
 from tb_batchview.capture.gather import not_per_sample
 from tb_batchview.capture.gradients import decode_gradient
+from tb_batchview.capture.inputs import SeenInputs, read_inputs
 from tb_batchview.capture.summary import decode_summary
 from tb_batchview.records import Array, GradientSummary, LayerSummary, OutputRecord
 from tb_batchview.tasks import TaskHint
@@ -51,6 +52,7 @@ class Observed(NamedTuple):
             the recorders asked for: tells whose turn it is.
         hints: What the losses say about the outputs.
         problems: What had to be left out, one sentence each.
+        inputs: What the samples were, where that is wanted.
     """
 
     size: int
@@ -62,6 +64,7 @@ class Observed(NamedTuple):
     turn: int
     hints: Mapping[str, TaskHint]
     problems: list[str]
+    inputs: SeenInputs = SeenInputs(None, None)
 
 
 class Tensors(NamedTuple):
@@ -109,6 +112,7 @@ def read_observed(named: Mapping[str, Array], hints: Mapping[str, TaskHint], tur
     outputs: dict[str, dict[str, Array]] = {}
     layers: dict[str, LayerSummary] = {}
     gradients: dict[str, GradientSummary] = {}
+    inputs: dict[str, Array] = {}
     for name, array in named.items():
         kind, _, rest = name.partition("/")
         if kind == "size":
@@ -121,6 +125,8 @@ def read_observed(named: Mapping[str, Array], hints: Mapping[str, TaskHint], tur
             layers[rest] = decode_summary(array)
         elif kind == "gradients":
             gradients[rest] = decode_gradient(array)
+        elif kind == "inputs":
+            inputs[rest] = array
         elif kind == "outputs":
             output, _, field = rest.rpartition("/")
             outputs.setdefault(output, {})[field] = array
@@ -138,4 +144,7 @@ def read_observed(named: Mapping[str, Array], hints: Mapping[str, TaskHint], tur
         for name, fields in outputs.items()
     }
     records = {name: OutputRecord(**fields) for name, fields in fitting.items() if fields}
-    return Observed(size, loss, metrics, records, layers, gradients, turn, hints, problems)
+    if any(len(array) != size for array in inputs.values()):
+        problems.append("The inputs are not one per sample of the batch and are not recorded.")
+        inputs = {}
+    return Observed(size, loss, metrics, records, layers, gradients, turn, hints, problems, read_inputs(inputs))

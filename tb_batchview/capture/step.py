@@ -18,6 +18,7 @@ import keras
 from tb_batchview.capture import arrays, keras_names
 from tb_batchview.capture.gather import describe, gather, is_recordable, name_outputs
 from tb_batchview.capture.gradients import Weight, name_gradients, summarise_gradients
+from tb_batchview.capture.inputs import THUMBNAILS, WHOLE, name_inputs
 from tb_batchview.capture.layers import find_bounds, select_layers
 from tb_batchview.capture.metrics import read_metrics, replay_metrics
 from tb_batchview.capture.observation import Observation, Tensors
@@ -33,6 +34,8 @@ class Recorder(Protocol):
     layers: Any
     histogram_freq: int
     gradients: bool
+    # None, "thumbnails", or what makes pictures or texts of x.
+    inputs: Any
     # Of the layers chosen, set here: those made in `build` come late.
     layer_names: frozenset[str]
     # Of what was tagged so far, set here.
@@ -187,6 +190,7 @@ class TappedStep(abc.ABC):
         """Name what a step showed: tensors, and states of its metrics."""
         try:
             tensors, self._hints = gather(self.model, sight, tap.problems)
+            tensors |= self._gather_inputs(tap, sight)
             for name in [name for name, tensor in tensors.items() if not is_recordable(tensor)]:
                 tap.problems.append(f"{name} is {describe(tensors.pop(name))}, which cannot be recorded.")
             if sight.in_loop:
@@ -203,6 +207,15 @@ class TappedStep(abc.ABC):
         except Exception as error:
             tap.problems.append(f"What the step saw could not be gathered: {error!r}.")
             return {}, {}
+
+    def _gather_inputs(self, tap: Tap, sight: Sight) -> dict[str, Any]:
+        """Name what tells what the samples were, where it is wanted."""
+        wanted = {_inputs_wish(recorder) for recorder in self._recorders} - {None}
+        try:
+            return name_inputs(sight, [wish for wish in wanted if wish is not None], tap.problems)
+        except Exception as error:
+            tap.problems.append(f"The inputs could not be gathered: {error!r}.")
+            return {}
 
     def _read_metrics(self, tap: Tap, states: dict[str, list[Any]], *, has_loss: bool) -> dict[str, Any]:
         """Name the values of metrics from their states."""
@@ -335,8 +348,14 @@ class TappedStep(abc.ABC):
         return chosen
 
 
-def _wishes_of(recorder: Recorder) -> tuple[Any, int, bool]:
-    return recorder.layers, recorder.histogram_freq, recorder.gradients
+def _wishes_of(recorder: Recorder) -> tuple[Any, int, bool, str | None]:
+    return recorder.layers, recorder.histogram_freq, recorder.gradients, _inputs_wish(recorder)
+
+
+def _inputs_wish(recorder: Recorder) -> str | None:
+    if recorder.inputs is None:
+        return None
+    return THUMBNAILS if recorder.inputs == THUMBNAILS else WHOLE
 
 
 def read_predictions(model: Any, outputs: Any) -> Observation:

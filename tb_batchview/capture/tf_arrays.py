@@ -129,6 +129,12 @@ def look_aside(output: Any) -> Callable[[], Any]:
     return lambda: compute(*[part() for part in parts])
 
 
+def to_codes(texts: Any, nbytes: int) -> Any:
+    """Return the first bytes of each text, as int32, zeros behind them."""
+    flat = tf.reshape(texts, [-1])
+    return tf.io.decode_raw(flat, tf.int32, fixed_length=nbytes)
+
+
 def to_numpy(value: Any) -> Array:
     """Copy an eager tensor from the device."""
     array: Array = (tf.cast(value, tf.float32) if value.dtype == tf.bfloat16 else value).numpy()

@@ -18,7 +18,7 @@ from tb_batchview.capture.observation import Observed, read_observed
 from tb_batchview.records import Array
 from tb_batchview.tasks import TaskHint
 
-_WIDENED = {tf.float16: tf.float32, tf.bfloat16: tf.float32, tf.bool: tf.int32, tf.int8: tf.int32, tf.uint8: tf.int32}
+_WIDENED = {tf.float16: tf.float32, tf.bfloat16: tf.float32, tf.bool: tf.int32, tf.int8: tf.int32}
 _WIDENED |= {tf.int16: tf.int32, tf.uint16: tf.int32}
 
 
@@ -65,6 +65,10 @@ def pack(tensors: dict[str, Any], mark: int) -> tuple[Any, list[Leaf]]:
 
 def _bits(tensor: Any) -> Any:
     flat = tf.reshape(tensor, [-1])
+    if flat.dtype == tf.uint8:
+        # Pictures: four to a number, with zeros behind the last.
+        flat = tf.reshape(tf.pad(flat, [[0, -tf.size(flat) % 4]]), [-1, 4])
+        return tf.bitcast(flat, tf.float32)
     if flat.dtype == tf.float32:
         return flat
     # Eight-byte numbers become rows of two.
@@ -98,10 +102,11 @@ def unpack(vector: Array, leaves: list[Leaf]) -> dict[str, Array]:
             shapes.append(tuple(size for size in leaf.shape if size is not None))
     arrays = {}
     for leaf, shape in zip(leaves, shapes, strict=True):
-        length = math.prod(shape) * leaf.packed.itemsize // 4
+        size = math.prod(shape)
+        length = -(-size * leaf.packed.itemsize // 4)
         # Eight-byte numbers may lie on a multiple of four only, which NumPy
         # handles.
-        bits = vector[position : position + length].view(leaf.packed).reshape(shape)
+        bits = vector[position : position + length].view(leaf.packed)[:size].reshape(shape)
         arrays[leaf.name] = bits if leaf.dtype == leaf.packed else bits.astype(leaf.dtype)
         position += length
     return arrays
