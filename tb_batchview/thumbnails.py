@@ -56,8 +56,8 @@ class Kept(NamedTuple):
 class Thumbnails:
     """Makes small pictures of batches, of each id one, within a budget."""
 
-    def __init__(self, budget: int = BUDGET_BYTES) -> None:
-        """Begin with nothing kept."""
+    def __init__(self, budget: int) -> None:
+        """Begin with nothing kept, and so many bytes to go."""
         self._left = budget
         self._ids: set[Any] = set()
         self._range = ValueRange()

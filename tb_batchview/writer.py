@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tb_batchview import arguments, encode, metadata, tfrecord
+from tb_batchview import arguments, encode, metadata, tfrecord, thumbnails
 from tb_batchview.earlier import ARCHITECTURE, Earlier, last_steps
 from tb_batchview.errors import ArgumentError, BatchViewError, BatchViewWarning
 from tb_batchview.eventfile import EventFile
@@ -39,7 +39,7 @@ from tb_batchview.records import (
 )
 from tb_batchview.specs import SpecBook
 from tb_batchview.tasks import TaskHint
-from tb_batchview.thumbnails import BUDGET_BYTES, Kept, Thumbnails
+from tb_batchview.thumbnails import Kept, Thumbnails
 from tb_batchview.version import __version__
 
 # How often what was written is handed to the operating system.
@@ -151,7 +151,7 @@ class BatchWriter:
         self._dropped = 0
         self._skipped: dict[str, int] = {}
         self._unwritable = False
-        self._thumbnails = Thumbnails()
+        self._thumbnails = Thumbnails(thumbnails.BUDGET_BYTES)
         # What the viewer was told of the counts, and what older files were.
         self._told: collections.Counter[tuple[str, str]] = collections.Counter()
         self._file: EventFile | None = None
@@ -553,10 +553,11 @@ class BatchWriter:
         kept = None
         try:
             if self._thumbnails.is_full:
+                most = thumbnails.BUDGET_BYTES >> 20
                 self._count(
                     "capture",
-                    f"Inputs are no longer recorded: those so far take the {BUDGET_BYTES >> 20} MB that they may. "
-                    "The batches go on without them.",
+                    f"Inputs are no longer recorded: those so far take the {most} MB that they may. The batches go on "
+                    "without them.",
                 )
             else:
                 ids = (output.sample_ids for output in record.outputs.values() if output.sample_ids is not None)

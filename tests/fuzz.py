@@ -55,6 +55,7 @@ from tb_batchview import earlier, encode, index, metadata, tfrecord
 from tb_batchview.blocks import Block
 from tb_batchview.errors import BatchViewError
 from tb_batchview.http import unpack_arrays
+from tb_batchview.inputs import MOST_BYTES as MOST_INPUT_BYTES
 from tb_batchview.inputs import find_mime
 from tb_batchview.plugin import BatchViewPlugin
 from tb_batchview.store import RunStore
@@ -62,6 +63,7 @@ from tb_batchview.store import RunStore
 HERE = Path(__file__).parent
 FOUND = HERE / "golden" / "fuzz"
 GOLDEN = HERE / "golden" / "v1.batchview-events"
+INPUTS = HERE / "golden" / "v1-inputs.batchview-events"
 # Of an input: a file that is longer teaches no more, and takes its time.
 MOST_BYTES = 1 << 14
 # libFuzzer ends an input that takes longer, or more memory.
@@ -104,7 +106,7 @@ def payloads_of(content: bytes) -> list[bytes]:
 
 def seeds(target: str) -> list[bytes]:
     """Return inputs to begin with: what tests and golden files hold."""
-    files = [GOLDEN.read_bytes()]
+    files = [GOLDEN.read_bytes(), INPUTS.read_bytes()]
     files.append(b"".join(frames([make_record(step, samples=3) for step in range(12)])))
     # Small ones are quick.
     for kind in ("plain", "texts", "layer", "foreign"):
@@ -296,6 +298,8 @@ def check_log(path: Path) -> None:
                         getattr(batch, kind if kind not in ("confidence", "error", "target_score") else "wall_time")
                 with contextlib.suppress(BatchViewError):
                     repr((batch.layers, batch.gradients))
+                with contextlib.suppress(BatchViewError):
+                    check_inputs(run, batch)
             for layer in run.batches(phase)._columns.layers:
                 with contextlib.suppress(BatchViewError):
                     repr((run.layer(layer, phase).average(), run.layer(layer, phase).edges))
@@ -310,6 +314,17 @@ def check_log(path: Path) -> None:
                             count(phase, output=output)
             with contextlib.suppress(BatchViewError):
                 run.to_pandas(phase)
+
+
+def check_inputs(run: Any, batch: Any) -> None:
+    """Look at what samples were: pictures of known kinds, or texts."""
+    for row in range(min(5, len(batch.inputs or ()))):
+        found = run.input_of(batch.phase, batch.step, row)
+        if isinstance(found, tuple):
+            assert found[0] == find_mime(found[1])
+            assert len(found[1]) <= MOST_INPUT_BYTES
+        else:
+            assert found is None or found.encode()
 
 
 def check_file(content: bytes) -> None:
@@ -421,6 +436,7 @@ def mutate_json(content: bytes, chance: random.Random, mutate: Callable[[bytes, 
     odd = [None, True, 0, -1, 1, 2, 2**31 - 1, 2**40, 2**63, 1e999, "", "x" * 2000, "train", "\ud800", "\u202e", [], {}]
     odd += [{"scores": {"task": "binary", "classes": 2}}, ["epoch", "index", "size", "loss"], ["epoch"] * 4]
     odd += [*metadata.FRONT_KINDS, *metadata.BULK_KINDS, *metadata.LAYER_KINDS, "header", "status"]
+    odd += [metadata.INPUTS_KIND, *metadata.INPUT_FORMS]
     inner = parsed[name]
     if isinstance(inner, dict) and inner and chance.random() < 0.7:
         key = chance.choice(list(inner))

@@ -19,6 +19,7 @@ GOLDEN = Path(__file__).parent / "golden"
 FORMAT = Path(__file__).parent.parent / "docs" / "data-format.md"
 V1 = GOLDEN / "v1.batchview-events"
 V1_GRADIENTS = GOLDEN / "v1-gradients.batchview-events"
+V1_INPUTS = GOLDEN / "v1-inputs.batchview-events"
 TIME = 1780000000.5
 nan, inf = math.nan, math.inf
 
@@ -206,6 +207,50 @@ def test_what_came_later_is_skipped_by_those_who_do_not_know_it(tmp_path: Path, 
     assert (run.layers, run.gradient_layers, len(run.batches("train"))) == (("gate", "dense"), (), 3)
     assert run.health.corrupt_records == 0
     np.testing.assert_array_equal(run.layer("gate").unit_means, [[0.25, 0.75]] * 2)
+
+
+def test_inputs_are_read_as_ever(tmp_path: Path):
+    payloads = payloads_of(V1_INPUTS)
+    png = runpy.run_path(str(GOLDEN / "make_v1_inputs.py"))["PNG"]
+    stored = []
+    for payload in payloads[1:]:
+        values = event_pb2.Event.FromString(payload).summary.value
+        kinds = [value.tag.rpartition("/")[2] for value in values]
+        assert "inputs" not in kinds or kinds[-4:] == ["predictions", "inputs", "summary", "histogram"]
+        stored.append([list(value.tensor.string_val) for value in values if value.tag == "train/inputs"])
+    assert stored == [[[png, png]], [[b"", png]], [], [[b"good", "ü".encode()]]]
+    contents = [
+        metadata.parse_content(slot.content)
+        for payload in payloads
+        for slot in encode.decode_event(payload).slots
+        if slot.content and slot.tag == "train/inputs"
+    ]
+    assert contents == [metadata.Content(1, "inputs", "train", form=form) for form in ("image", "text")]
+
+    folder = tmp_path / metadata.DIRECTORY
+    folder.mkdir()
+    (folder / metadata.file_name(1_780_000_000, "host", 7, 0)).write_bytes(V1_INPUTS.read_bytes())
+    run = load(tmp_path)["."]
+    shown = [list(batch.inputs) for batch in run.batches("train")]
+    assert shown == [[png, png], [png, png], [png, png], ["good", "ü"]]
+
+
+def test_today_the_same_bytes_are_written_of_inputs():
+    assert runpy.run_path(str(GOLDEN / "make_v1_inputs.py"))["make"]() == V1_INPUTS.read_bytes()
+
+
+def test_inputs_are_skipped_by_those_who_do_not_know_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A reader as of 0.1.0: the same but for the kinds it knows."""
+    folder = tmp_path / metadata.DIRECTORY
+    folder.mkdir()
+    (folder / metadata.file_name(1_780_000_000, "host", 7, 0)).write_bytes(V1_INPUTS.read_bytes())
+    monkeypatch.setattr(metadata, "INPUTS_KIND", "unknown")
+    run = load(tmp_path)["."]
+
+    assert [batch.step for batch in run.batches("train")] == [0, 1, 2, 3]
+    assert run.health.corrupt_records == 0
+    assert not run.has_inputs("train")
+    np.testing.assert_array_equal(run.batches("train")[1].predictions, [1.5, 2.5])
 
 
 # --- the worked example of docs/data-format.md ---

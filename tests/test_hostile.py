@@ -146,6 +146,23 @@ def text(event: Event) -> None:
     tensor.tensor_shape.dim.add(size=2)
 
 
+def add_inputs(
+    *texts: bytes, dtype: str = "DT_STRING", sizes: tuple[int, ...] | None = None
+) -> Callable[[Event], None]:
+    """Add what the samples were."""
+
+    def change(event: Event) -> None:
+        data = metadata.summary_metadata(metadata.inputs_content("train", "image"))
+        value = event.summary.value.add(tag="train/inputs", metadata=data)
+        value.tensor.CopyFrom(tensor_pb2.TensorProto(dtype=dtype, string_val=texts))
+        for size in (len(texts),) if sizes is None else sizes:
+            value.tensor.tensor_shape.dim.add(size=size)
+        if dtype != "DT_STRING":
+            value.tensor.tensor_content = bytes(len(texts))
+
+    return change
+
+
 def status_of(array: np.ndarray | None, *sizes: int, texts: int = 0) -> bytes:
     event = event_pb2.Event(wall_time=TIME)
     value = event.summary.value.add(tag="status", metadata=metadata.summary_metadata(metadata.status_content()))
@@ -221,6 +238,14 @@ RECORDS: dict[str, tuple[Callable[[], bytes], bool]] = {
     "a name of 70 kB": (lambda: changed(rename("n" * 70_000)), False),
     "a name that turns around": (lambda: changed(rename("\u202e\u0000\n\u2066/../<script>\ud7ff\ufeff")), True),
     "half a pair": (lambda: changed(rename("\ue000\U0010ffff")), True),
+    "inputs that are no pictures": (lambda: changed(add_inputs(b"<script>", b"\x89PNG")), True),
+    "inputs of numbers": (lambda: changed(add_inputs(b"", b"", dtype="DT_UINT8")), False),
+    "inputs of two dimensions": (lambda: changed(add_inputs(b"a", b"b", sizes=(2, 1))), False),
+    "inputs of no dimension": (lambda: changed(add_inputs(b"a", sizes=())), False),
+    "inputs of fewer than all samples": (lambda: changed(add_inputs(b"a")), False),
+    "inputs of more than there are": (lambda: changed(add_inputs(b"abcd", sizes=(2,))), True),
+    "inputs of a row each, and none there": (lambda: changed(add_inputs(sizes=(2,))), False),
+    "inputs of everybody": (lambda: changed(add_inputs(b"a", b"b", sizes=(2**40,))), False),
     "a status of numbers": (lambda: status_of(np.arange(2, dtype=np.int32), 2), False),
     "a status of two dimensions": (lambda: status_of(None, 1, 1, texts=1), False),
     "a status of no text": (lambda: status_of(None, 0), False),
