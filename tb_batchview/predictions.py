@@ -215,10 +215,11 @@ class _Subject:
     `test_on_batch` for each batch.
     """
 
-    # As a recorder: no layers, no gradients.
+    # As a recorder: no layers, no gradients, no inputs.
     layers = None
     histogram_freq = 0
     gradients = False
+    inputs = None
     layer_names: frozenset[str] = frozenset()
     tag_names: frozenset[str] = frozenset()
 
