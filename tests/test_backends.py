@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import json
 import os
 import socket
@@ -34,6 +35,7 @@ pytest.importorskip("keras")
 import keras  # noqa: E402
 import sklearn.metrics  # noqa: E402
 from keras import ops  # noqa: E402
+from PIL import Image  # noqa: E402
 
 from tb_batchview import BatchViewCallback, handoff, load, record_predictions, tag, writer  # noqa: E402
 from tb_batchview.errors import BatchViewWarning  # noqa: E402
@@ -233,6 +235,30 @@ METRICS: dict[str, Callable[[], Any]] = {
     "f1": lambda: keras.metrics.F1Score(average="macro", threshold=0.5, name="f1"),
     "iou": lambda: keras.metrics.OneHotMeanIoU(4, name="iou"),
 }
+
+
+def decode(content: Any) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_pictures_are_those_of_the_batch(mode: dict[str, Any], tmp_path: Path):
+    pixels = np.random.default_rng(3).integers(0, 256, (SAMPLES, 9, 7, 3)).astype(np.uint8)
+    first = {"picture": pixels.transpose(0, 3, 1, 2) / np.float32(255), "numbers": X}
+
+    def make() -> Any:
+        inputs = {"picture": keras.Input((3, 9, 7), name="picture"), "numbers": keras.Input((8,), name="numbers")}
+        joined = LAYERS.Concatenate()([LAYERS.Flatten()(inputs["picture"]), inputs["numbers"]])
+        return compiled(keras.Model(inputs, LAYERS.Dense(4, activation="softmax")(joined)), **mode)
+
+    run = train_twice(make, feed(first, Y), tmp_path / "pictures", inputs="thumbnails")
+    texts = train_twice(make, feed(first, Y), tmp_path / "texts", inputs=lambda x: [repr(row) for row in x["numbers"]])
+
+    for batch, text in zip(run.batches("train"), texts.batches("train"), strict=True):
+        start = batch.index * BATCH
+        for row, content in enumerate(batch.inputs):
+            np.testing.assert_array_equal(decode(content), pixels[start + row])
+            assert text.inputs[row] == repr(X[start + row])
 
 
 @pytest.mark.parametrize("mode", [mode for name, mode in MODES.items() if name != "three steps"])
