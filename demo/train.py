@@ -95,7 +95,7 @@ def train(
         validation_batch_size=BATCH_SIZE,
         callbacks=[
             keras.callbacks.TensorBoard(log_dir),
-            BatchViewCallback(log_dir, class_names=CLASS_NAMES, gradients=True),
+            BatchViewCallback(log_dir, class_names=CLASS_NAMES, gradients=True, inputs="thumbnails"),
         ],
         shuffle=False,  # the pipeline shuffles
         verbose=0,

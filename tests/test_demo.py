@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import sklearn.datasets
 
 from tb_batchview import load
 
@@ -74,6 +75,22 @@ def test_sizes_epochs_and_names(demo_logdir: Path) -> None:
     assert run.class_names[:3] == ("zero", "one", "two")
     assert run.outputs["probabilities"].task == "multiclass"
     assert run.outputs["probabilities"].classes == 10
+
+
+def test_pictures_are_the_digits_that_the_network_saw(demo_logdir: Path) -> None:
+    import tensorflow as tf
+
+    digits = sklearn.datasets.load_digits()
+    known = {
+        (image * 255 / 16).round().astype(np.uint8).tobytes(): label
+        for image, label in zip(digits.images, digits.target, strict=True)
+    }
+    batches = read_with_tensorflow(demo_logdir / "clean")
+    for step in (0, 44, 60):
+        batch = batches["train", step]
+        pixels = [tf.io.decode_image(content).numpy() for content in batch["inputs"]]
+        assert {image.shape for image in pixels} == {(8, 8, 1)}
+        assert [known[image.tobytes()] for image in pixels] == batch["outputs/probabilities/targets"].ravel().tolist()
 
 
 def test_layers_are_summarised_every_tenth_batch(demo_logdir: Path) -> None:
