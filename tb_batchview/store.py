@@ -155,6 +155,7 @@ class RunStore:
         self._layout_numbers: dict[int, int] = {}
         self._joined: dict[tuple[int, ...], Layout] = {}
         self._token = Token()
+        self._shown: set[str] = set()
         self._odd_inputs: set[Any] = set()
         self._content: metadata.Content | None = None
         self._statuses: dict[tuple[int, str, str], int] = {}
@@ -171,6 +172,8 @@ class RunStore:
     def _add(self, entry: Entry) -> None:
         layout = entry.layout
         self._learn(layout.content)
+        if layout.inputs is not None:
+            self._shown.add(layout.phase)
         shards = self._phases.setdefault(layout.phase, {})
         worker = self._worker(entry.file)
         columns = shards.get(worker)
@@ -251,6 +254,7 @@ class RunStore:
             _layouts=tuple(self._layouts),
             _joined=self._joined,
             _token=self._token,
+            _shown=frozenset(self._shown),
             _odd_inputs=self._odd_inputs,
         )
 

@@ -112,6 +112,10 @@ class Thumbnails:
         self._left -= kept.nbytes
         self._ids.update(kept.ids)
 
+    def forget(self) -> None:
+        """Keep the picture of each id once more; the budget stays."""
+        self._ids.clear()
+
     def _to_bytes(self, inputs: Array | Sequence[Array], rows: list[int]) -> list[Array]:
         """Return some of the pictures as uint8, channels last."""
         if isinstance(inputs, np.ndarray) and inputs.dtype != object:

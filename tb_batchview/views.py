@@ -333,6 +333,8 @@ class RunView:
     _joined: dict[tuple[int, ...], Layout] = dataclasses.field(default_factory=dict)
     # Another one when the files were read anew: what was worked out from them before does not count.
     _token: Token = dataclasses.field(default_factory=Token)
+    # Phases of which some inputs are there.
+    _shown: frozenset[str] = frozenset()
     # Inputs that could not be shown: where they are. A few are enough to count.
     _odd_inputs: set[Any] = dataclasses.field(default_factory=set)
 
@@ -352,8 +354,8 @@ class RunView:
         return any((output, "sample_ids") in layout.arrays for layout in self.list_layouts(phase))
 
     def has_inputs(self, phase: PhaseView) -> bool:
-        """Tell whether any batch says what its samples were; none is read."""
-        return any(layout.inputs is not None for layout in self.list_layouts(phase))
+        """Tell whether any batch says what its samples were."""
+        return phase.name in self._shown
 
     def list_layouts(self, phase: PhaseView) -> Iterator[Layout]:
         """Yield the forms of the batches, each at least once.

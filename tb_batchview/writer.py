@@ -152,6 +152,9 @@ class BatchWriter:
         self._skipped: dict[str, int] = {}
         self._unwritable = False
         self._thumbnails = Thumbnails(thumbnails.BUDGET_BYTES)
+        # Closed files with pictures that are not written once more, and why there are none of some batches.
+        self._shown_in: list[str] = []
+        self._not_shown = ""
         # What the viewer was told of the counts, and what older files were.
         self._told: collections.Counter[tuple[str, str]] = collections.Counter()
         self._file: EventFile | None = None
@@ -543,6 +546,7 @@ class BatchWriter:
             self._unflushed += 1
             if kept is not None:
                 self._thumbnails.remember(kept)
+                self._shows = True
             return True
         return False
 
@@ -551,6 +555,11 @@ class BatchWriter:
         if record.inputs is None:
             return record, None
         kept = None
+        if not self._shows and not all(
+            path.dirname(name) == self._directory and path.exists(name) for name in self._shown_in
+        ):
+            # Gone, or another model's: what it had is to be written once more.
+            self._forget_shown()
         try:
             if self._thumbnails.is_full:
                 most = thumbnails.BUDGET_BYTES >> 20
@@ -563,8 +572,15 @@ class BatchWriter:
                 ids = (output.sample_ids for output in record.outputs.values() if output.sample_ids is not None)
                 kept = self._thumbnails.make(record.phase, _inputs_of(record), next(ids, None))
         except Exception as error:
-            self._count("capture", f"The inputs of a batch could not be recorded: {_describe(error)}")
+            # The first will do: what a function of the user's says may differ from batch to batch.
+            self._not_shown = self._not_shown or f"The inputs of a batch could not be recorded: {_describe(error)}"
+            self._count("capture", self._not_shown)
         return dataclasses.replace(record, inputs=None if kept is None else kept.values), kept
+
+    def _forget_shown(self) -> None:
+        """Write the picture of each id once more."""
+        self._thumbnails.forget()
+        self._shown_in.clear()
 
     def _append(self, event: Sequence[encode.Payload]) -> None:
         if self._file is None:
@@ -626,6 +642,7 @@ class BatchWriter:
         self._unflushed = 0
         # The metadata may have been in what was lost: say it again.
         self._encoder = self._new_encoder()
+        self._forget_shown()
 
     def _finish(self) -> None:
         """Close the file in order, so that the next batch opens another."""
@@ -635,6 +652,8 @@ class BatchWriter:
                 self._write_status(metadata.Status("closed", "", 1, self._seen_here()))
                 self._file.close()
                 self._scanned.add(self._file.name)
+                if self._shows:
+                    self._shown_in.append(path.join(self._directory, self._file.name))
         except OSError as error:
             self._fail(error)
         self._begin()
@@ -648,6 +667,8 @@ class BatchWriter:
         # The next training may be of another model.
         self._settled = self._used = False
         self._statuses = 0
+        # Whether this file has pictures.
+        self._shows = False
         self._unflushed = 0
         self._flushed = 0.0
         with self._counting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,7 +18,9 @@ from recorded import SPECS, event_file, make_record
 from tensorboard.compat.proto import event_pb2
 
 from tb_batchview import BatchWriter, encode, inputs, load, tfrecord, thumbnails
+from tb_batchview import writer as writing
 from tb_batchview.errors import ArgumentError, BatchViewWarning, NotFoundError
+from tb_batchview.eventfile import EventFile
 
 rng = np.random.default_rng(0)
 PIXELS = rng.integers(0, 256, (40, 9, 7, 3)).astype(np.uint8)
@@ -234,6 +237,47 @@ def test_a_resumed_run_and_another_phase_have_their_own(tmp_path: Path) -> None:
     assert stored(tmp_path, "validation") == [8] * 5
     assert_all_shown(tmp_path, int)
     assert_all_shown(tmp_path, lambda identity: 39 - identity, "validation")
+
+
+def test_pictures_that_are_gone_or_in_another_run_are_written_once_more(tmp_path: Path) -> None:
+    writer = BatchWriter(tmp_path / "a", run={"architecture": "one"})
+    add(writer, PIXELS[:4], range(4))
+    writer.close()
+    add(writer, PIXELS[:4], range(4))
+    writer.close()
+    assert stored(tmp_path / "a") == [4, 0]
+
+    shutil.rmtree(tmp_path / "a")
+    add(writer, PIXELS[:4], range(4))
+    writer.close()
+    assert stored(tmp_path / "a") == [4]
+
+    writer.run = {"architecture": "another"}
+    with pytest.warns(BatchViewWarning, match="another model"):
+        add(writer, PIXELS[:4], range(4))
+    writer.close()
+    assert stored(tmp_path / "a-2") == [4]
+
+
+def test_after_a_failure_of_the_disk_pictures_are_written_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "FLUSH_SECONDS", 1000)
+    with BatchWriter(tmp_path) as writer:
+        add(writer, PIXELS[:4], range(4))
+        writer.flush()
+        monkeypatch.setattr(EventFile, "append", raise_full)
+        add(writer, PIXELS[:4], range(4))
+        with pytest.warns(BatchViewWarning, match="No space"):
+            writer.flush()
+        monkeypatch.undo()
+        add(writer, PIXELS[:4], range(4))
+
+    assert stored(tmp_path) == [4, 4]
+
+
+def raise_full(*_: Any) -> None:
+    raise OSError(28, "No space left on device")
 
 
 def test_an_id_that_is_twice_in_a_batch_has_its_picture_in_both(tmp_path: Path) -> None:
