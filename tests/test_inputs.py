@@ -280,6 +280,17 @@ def raise_full(*_: Any) -> None:
     raise OSError(28, "No space left on device")
 
 
+def test_the_same_ids_may_be_others_in_another_phase(tmp_path: Path) -> None:
+    with BatchWriter(tmp_path) as writer:
+        for _ in range(2):
+            add(writer, PIXELS[:4], range(4))
+            add(writer, PIXELS[4:8], range(4), phase="validation")
+
+    assert stored(tmp_path) == stored(tmp_path, "validation") == [4, 0]
+    assert_all_shown(tmp_path, int)
+    assert_all_shown(tmp_path, lambda identity: identity + 4, "validation")
+
+
 def test_an_id_that_is_twice_in_a_batch_has_its_picture_in_both(tmp_path: Path) -> None:
     with BatchWriter(tmp_path) as writer:
         add(writer, PIXELS[[3, 3, 4]], [3, 3, 4])
@@ -342,15 +353,19 @@ def test_a_full_budget_ends_the_pictures_and_nothing_else(tmp_path: Path, monkey
 
 def test_shares_of_several_workers_show_each_its_own(tmp_path: Path) -> None:
     writers = [BatchWriter(tmp_path, worker=worker, workers=2) for worker in (0, 1)]
-    for epoch in range(2):
+    for epoch in range(3):
         for worker, writer in enumerate(writers):
-            rows = np.arange(6)[worker::2] if epoch == 0 else np.arange(6)[1 - worker :: 2]
-            add(writer, PIXELS[rows], rows, step=epoch)
+            rows = np.arange(6)[worker::2] if epoch != 1 else np.arange(6)[1 - worker :: 2]
+            add(writer, PIXELS[rows], rows if epoch < 2 else None, step=epoch)
     for writer in writers:
         writer.close()
 
-    assert_all_shown(tmp_path, int)
-    assert load(tmp_path)["."].input_of("train", 0, 6) is None
+    log = load(tmp_path)
+    for batch, rows in zip(log["."].batches("train"), ([0, 2, 4, 1, 3, 5], [1, 3, 5, 0, 2, 4]) * 2, strict=False):
+        np.testing.assert_array_equal([decode(content) for content in batch.inputs], PIXELS[rows])
+    assert log["."].input_of("train", 0, 6) is None
+    log.refresh()
+    assert log["."].health.warnings == ()
 
 
 # --- reading what anybody wrote ---
@@ -374,6 +389,8 @@ HOSTILE = {
     "svg": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
     "another format": WEBP.getvalue(),
     "a bomb": png(60_000, 60_000),
+    "a wide bomb": png(60_000, 5),
+    "a tall bomb": png(5, 60_000),
     "no pixels": png(0, 5),
     "too many bytes": SMALL[:-12] + bytes(inputs.MOST_BYTES) + SMALL[-12:],
     "cut": JPEG[:-10],
