@@ -67,6 +67,10 @@ class Thumbnails:
         """Tell whether the budget is used up."""
         return self._left <= 0
 
+    def lacks(self, phase: str, ids: Array | None) -> bool:
+        """Tell whether any sample of a batch is still to be kept."""
+        return ids is None or any(_key(phase, item) not in self._ids for item in ids.tolist())
+
     def make(self, phase: str, give: Callable[[], Array | Sequence[Array]], ids: Array | None) -> Kept | None:
         """Return what is to be kept of a batch, None if nothing.
 
@@ -79,13 +83,10 @@ class Thumbnails:
         Raises:
             ArgumentError: They are no pictures.
         """
-        if self.is_full:
-            return None
-        keys = [] if ids is None else [_key(phase, item) for item in ids.tolist()]
-        if keys and all(key in self._ids for key in keys):
+        if not self.lacks(phase, ids):
             return None
         inputs = give()
-        keys = keys or [None] * len(inputs)
+        keys = [None] * len(inputs) if ids is None else [_key(phase, item) for item in ids.tolist()]
         new: dict[Any, int] = {}
         rows = []
         for row, key in enumerate(keys):
@@ -93,8 +94,6 @@ class Thumbnails:
                 rows.append(row)
                 if key is not None:
                     new[key] = row
-        if not rows:
-            return None
         values = np.empty(len(inputs), object)
         values[:] = b""
         if is_text(inputs):

@@ -561,7 +561,9 @@ class BatchWriter:
             # Gone, or another model's: what it had is to be written once more.
             self._forget_shown()
         try:
-            if self._thumbnails.is_full:
+            known = (output.sample_ids for output in record.outputs.values() if output.sample_ids is not None)
+            ids = next(map(encode.sample_ids, known), None)
+            if self._thumbnails.is_full and self._thumbnails.lacks(record.phase, ids):
                 most = thumbnails.BUDGET_BYTES >> 20
                 self._count(
                     "capture",
@@ -569,8 +571,7 @@ class BatchWriter:
                     "without them.",
                 )
             else:
-                ids = (output.sample_ids for output in record.outputs.values() if output.sample_ids is not None)
-                kept = self._thumbnails.make(record.phase, _inputs_of(record), next(ids, None))
+                kept = self._thumbnails.make(record.phase, _inputs_of(record), ids)
         except Exception as error:
             # The first will do: what a function of the user's says may differ from batch to batch.
             self._not_shown = self._not_shown or f"The inputs of a batch could not be recorded: {_describe(error)}"

@@ -351,6 +351,14 @@ def test_a_full_budget_ends_the_pictures_and_nothing_else(tmp_path: Path, monkey
     assert run.batches("train")[0].inputs[0] is not None
 
 
+def test_a_full_budget_is_no_matter_where_nothing_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thumbnails, "BUDGET_BYTES", 5)
+    add_in_fours(tmp_path, [0, 0, 0])
+
+    assert stored(tmp_path) == [4, 0, 0]
+    assert load(tmp_path)["."].health.warnings == ()
+
+
 def test_shares_of_several_workers_show_each_its_own(tmp_path: Path) -> None:
     writers = [BatchWriter(tmp_path, worker=worker, workers=2) for worker in (0, 1)]
     for epoch in range(3):
