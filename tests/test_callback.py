@@ -433,7 +433,10 @@ class Tagging(keras.layers.Layer):
 x, y = models.make_data((8,))
 log_dir = tempfile.mkdtemp()
 found = []
-for callbacks in ([], [BatchViewCallback(log_dir, histogram_freq=2)]):
+def show(x):
+    return [repr(row.tolist()) for row in x]
+
+for callbacks in ([], [BatchViewCallback(log_dir, histogram_freq=2, inputs=show)]):
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         model = keras.Sequential([keras.Input((8,)), Tagging(), *models.make_mlp(dropout=0.2).layers])
         metrics = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")]
@@ -446,6 +449,7 @@ assert found[0] == found[1]
 batches = load(log_dir)["."].batches("train")
 assert [batch.size for batch in batches] == [16, 16, 16, 8] * 2
 assert np.array_equal(np.concatenate([batch.targets.ravel() for batch in batches[:4]]), y[:56])
+assert [text for batch in batches[:4] for text in batch.inputs] == show(x[:56])
 for batch in batches:
     right = batch.predictions.argmax(1) == batch.targets.ravel()
     assert np.isclose(batch.metrics["accuracy"], right.mean())
