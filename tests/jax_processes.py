@@ -19,6 +19,11 @@ import numpy as np
 SAMPLES, SHARE, EPOCHS = 32, 8, 2
 
 
+def show(x: np.ndarray) -> list[str]:
+    """Return a text for each sample."""
+    return [repr(row) for row in np.asarray(x)]
+
+
 def make_data() -> tuple[np.ndarray, np.ndarray]:
     """Return inputs and targets of all processes."""
     generator = np.random.default_rng(0)
@@ -52,7 +57,7 @@ def main() -> None:
         # Of each batch of 16 the first or the second half.
         rows = np.arange(SAMPLES).reshape(-1, count, SHARE)[:, number].ravel()
         x, y = x[rows], y[rows]
-    callbacks = [BatchViewCallback(log_dir, histogram_freq=2)] if log_dir else []
+    callbacks = [BatchViewCallback(log_dir, histogram_freq=2, inputs=show)] if log_dir else []
     history = model.fit(
         x,
         y,

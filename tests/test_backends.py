@@ -1365,6 +1365,7 @@ def assert_parallel(run: Any) -> None:
     for number, batch in enumerate(run.batches("train")):
         targets = y[number % 2 * 16 :][:16]
         np.testing.assert_array_equal(batch.targets.ravel(), targets)
+        assert list(batch.inputs) == jax_processes.show(x[number % 2 * 16 :][:16])
         scores = batch.predictions[np.arange(16), targets]
         np.testing.assert_allclose(batch.sample_loss, -np.log(scores), rtol=1e-3, atol=1e-5)
         assert batch.metrics["accuracy"] == pytest.approx((batch.predictions.argmax(1) == targets).mean())
