@@ -13,12 +13,22 @@ from tb_batchview.version import __version__
 
 if TYPE_CHECKING:
     from tb_batchview.callback import BatchViewCallback
+    from tb_batchview.ids import with_ids, without_ids
     from tb_batchview.log import load
     from tb_batchview.predictions import record_predictions
     from tb_batchview.tagging import tag
     from tb_batchview.writer import BatchWriter
 
-__all__ = ["BatchViewCallback", "BatchWriter", "__version__", "load", "record_predictions", "tag"]
+__all__ = [
+    "BatchViewCallback",
+    "BatchWriter",
+    "__version__",
+    "load",
+    "record_predictions",
+    "tag",
+    "with_ids",
+    "without_ids",
+]
 
 _HOMES = {
     "BatchViewCallback": "callback",
@@ -26,6 +36,8 @@ _HOMES = {
     "load": "log",
     "record_predictions": "predictions",
     "tag": "tagging",
+    "with_ids": "ids",
+    "without_ids": "ids",
 }
 _FRAMEWORKS = ("keras", "tensorflow", "jax", "torch")
 

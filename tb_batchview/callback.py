@@ -6,6 +6,7 @@ they saw to `writer`, whose thread copies it from the device and writes it.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,16 +18,19 @@ from tb_batchview.capture import (
     BACKENDS,
     Observation,
     Observed,
+    PredictStep,
     TappedStep,
+    build_without_ids,
     describe_model,
     find_worker,
     install,
+    name_place,
     output_units,
     read_predictions,
     select_layers,
 )
 from tb_batchview.errors import ArgumentError, BatchViewError
-from tb_batchview.records import PHASES, BatchRecord, GradientSummary, LayerSummary
+from tb_batchview.records import PHASES, BatchRecord, GradientSummary, LayerSummary, OutputRecord
 from tb_batchview.writer import BatchWriter
 
 _FIT = "train"
@@ -95,6 +99,10 @@ class BatchViewCallback(keras.callbacks.Callback):
             other numbers, or a list of str. Of each id one is kept, 256 MB in
             all. None keeps nothing, for size and privacy. Of `predict` nothing
             is kept.
+        sample_ids: Where the inputs have ids of the samples already: the key
+            of a dict or the place in a tuple, of whole numbers (or texts, on
+            TensorFlow). They stay among the inputs, and the model sees what
+            it always did. None: those that `with_ids` attached, if any.
         record: Which phases are recorded: "train", "validation" (`evaluate`
             too), "predict".
         max_pending_mb: How many megabytes may wait to be written.
@@ -120,6 +128,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         update_freq: int = 1,
         top_k: int | None = None,
         inputs: str | Callable[[Any], Any] | None = None,
+        sample_ids: str | int | None = None,
         record: Sequence[str] = ("train", "validation"),
         max_pending_mb: float = 256,
         on_full: str = "wait",
@@ -132,6 +141,7 @@ class BatchViewCallback(keras.callbacks.Callback):
             )
         self.layers = _check_layers(layers)
         self.histogram_freq = _check_count("histogram_freq", histogram_freq, least=0)
+        self.sample_ids = _check_sample_ids(sample_ids)
         self._record = _check_record(record)
         self.gradients = _check_gradients(gradients, self.histogram_freq, self._record)
         self.inputs = _check_inputs(inputs)
@@ -156,6 +166,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         self._batch = dict.fromkeys(PHASES, 0)
         self._fitting = False
         self._described = False
+        build_without_ids()
 
     def set_model(self, model: Any) -> None:
         """Take the model, and check that its layers are those asked for."""
@@ -205,17 +216,28 @@ class BatchViewCallback(keras.callbacks.Callback):
         if not self._fitting:
             self._writer.close()
 
+    def on_predict_begin(self, logs: Any = None) -> None:
+        """Begin to take ids out of the batches."""
+        self._begin("predict")
+
+    def on_predict_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Tell the step that it is one of ours."""
+        self._arm("predict", batch)
+
     def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
         """Record what `predict` hands to every callback."""
         if "predict" in self._record and logs:
             self._batch["predict"] = batch
+            step = self._steps.get("predict")
             try:
-                self._submit("predict", [read_predictions(self.model, _read_logs(logs))])
+                ids = step.take_ids() if isinstance(step, PredictStep) else {}
+                self._submit("predict", [read_predictions(self.model, _read_logs(logs), ids)])
             except Exception as error:  # A guest must not stop prediction.
                 self.complain(f"A batch could not be recorded: {error!r}.")
 
     def on_predict_end(self, logs: Any = None) -> None:
-        """Write all that waits."""
+        """Give the model back as it was, and write all that waits."""
+        self._end("predict")
         if not self._fitting:
             self._writer.close()
 
@@ -251,15 +273,22 @@ class BatchViewCallback(keras.callbacks.Callback):
             return None if make is None else seen.inputs.thumbnails
         return None if x is None else lambda: make(x)
 
+    def _identified(self, seen: Observed) -> dict[str, OutputRecord]:
+        """Return the outputs with the ids of their samples, where these are known."""
+        # Data may have them in the one phase, and be given them in another.
+        ids = seen.ids.get(name_place(self.sample_ids), seen.ids.get(name_place(None)))
+        if ids is None:
+            return seen.outputs
+        return {name: dataclasses.replace(record, sample_ids=ids) for name, record in seen.outputs.items()}
+
     def _describe_model(self) -> None:
         self._writer.run = describe_model(self.model)
         self._described = True
 
     def _begin(self, phase: str) -> None:
-        if phase not in self._record:
-            return
+        records = phase in self._record
         try:
-            step = install(self.model, phase, self, reuse=self._steps.get(phase))
+            step = install(self.model, phase, self, reuse=self._steps.get(phase), records=records)
         except Exception as error:
             self.complain(f"The {phase} steps cannot be recorded: {error!r}.")
             return
@@ -267,8 +296,6 @@ class BatchViewCallback(keras.callbacks.Callback):
             self._steps[phase] = step
 
     def _arm(self, phase: str, batch: int) -> None:
-        if phase not in self._record:
-            return
         self._batch[phase] = batch
         step = self._steps.get(phase)
         if step is None or not step.is_installed():
@@ -304,7 +331,7 @@ class BatchViewCallback(keras.callbacks.Callback):
                     wall_time=observation.wall_time,
                     loss=seen.loss,
                     metrics=seen.metrics,
-                    outputs=seen.outputs,
+                    outputs=self._identified(seen),
                     layers=self._own_layers(seen),
                     gradients=self._own_gradients(seen),
                     inputs=self._own_inputs(seen),
@@ -388,6 +415,15 @@ def _check_gradients(gradients: Any, histogram_freq: int, record: Sequence[str])
     if gradients and _FIT not in record:
         raise ArgumentError(f"gradients=True needs the phase 'train'. Received: record={record!r}.")
     return gradients
+
+
+def _check_sample_ids(place: Any) -> str | int | None:
+    if place is not None and (isinstance(place, bool) or not isinstance(place, (str, int))):
+        raise ArgumentError(
+            "sample_ids must be a key of x, where it is a dict, or a place in x, where it is a tuple. Received: "
+            f"sample_ids={place!r}. To attach ids to the inputs, use with_ids."
+        )
+    return place
 
 
 def _check_record(record: Any) -> tuple[str, ...]:

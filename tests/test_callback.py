@@ -423,7 +423,7 @@ import keras, numpy as np, tensorflow as tf
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-from tb_batchview import BatchViewCallback, load, tag
+from tb_batchview import BatchViewCallback, load, tag, with_ids
 from tests import models
 
 class Tagging(keras.layers.Layer):
@@ -432,17 +432,20 @@ class Tagging(keras.layers.Layer):
 
 x, y = models.make_data((8,))
 log_dir = tempfile.mkdtemp()
+names = np.array([f"{number}.png" for number in range(len(x))])
 found = []
 def show(x):
     return [repr(row.tolist()) for row in x]
 
-for callbacks in ([], [BatchViewCallback(log_dir, histogram_freq=2, inputs=show)]):
+phases = ("train", "validation", "predict")
+for callbacks in ([], [BatchViewCallback(log_dir, histogram_freq=2, inputs=show, record=phases)]):
     with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
         model = keras.Sequential([keras.Input((8,)), Tagging(), *models.make_mlp(dropout=0.2).layers])
         metrics = ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2, name="top2")]
         model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy", metrics=metrics)
     options = dict(batch_size=16, epochs=2, shuffle=False, verbose=0, validation_split=0.2)
-    history = model.fit(x, y, callbacks=callbacks, **options).history
+    history = model.fit(with_ids(x, names) if callbacks else x, y, callbacks=callbacks, **options).history
+    model.predict(with_ids(x, names) if callbacks else x, batch_size=16, verbose=0, callbacks=callbacks)
     found.append((history, [weight.tobytes() for weight in model.get_weights()]))
 assert found[0] == found[1]
 
@@ -450,6 +453,9 @@ batches = load(log_dir)["."].batches("train")
 assert [batch.size for batch in batches] == [16, 16, 16, 8] * 2
 assert np.array_equal(np.concatenate([batch.targets.ravel() for batch in batches[:4]]), y[:56])
 assert [text for batch in batches[:4] for text in batch.inputs] == show(x[:56])
+for phase, expected in (("train", names[:56]), ("validation", names[56:]), ("predict", names)):
+    part = list(load(log_dir)["."].batches(phase))[: -(-len(expected) // 16)]
+    assert np.array_equal(np.concatenate([batch.sample_ids for batch in part]), expected), phase
 for batch in batches:
     right = batch.predictions.argmax(1) == batch.targets.ravel()
     assert np.isclose(batch.metrics["accuracy"], right.mean())

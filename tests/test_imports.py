@@ -86,7 +86,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "checks": (READING, set()),
     "cli": (READING | {"checks", "export", "progress"}, {"click"}),
     "tagging": (set(), set()),
-    "capture": (FACTS | {"tagging"}, KERAS),
+    "capture": (FACTS | {"ids", "tagging"}, KERAS),
+    "ids": ({"capture", "errors", "records"}, set()),
     "handoff": (set(), set()),
     "arguments": (FACTS | {"encode", "thumbnails"}, set()),
     "thumbnails": (FACTS, {"PIL"}),
@@ -98,7 +99,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "feeds": ({"errors"}, KERAS),
     # What it returns is read: the one place where the arms meet.
     "predictions": (FACTS | {"arguments", "capture", "feeds", "log", "writer"}, KERAS),
-    "__init__": ({"callback", "log", "predictions", "tagging", "version", "writer"}, set()),
+    "__init__": ({"callback", "ids", "log", "predictions", "tagging", "version", "writer"}, set()),
     "__main__": ({"cli"}, set()),
 }
 

@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from tb_batchview.capture import arrays, keras_names
+from tb_batchview.capture.carried import name_tensors
 from tb_batchview.capture.hints import read_loss_hint
 from tb_batchview.capture.summary import rank_of
 from tb_batchview.capture.tap import Sight
@@ -44,8 +45,9 @@ def gather(model: Any, sight: Sight, problems: list[str]) -> tuple[dict[str, Any
         problems: Takes a sentence for each thing that is left out.
 
     Returns:
-        Tensors by "size", "loss" and "outputs/<output>/<field>" with the
-        fields of `OutputRecord`, and what the losses say by output.
+        Tensors by "size", "loss", "outputs/<output>/<field>" with the fields
+        of `OutputRecord`, and ids as `carried` names them; and what the losses
+        say by output.
     """
     tensors: dict[str, Any] = {}
     # The step of a GAN, say, shows nothing but what it was given.
@@ -58,6 +60,7 @@ def gather(model: Any, sight: Sight, problems: list[str]) -> tuple[dict[str, Any
     outputs, hints = gather_outputs(model, sight, problems)
     for name, fields in outputs.items():
         tensors |= {f"outputs/{name}/{field}": value for field, value in fields.items()}
+    tensors |= name_tensors(sight.ids, problems)
     return tensors, hints
 
 

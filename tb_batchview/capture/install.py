@@ -7,7 +7,9 @@ from typing import Any
 import keras
 
 from tb_batchview.capture import keras_names
+from tb_batchview.capture.predict_step import PredictStep
 from tb_batchview.capture.step import Recorder, TappedStep
+from tb_batchview.ids import split_ids
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -27,15 +29,19 @@ def _step_class() -> type[TappedStep]:
     return TensorFlowStep
 
 
-def install(model: Any, phase: str, recorder: Recorder, reuse: TappedStep | None = None) -> TappedStep | None:
+def install(
+    model: Any, phase: str, recorder: Recorder, reuse: TappedStep | None = None, *, records: bool = True
+) -> TappedStep | None:
     """Have a model's steps watched for a recorder.
 
     Args:
         model: A Keras model.
-        phase: "train" or "validation".
+        phase: "train", "validation" or "predict".
         recorder: Who receives what the steps saw.
         reuse: What an earlier call returned: used again, with its compiled
             graph, if it stands for the same function of Keras.
+        records: Whether the recorder wants to know of them. If not, ids are
+            taken out of the batches, and that is all.
 
     Returns:
         The stand-in, or None when the model has no step function (it is not
@@ -45,16 +51,24 @@ def install(model: Any, phase: str, recorder: Recorder, reuse: TappedStep | None
     if current is None:
         return None
     if isinstance(current, TappedStep):
-        current.join(recorder)
+        current.join(recorder, records=records)
         return current
     if reuse is not None and reuse.original is current and reuse.model is model:
-        reuse.join(recorder)
+        reuse.join(recorder, records=records)
         step = reuse
     else:
-        step = _step_class()(model, phase, current)
-        step.join(recorder)
+        step = (PredictStep if phase == "predict" else _step_class())(model, phase, current)
+        step.join(recorder, records=records)
     keras_names.set_step_function(model, phase, step)
     return step
+
+
+def build_without_ids() -> None:
+    """Have Keras build models from batches without ids, from now on.
+
+    Some backends build them before a callback is told of anything.
+    """
+    keras_names.build_without(split_ids)
 
 
 def find_worker() -> tuple[int, int]:

@@ -17,10 +17,15 @@ import jax
 import numpy as np
 
 from tb_batchview.capture import arrays, jax_processes, keras_names
+from tb_batchview.capture.carried import name_tensors
 from tb_batchview.capture.jax_gradients import carried_out
 from tb_batchview.capture.observation import Observation, Tensors
 from tb_batchview.capture.step import Recorder, TappedStep
 from tb_batchview.capture.tap import Sight
+from tb_batchview.ids import split_ids
+
+# What has a row for each sample.
+_OF_SAMPLES = ("outputs/", "inputs/", "ids/", "plain_ids/")
 
 
 class JaxStep(TappedStep):
@@ -37,10 +42,10 @@ class JaxStep(TappedStep):
         self._unsure = True
         self._alone = False
 
-    def join(self, recorder: Recorder) -> None:
+    def join(self, recorder: Recorder, *, records: bool = True) -> None:
         """Add a recorder; what it wants is in effect from the next step."""
         self._unsure = True
-        super().join(recorder)
+        super().join(recorder, records=records)
 
     def _build(self, *arguments: Any) -> Callable[..., tuple[Any, list[Observation]]]:
         step = keras_names.make_jax_step(self.model, self.phase, self._watch, arguments[0])
@@ -49,13 +54,19 @@ class JaxStep(TappedStep):
         def run(state: Any, iterator: Any) -> tuple[Any, list[Observation]]:
             observations: list[Observation] = []
             if self._is_alone():
-                return self.original(state, iterator), []
+                return self._run_plain(state, iterator), []
             # As Keras does it: no batch at all ends the epoch, fewer than
             # asked for do not.
             batch = next(iterator)
             for place in range(steps):
                 due = np.bool_(self._is_due(self._count))
+                # The ids need not go to the device and back.
+                problems: list[str] = []
+                batch, ids = self._take_ids(batch, problems)
                 (logs, seen), state = step(state, (due, batch))
+                seen = name_tensors(ids, problems) | seen
+                for problem in problems:
+                    self._complain(problem)
                 observations.append(self._observe(seen, batch, due=bool(due)))
                 self._count += 1
                 if place + 1 < steps:
@@ -66,6 +77,10 @@ class JaxStep(TappedStep):
             return (logs, state), observations
 
         return run
+
+    def _run_plain(self, *arguments: Any) -> Any:
+        state, iterator = arguments
+        return self.original(state, (split_ids(batch)[0] for batch in iterator))
 
     def _is_alone(self) -> bool:
         """Tell whether other processes train the model without recording."""
@@ -93,7 +108,7 @@ class JaxStep(TappedStep):
             tensors.pop("size", None)
             rows = jax_processes.rows_here(batch)
             tensors = {
-                name: jax_processes.part_here(value, rows if name.startswith(("outputs/", "inputs/")) else None)
+                name: jax_processes.part_here(value, rows if name.startswith(_OF_SAMPLES) else None)
                 for name, value in tensors.items()
             }
         return Tensors(tensors, self._hints, time.time(), self._count)

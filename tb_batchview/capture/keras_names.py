@@ -8,6 +8,7 @@ attribute and the Keras versions it was read in.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from tb_batchview.errors import BatchViewError
 
 # Keras objects are `Any` here: their classes carry no annotations.
 
-FUNCTION_ATTRIBUTE = {"train": "train_function", "validation": "test_function"}
+FUNCTION_ATTRIBUTE = {"train": "train_function", "validation": "test_function", "predict": "predict_function"}
 STEP_ATTRIBUTE = {"train": "train_step", "validation": "test_step"}
 # What Keras makes in order to evaluate and to predict (3.0 to 3.15).
 EVALUATING_ATTRIBUTES = ("test_function", "predict_function")
@@ -33,10 +34,10 @@ class FlatLoss(NamedTuple):
     loss: Any
 
 
-# `Trainer.train_function`, `.test_function`: None until made, read by fit and
-# evaluate at every step (3.0 to 3.15).
+# `Trainer.train_function`, `.test_function`, `.predict_function`: None until
+# made, read by fit, evaluate and predict at every step (3.0 to 3.15).
 def step_function(model: Any, phase: str) -> Any:
-    """Return what `fit` or `evaluate` calls for a step, or None."""
+    """Return what `fit`, `evaluate` or `predict` calls for a step, or None."""
     return getattr(model, FUNCTION_ATTRIBUTE[phase], None)
 
 
@@ -47,12 +48,21 @@ def made_step_function(model: Any, phase: str) -> Any:
     them told first.
     """
     if step_function(model, phase) is None and getattr(model, "compiled", False):
-        {"train": model.make_train_function, "validation": model.make_test_function}[phase]()
+        _make(model, phase)()
     return step_function(model, phase)
 
 
+def _make(model: Any, phase: str) -> Callable[..., Any]:
+    makers = {
+        "train": model.make_train_function,
+        "validation": model.make_test_function,
+        "predict": model.make_predict_function,
+    }
+    return makers[phase]
+
+
 def set_step_function(model: Any, phase: str, function: Callable[..., Any] | None) -> None:
-    """Make `fit` or `evaluate` call `function` for a step."""
+    """Make `fit`, `evaluate` or `predict` call `function` for a step."""
     setattr(model, FUNCTION_ATTRIBUTE[phase], function)
 
 
@@ -81,6 +91,26 @@ def make_eager_function(
             _put(model, name, before)
 
     return run
+
+
+def make_plain_function(model: Any, phase: str, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what Keras on TensorFlow makes of `step`, taken for the model's own."""
+    name = STEP_ATTRIBUTE[phase]
+    before, current = vars(model).get(name), step_function(model, phase)
+
+    def shown(call: Callable[[], Any]) -> Any:
+        _put(model, name, step)
+        try:
+            return call()
+        finally:
+            _put(model, name, before)
+
+    try:
+        shown(lambda: _make(model, phase)(force=True))
+        made = step_function(model, phase)
+    finally:
+        set_step_function(model, phase, current)
+    return lambda iterator: shown(lambda: made(iterator))
 
 
 def _put(owner: Any, name: str, value: Any) -> None:
@@ -140,13 +170,51 @@ def make_jax_step(model: Any, phase: str, step: Callable[[Any, Any], Any], state
     before = {name: model.__dict__[name] for name in shadows if name in model.__dict__}
     model.__dict__.update(shadows)
     try:
-        {"train": model.make_train_function, "validation": model.make_test_function}[phase](force=True)
+        _make(model, phase)(force=True)
     finally:
         for name in shadows:
             model.__dict__.pop(name, None)
         model.__dict__.update(before)
         set_step_function(model, phase, current)
     return made[0]
+
+
+# `Trainer._symbolic_build(iterator, data_batch)` (3.0 to 3.15), by which JAX,
+# PyTorch and strategies build what is not built, before any callback is told.
+# Without it a model with ids must be built there by the user.
+def build_without(split: Callable[[Any], tuple[Any, Any]]) -> None:
+    """Have Keras build models from batches without their ids, from now on.
+
+    The only name of a class of Keras that is replaced, and for good; batches
+    without ids are handed on as they are.
+
+    Args:
+        split: Returns a batch without its ids, and the ids.
+    """
+    owner = next((kind for kind in keras.Model.__mro__ if "_symbolic_build" in vars(kind)), None)
+    original: Any = None if owner is None else vars(owner)["_symbolic_build"]
+    if original is None or hasattr(original, "without_ids"):
+        return
+    signature = inspect.signature(original)
+
+    def first(iterator: Any) -> Iterator[Any]:
+        for begin, end, found in iterator:
+            # The batches themselves, or an iterator of them.
+            known = isinstance(found, (list, tuple))
+            batches = (split(batch)[0] for batch in found)
+            yield begin, end, list(batches) if known else batches
+
+    @functools.wraps(original)
+    def build(*args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(*args, **kwargs)
+        if given.arguments.get("iterator") is not None:
+            given.arguments["iterator"] = first(given.arguments["iterator"])
+        if given.arguments.get("data_batch") is not None:
+            given.arguments["data_batch"] = split(given.arguments["data_batch"])[0]
+        return original(*given.args, **given.kwargs)
+
+    build.without_ids = True  # type: ignore[attr-defined]
+    setattr(owner, "_symbolic_build", build)  # noqa: B010
 
 
 # `Trainer._compile_loss`, a CompileLoss with `_flat_losses` (3.7 to 3.15) and
@@ -331,6 +399,17 @@ def hidden_state_kinds() -> tuple[type, ...]:
 
         return (tf.Variable,)
     return ()
+
+
+# TensorFlow's `DistributedValues.values` (2.16 to 2.21).
+def replica_parts(value: Any) -> list[Any]:
+    """Return the parts of a batch, one for each replica that has one."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if isinstance(value, tf.distribute.DistributedValues):
+            return list(value.values)
+    return [value]
 
 
 # TensorFlow's `is_op_determinism_enabled` (2.9 to 2.21), which Keras reads too.

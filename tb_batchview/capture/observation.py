@@ -10,7 +10,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from tb_batchview.capture import arrays
+from tb_batchview.capture.carried import read_ids
 from tb_batchview.capture.gather import not_per_sample
 from tb_batchview.capture.gradients import decode_gradient
 from tb_batchview.capture.inputs import SeenInputs, read_inputs
@@ -52,6 +55,7 @@ class Observed(NamedTuple):
             the recorders asked for: tells whose turn it is.
         hints: What the losses say about the outputs.
         problems: What had to be left out, one sentence each.
+        ids: Of the samples, by where they were (`carried.name_place`).
         inputs: What the samples were, where that is wanted.
     """
 
@@ -64,6 +68,7 @@ class Observed(NamedTuple):
     turn: int
     hints: Mapping[str, TaskHint]
     problems: list[str]
+    ids: Mapping[str, Array]
     inputs: SeenInputs = SeenInputs(None, None)
 
 
@@ -95,7 +100,10 @@ class Tensors(NamedTuple):
 
     def read(self) -> list[Observed]:
         """Copy the tensors from the device."""
-        named = {name: arrays.to_numpy(tensor) for name, tensor in self.tensors.items()}
+        named = {
+            name: tensor if isinstance(tensor, np.ndarray) else arrays.to_numpy(tensor)
+            for name, tensor in self.tensors.items()
+        }
         return [read_observed(named, self.hints, self.turn)]
 
 
@@ -113,6 +121,7 @@ def read_observed(named: Mapping[str, Array], hints: Mapping[str, TaskHint], tur
     layers: dict[str, LayerSummary] = {}
     gradients: dict[str, GradientSummary] = {}
     inputs: dict[str, Array] = {}
+    ids: dict[str, tuple[str, Array]] = {}
     for name, array in named.items():
         kind, _, rest = name.partition("/")
         if kind == "size":
@@ -127,6 +136,8 @@ def read_observed(named: Mapping[str, Array], hints: Mapping[str, TaskHint], tur
             gradients[rest] = decode_gradient(array)
         elif kind == "inputs":
             inputs[rest] = array
+        elif kind in ("ids", "plain_ids"):
+            ids[rest] = kind, array
         elif kind == "outputs":
             output, _, field = rest.rpartition("/")
             outputs.setdefault(output, {})[field] = array
@@ -147,4 +158,7 @@ def read_observed(named: Mapping[str, Array], hints: Mapping[str, TaskHint], tur
     if any(len(array) != size for array in inputs.values()):
         problems.append("The inputs are not one per sample of the batch and are not recorded.")
         inputs = {}
-    return Observed(size, loss, metrics, records, layers, gradients, turn, hints, problems, read_inputs(inputs))
+    known = {place: read_ids(kind, array, size, problems) for place, (kind, array) in ids.items()}
+    found = {place: array for place, array in known.items() if array is not None}
+    shown = read_inputs(inputs)
+    return Observed(size, loss, metrics, records, layers, gradients, turn, hints, problems, found, shown)

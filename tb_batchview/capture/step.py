@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import keras
 
 from tb_batchview.capture import arrays, keras_names
+from tb_batchview.capture.carried import Carried
 from tb_batchview.capture.gather import describe, gather, is_recordable, name_outputs
 from tb_batchview.capture.gradients import Weight, name_gradients, summarise_gradients
 from tb_batchview.capture.inputs import THUMBNAILS, WHOLE, name_inputs
@@ -36,6 +37,8 @@ class Recorder(Protocol):
     gradients: bool
     # None, "thumbnails", or what makes pictures or texts of x.
     inputs: Any
+    # Where in x are ids.
+    sample_ids: str | int | None
     # Of the layers chosen, set here: those made in `build` come late.
     layer_names: frozenset[str]
     # Of what was tagged so far, set here.
@@ -85,6 +88,10 @@ class TappedStep(abc.ABC):
         self.phase = phase
         self.original = original
         self._recorders: list[Recorder] = []
+        # Who trains with this step, and does not want to know: where a batch
+        # has ids, the model is not to see them all the same.
+        self._others: list[Recorder] = []
+        self._carried = Carried()
         self._armed: list[Recorder] = []
         self._fitting = False
         self._run: Callable[..., tuple[Any, list[Observation]]] | None = None
@@ -108,8 +115,21 @@ class TappedStep(abc.ABC):
             A function that returns what `original` would, and what it saw.
         """
 
-    def join(self, recorder: Recorder) -> None:
-        """Add a recorder; what it wants is in effect from the next step."""
+    @abc.abstractmethod
+    def _run_plain(self, *arguments: Any) -> Any:
+        """Run `original` on batches without their ids, and record nothing."""
+
+    def join(self, recorder: Recorder, *, records: bool = True) -> None:
+        """Add a recorder; what it wants is in effect from the next step.
+
+        Args:
+            recorder: Who trains.
+            records: Whether it wants to know of these steps.
+        """
+        if not records:
+            if recorder not in self._others:
+                self._others.append(recorder)
+            return
         if recorder not in self._recorders:
             wishes = [_wishes_of(other) for other in self._recorders]
             if wishes and _wishes_of(recorder) not in wishes:
@@ -119,16 +139,15 @@ class TappedStep(abc.ABC):
 
     def leave(self, recorder: Recorder) -> None:
         """Remove a recorder, and with the last one the stand-in."""
-        if recorder in self._recorders:
-            self._recorders.remove(recorder)
-        if recorder in self._armed:
-            self._armed.remove(recorder)
-        if not self._recorders:
+        for members in (self._recorders, self._others, self._armed):
+            if recorder in members:
+                members.remove(recorder)
+        if not self._recorders and not self._others:
             self._uninstall()
 
     def is_installed(self) -> bool:
         """Tell whether the model still calls this stand-in."""
-        return bool(self._recorders) and keras_names.step_function(self.model, self.phase) is self
+        return bool(self._recorders or self._others) and keras_names.step_function(self.model, self.phase) is self
 
     def arm(self, recorder: Recorder, *, fitting: bool) -> None:
         """Say that the next step is one of this recorder's training.
@@ -150,16 +169,19 @@ class TappedStep(abc.ABC):
             # A fit without our callback: the one with it died on the way.
             self._uninstall()
             return self.original(*arguments)
+        if not self._recorders:
+            return self._run_plain(*arguments)
         if self._run is None:
             try:
                 self._run = self._build(*arguments)
             except Exception as error:
                 refused = isinstance(error, BatchViewError)  # Of both phases alike, and a sentence.
                 self._complain(str(error) if refused else f"The {self.phase} step cannot be recorded: {error!r}")
-                self._run = lambda *arguments: (self.original(*arguments), [])
+                self._run = lambda *arguments: (self._run_plain(*arguments), [])
         result, observations = self._run(*arguments)
         for recorder in armed:
-            recorder.receive(self.phase, observations)
+            if recorder in self._recorders:
+                recorder.receive(self.phase, observations)
         return result
 
     def _is_foreign(self, *arguments: Any) -> bool:
@@ -168,6 +190,7 @@ class TappedStep(abc.ABC):
 
     def _uninstall(self) -> None:
         self._recorders.clear()
+        self._others.clear()
         if keras_names.step_function(self.model, self.phase) is self:
             keras_names.set_step_function(self.model, self.phase, self.original)
 
@@ -185,6 +208,11 @@ class TappedStep(abc.ABC):
         """
         gradients = due and self._wants_gradients()
         return Tap(self.model, self._choose_layers, gradients=gradients, tags=due and bool(self._freqs()))
+
+    def _take_ids(self, batch: Any, problems: list[str]) -> tuple[Any, dict[str, Any]]:
+        """Return a batch as the model is to see it, and the ids in it."""
+        places = {recorder.sample_ids: None for recorder in self._recorders if recorder.sample_ids is not None}
+        return self._carried.take(batch, places, problems)
 
     def _gather(self, tap: Tap, sight: Sight) -> tuple[dict[str, Any], dict[str, list[Any]]]:
         """Name what a step showed: tensors, and states of its metrics."""
@@ -348,8 +376,8 @@ class TappedStep(abc.ABC):
         return chosen
 
 
-def _wishes_of(recorder: Recorder) -> tuple[Any, int, bool, str | None]:
-    return recorder.layers, recorder.histogram_freq, recorder.gradients, _inputs_wish(recorder)
+def _wishes_of(recorder: Recorder) -> tuple[Any, ...]:
+    return recorder.layers, recorder.histogram_freq, recorder.gradients, _inputs_wish(recorder), recorder.sample_ids
 
 
 def _inputs_wish(recorder: Recorder) -> str | None:
@@ -358,14 +386,15 @@ def _inputs_wish(recorder: Recorder) -> str | None:
     return THUMBNAILS if recorder.inputs == THUMBNAILS else WHOLE
 
 
-def read_predictions(model: Any, outputs: Any) -> Observation:
+def read_predictions(model: Any, outputs: Any, ids: dict[str, Any]) -> Observation:
     """Make an observation of what `predict` hands to callbacks.
 
     Args:
         model: The model that predicts.
         outputs: `logs["outputs"]` of `on_predict_batch_end`.
+        ids: Of these samples, as `PredictStep` names them.
     """
     # Keras gives callbacks arrays of NumPy or of the backend.
     named = {name: keras.ops.convert_to_tensor(value) for name, value in name_outputs(model, outputs).values()}
     tensors = {f"outputs/{name}/predictions": value for name, value in named.items() if is_recordable(value)}
-    return Tensors(tensors, {}, time.time())
+    return Tensors(tensors | ids, {}, time.time())

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -68,10 +68,11 @@ class Sight:
             tensors cannot leave it.
         lost_tags: Names of what was tagged inside one.
         batch: What the step was given.
+        ids: What was carried with it, by where it was.
     """
 
-    def __init__(self, batch: Any) -> None:
-        """Begin with a batch, where the step will run."""
+    def __init__(self, batch: Any, ids: Mapping[str, Any] | None = None) -> None:
+        """Begin with a batch and its ids, where the step will run."""
         self.inputs: dict[str, Any] = {}
         self.loss: Any = None
         self.sample_losses: list[Any] = []
@@ -84,6 +85,7 @@ class Sight:
         self.lost_tags: set[str] = set()
         self.calls_loss = False
         self.batch = batch
+        self.ids = ids or {}
         self.scene: Any = arrays.Scene(batch)
 
     def belongs(self, value: Any) -> bool:
@@ -252,9 +254,9 @@ class Tap:
         remove_listener(self._hear)
         self._restore()
 
-    def begin(self, batch: Any) -> Sight:
+    def begin(self, batch: Any, ids: Mapping[str, Any] | None = None) -> Sight:
         """Begin a step in this thread."""
-        sight = self._sights[threading.get_ident()] = Sight(batch)
+        sight = self._sights[threading.get_ident()] = Sight(batch, ids)
         return sight
 
     def end(self) -> None:

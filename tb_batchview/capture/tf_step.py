@@ -24,6 +24,7 @@ from tb_batchview.capture.tf_loop import loop_many, loop_once
 from tb_batchview.capture.tf_merge import merge_logs, merge_pieces
 from tb_batchview.capture.tf_pack import Layout, Leaf, PackedTensors, pack
 from tb_batchview.errors import BatchViewError
+from tb_batchview.ids import carries_ids, split_ids
 
 _marks = itertools.count(1)
 
@@ -43,6 +44,8 @@ class TensorFlowStep(TappedStep):
         # Steps so far.
         self._count: Any = None
         self._eager: list[Observation] = []
+        # Keras' own function of the step without ids, once it is needed.
+        self._plain: Callable[[Any], Any] | None = None
         # The step that is being watched, and its tf.function if it is one.
         self._tap: Tap | None = None
         self._decorated: Callable[[Any], Any] | None = None
@@ -103,6 +106,17 @@ class TensorFlowStep(TappedStep):
 
         return run_graph
 
+    def _run_plain(self, *arguments: Any) -> Any:
+        (iterator,) = arguments
+        if not isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+            return self.original(split_ids(batch)[0] for batch in iterator)
+        if not carries_ids(iterator.element_spec):
+            return self.original(iterator)
+        if self._plain is None:
+            step = getattr(self.model, keras_names.STEP_ATTRIBUTE[self.phase])
+            self._plain = keras_names.make_plain_function(self.model, self.phase, lambda data: step(split_ids(data)[0]))
+        return self._plain(iterator)
+
     def _graph_step(self, data: Any) -> Any:
         strategy = self.model.distribute_strategy
         self._decorated = None
@@ -152,7 +166,8 @@ class TensorFlowStep(TappedStep):
     def _watch(self, user_step: Callable[[Any], Any], data: Any) -> Any:
         tap = self._tap
         assert tap is not None
-        sight = tap.begin(data)
+        data, ids = self._take_ids(data, tap.problems)
+        sight = tap.begin(data, ids)
         logs = user_step(data)
         # From here on the step is done: what is added cannot move its ids, and
         # metrics are updated again without being watched.

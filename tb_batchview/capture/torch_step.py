@@ -13,6 +13,7 @@ from tb_batchview.capture.observation import Observation, Tensors
 from tb_batchview.capture.step import TappedStep
 from tb_batchview.capture.tap import Sight, Tap
 from tb_batchview.errors import BatchViewError
+from tb_batchview.ids import split_ids
 
 
 class TorchStep(TappedStep):
@@ -32,8 +33,9 @@ class TorchStep(TappedStep):
         # Gradients and tags only where they are looked at, since they are copied.
         with self._make_tap(due=self._is_due(self._count)) as tap:
             # Keras wraps each batch in a list of one.
-            sight = tap.begin(data[0])
-            result = self.original(data)
+            batch, ids = self._take_ids(data[0], tap.problems)
+            sight = tap.begin(batch, ids)
+            result = self.original([batch])
             tap.end()
         observations: list[Observation] = []
         try:
@@ -44,6 +46,10 @@ class TorchStep(TappedStep):
         self._count += 1
         self._report(tap)
         return result, observations
+
+    def _run_plain(self, *arguments: Any) -> Any:
+        (data,) = arguments
+        return self.original([split_ids(batch)[0] for batch in data])
 
     def _take(self, tap: Tap, sight: Sight) -> dict[str, Any]:
         tensors, states = self._gather(tap, sight)
