@@ -27,6 +27,7 @@ from tb_batchview.capture import (
     install,
     left_as_found,
     observe_predictions,
+    take_attached,
 )
 from tb_batchview.errors import ArgumentError, BatchViewError
 from tb_batchview.feeds import Batch, open_feed, structured, to_array
@@ -101,7 +102,8 @@ def record_predictions(
         sample_weight: Weights of arrays, likewise.
         sample_ids: An integer or string for each sample, in the order of the
             data: file names, say. Samples are found by it, and followed from
-            one pass to the next.
+            one pass to the next. None: those that `with_ids` attached to the
+            inputs, if any.
         data_arguments: Keyword arguments for `data`, where that is a function.
         batch_size: Of arrays; None is 32. Other data come in batches.
         steps: How many batches to take at most; None takes all.
@@ -173,13 +175,15 @@ def record_predictions(
     done = samples = 0
     try:
         with writer, subject.watched(writer), _show_progress(feed.total, verbose) as show:
-            for batch in feed.batches:
+            for attached in feed.batches:
+                batch, carried = subject.take_ids(attached)
                 seen = subject.see(batch)
                 if not done:
                     writer.hints = seen.hints
                     writer.run = subject.describe()
                     epoch = _count_passes(writer.log_dir, phase) if epoch is None else epoch
-                found = _choose(seen, chosen, ids.take(batch.size))
+                given = ids.take(batch.size)
+                found = _choose(seen, chosen, carried if given is None else given)
                 if inputs is not None:
                     found["inputs"] = keras.tree.map_structure(
                         to_array, batch.x if inputs == "thumbnails" else structured(inputs(batch.x))
@@ -220,6 +224,7 @@ class _Subject:
     histogram_freq = 0
     gradients = False
     inputs = None
+    sample_ids: str | int | None = None
     layer_names: frozenset[str] = frozenset()
     tag_names: frozenset[str] = frozenset()
 
@@ -261,6 +266,14 @@ class _Subject:
             finally:
                 if self._step is not None:
                     self._step.leave(self)
+
+    def take_ids(self, batch: Batch) -> tuple[Batch, Array | None]:
+        """Return a batch without the ids that its inputs may carry, and these."""
+        problems: list[str] = []
+        x, ids = take_attached(batch.x, batch.size, problems)
+        for problem in problems:
+            self.complain(problem)
+        return batch._replace(x=x), ids
 
     def see(self, batch: Batch) -> Observed:
         """Put a batch through the model, once."""

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from tb_batchview import BatchViewCallback, handoff, ids, load, with_ids, without_ids, writer
+from tb_batchview import BatchViewCallback, handoff, ids, load, record_predictions, with_ids, without_ids, writer
 from tb_batchview.capture.tf_ids import encode_tensor
 from tb_batchview.errors import ArgumentError, BatchViewWarning
 from tests.fits import feed, messages, state_of
@@ -557,3 +557,15 @@ def test_recording_ids_warns_of_nothing(tmp_path: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         feed(with_ids(X, NAMES), Y)(make({}), [BatchViewCallback(tmp_path, record=("train", "validation", "predict"))])
+
+
+def test_one_pass_over_data_with_ids_records_them(tmp_path: Path):
+    model = make({})
+    model.compile(loss="sparse_categorical_crossentropy")
+
+    for name, data in (("arrays", (with_ids(X, NAMES), Y)), ("pipeline", pipeline(NAMES, late=True))):
+        record_predictions(model, data, tmp_path / name)
+        assert_each_has_its_id(tmp_path / name, NAMES, {"predict": [list(Y)]})
+    function = lambda x: np.asarray(model(x))  # noqa: E731
+    record_predictions(function, (with_ids(X, LONG), Y), tmp_path / "function")
+    assert_each_has_its_id(tmp_path / "function", LONG, {"predict": [list(Y)]})

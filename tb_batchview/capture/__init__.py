@@ -6,6 +6,7 @@ every private name of Keras that is used.
 """
 
 from tb_batchview.capture.carried import name_place as name_place
+from tb_batchview.capture.carried import take_attached as take_attached
 from tb_batchview.capture.gather import has_loss as has_loss
 from tb_batchview.capture.gather import output_units as output_units
 from tb_batchview.capture.install import BACKENDS as BACKENDS

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 
 from tb_batchview.errors import ArgumentError
 from tb_batchview.ids import decode_ids, split_ids
@@ -122,6 +123,18 @@ def read_ids(kind: str, array: Array, size: int, problems: list[str]) -> Array |
             "cannot leave dataset.map or another process. Use shorter ones, such as paths below the folder of the data."
         )
     return array
+
+
+def take_attached(x: Any, size: int, problems: list[str]) -> tuple[Any, Array | None]:
+    """Return inputs without the ids of `with_ids`, and these as they were given.
+
+    Args:
+        x: Of one batch, its ids in NumPy.
+        size: Samples in it.
+        problems: Takes a sentence for what is wrong.
+    """
+    x, ids = Carried().take((x,), (), problems)
+    return x[0], read_ids("ids", np.asarray(ids[ATTACHED]), size, problems) if ids else None
 
 
 def _dtype_of(value: Any) -> str:
