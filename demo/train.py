@@ -17,7 +17,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from sklearn.datasets import load_digits
 
-from tb_batchview import BatchViewCallback
+from tb_batchview import BatchViewCallback, with_ids
 
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 BATCH_SIZE = 32
@@ -26,16 +26,19 @@ SWAPPED_SHARE = 0.05
 DAMAGED_AT = 0.58  # of all training batches
 
 Array = npt.NDArray[Any]
+# Images, what each is called, and labels.
+Samples = tuple[Array, Array, Array]
 
 
-def load_data(seed: int) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Return (images, labels) for training and for validation."""
+def load_data(seed: int) -> tuple[Samples, Samples]:
+    """Return (images, names, labels) for training and for validation."""
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.target))
     images = (digits.images[order, :, :, None] / 16.0).astype(np.float32)
     labels = digits.target[order].astype(np.int32)
+    names = np.array([f"digit-{number:04}" for number in order])
     cut = len(labels) - VALIDATION_SAMPLES
-    return (images[:cut], labels[:cut]), (images[cut:], labels[cut:])
+    return (images[:cut], names[:cut], labels[:cut]), (images[cut:], names[cut:], labels[cut:])
 
 
 def swap_labels(labels: Array, seed: int) -> Array:
@@ -52,16 +55,17 @@ def damaged_batch(batches: int) -> int:
     return int(DAMAGED_AT * batches) // 10 * 10
 
 
-def make_batches(images: Array, labels: Array, epochs: int, seed: int) -> tuple[tf.data.Dataset, int]:
+def make_batches(images: Array, names: Array, labels: Array, epochs: int, seed: int) -> tuple[tf.data.Dataset, int]:
     """Return the training batches, one of them damaged, and their number per epoch."""
     per_epoch = -(-len(labels) // BATCH_SIZE)
     damaged = damaged_batch(per_epoch * epochs)
 
     def damage(number: Any, batch: Any) -> Any:
-        x, y = batch
-        return tf.where(number == damaged, 0.4 + 0.2 * x, x), y
+        x, ids, y = batch
+        return with_ids(tf.where(number == damaged, 0.4 + 0.2 * x, x), ids), y
 
-    batches = tf.data.Dataset.from_tensor_slices((images, labels)).shuffle(len(labels), seed=seed).batch(BATCH_SIZE)
+    samples = tf.data.Dataset.from_tensor_slices((images, names, labels)).shuffle(len(labels), seed=seed)
+    batches = samples.batch(BATCH_SIZE)
     return batches.repeat(epochs).enumerate().map(damage).prefetch(tf.data.AUTOTUNE), per_epoch
 
 
@@ -81,17 +85,16 @@ def make_model() -> keras.Model:
     return model
 
 
-def train(
-    log_dir: Path, training: tuple[Array, Array], validation: tuple[Array, Array], epochs: int, seed: int
-) -> None:
+def train(log_dir: Path, training: Samples, validation: Samples, epochs: int, seed: int) -> None:
     """Fit once and record every batch below `log_dir`."""
     keras.utils.set_random_seed(seed)
+    images, names, labels = validation
     batches, per_epoch = make_batches(*training, epochs=epochs, seed=seed)
     make_model().fit(
         batches,
         epochs=epochs,
         steps_per_epoch=per_epoch,
-        validation_data=validation,
+        validation_data=(with_ids(images, names), labels),
         validation_batch_size=BATCH_SIZE,
         callbacks=[
             keras.callbacks.TensorBoard(log_dir),
@@ -118,17 +121,18 @@ def main() -> None:
     if arguments.epochs < 1:
         parser.error(f"--epochs must be at least 1. Received: {arguments.epochs}.")
 
-    (images, labels), validation = load_data(arguments.seed)
+    (images, names, labels), validation = load_data(arguments.seed)
     for name, targets in (("clean", labels), ("swapped-labels", swap_labels(labels, arguments.seed))):
         log_dir = unused(arguments.logdir / name)
         print(f"Training {log_dir} …", flush=True)
-        train(log_dir, (images, targets), validation, arguments.epochs, arguments.seed)
+        train(log_dir, (images, names, targets), validation, arguments.epochs, arguments.seed)
 
     batches = -(-len(labels) // BATCH_SIZE) * arguments.epochs
     print(
         f"\n{batches} training batches in each run. What to look for in the tab Batch View:\n"
         f"  Batches  one batch whose loss jumps: number {damaged_batch(batches)}, whose images were washed out\n"
         "  Classes  in swapped-labels, phase train: many a five is taken for a three; these are the wrong labels\n"
+        "  Samples  in swapped-labels, phase train, the data map: the wrong labels, at the bottom, are hard to learn\n"
         "  Layers   the activations and the gradients of the damaged batch, far from their neighbours;\n"
         "           and units of the layer dense that are dead: 0 for every sample of a batch\n"
     )

@@ -248,7 +248,7 @@ def decode_ids(codes: Array) -> tuple[Array, bool]:
     for place, (length, row) in enumerate(zip(codes[:, 0].tolist(), codes, strict=True)):
         text = row[1:].tobytes()
         if length <= 0:
-            raise ArgumentError("ids must be texts (file names) or whole numbers, none missing. Received: ''.")
+            raise ArgumentError(f"ids must be texts (file names) or whole numbers, none missing. Received: {''!r}.")
         if length <= MOST_BYTES:
             ids[place] = text[:length]
             continue

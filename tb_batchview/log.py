@@ -626,7 +626,7 @@ class Run:
         if not ids.count:
             raise NotFoundError(
                 f"Samples can be followed only by their ids, and phase {columns.name!r} has none. "
-                "Record them: add_batch(…, sample_ids=ids)."
+                "Record them: add_batch(…, sample_ids=ids), or model.fit(with_ids(x, ids), y)."
             )
         return ids
 

@@ -162,3 +162,31 @@ def test_damaged_batch_is_the_worst_of_its_epoch(demo_logdir: Path) -> None:
         worst = max(second_epoch, key=lambda batch: batch.loss)
 
         assert worst.step == 50
+
+
+def test_each_sample_has_its_name_in_every_epoch(demo_logdir: Path) -> None:
+    """The truth: the labels of the digits, in the order of their numbers."""
+    digits = sklearn.datasets.load_digits().target
+    for phase, count in (("train", 1437), ("validation", 360)):
+        batches = load(demo_logdir)["clean"].batches(phase)
+        for epoch in range(EPOCHS):
+            names = [name for batch in batches if batch.epoch == epoch for name in batch.sample_ids]
+            targets = np.concatenate([batch.targets.ravel() for batch in batches if batch.epoch == epoch])
+            numbers = [int(name.removeprefix("digit-")) for name in names]
+
+            assert len(set(numbers)) == len(numbers) == count
+            np.testing.assert_array_equal(digits[numbers], targets)
+
+
+def test_wrong_labels_are_harder_to_learn_than_others(demo_logdir: Path) -> None:
+    """What the data map of the run is there to show."""
+    digits = sklearn.datasets.load_digits().target
+    run = load(demo_logdir)["swapped-labels"]
+    points = run.data_map("train")
+    swapped = [
+        int(run.sample_history("train", name).target[0]) != digits[int(name.removeprefix("digit-"))]
+        for name in points.ids
+    ]
+
+    assert sum(swapped) == 72
+    assert points.mean_target_score[swapped].mean() < points.mean_target_score[~np.array(swapped)].mean()

@@ -134,7 +134,7 @@ export function joinedPanel(store: Store): TemplateResult {
     const who =
       !head.identified && !head.identified_against ? "A and B have" : head.identified ? "B has" : "A has";
     return html`<p class="quiet" data-testid="join-no-ids">To see which samples both runs saw, both need ids of them; ${who} none:
-      <code>writer.add_batch(…, sample_ids=ids)</code>. These are the samples of A.</p>`;
+      <code>model.fit(with_ids(x, ids), y)</code> or <code>writer.add_batch(…, sample_ids=ids)</code>. These are the samples of A.</p>`;
   }
   const { together, joint, target, predicted } = store.selection;
   const seen = Object.values(head.counts).reduce((sum, value) => sum + value, 0);

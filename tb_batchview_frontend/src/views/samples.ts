@@ -270,7 +270,7 @@ export function samplesView(store: Store): TemplateResult {
         head === null || identified
           ? nothing
           : html`<span class="quiet small" data-testid="no-ids">identity unknown: to follow samples from epoch to epoch, record their ids:
-            <code>writer.add_batch(…, sample_ids=ids)</code></span>`
+            <code>model.fit(with_ids(x, ids), y)</code> or <code>writer.add_batch(…, sample_ids=ids)</code></span>`
       }
     </div>
     ${presetRow(store, classes, identified)}
