@@ -37,7 +37,7 @@ import sklearn.metrics  # noqa: E402
 from keras import ops  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from tb_batchview import BatchViewCallback, handoff, load, record_predictions, tag, writer  # noqa: E402
+from tb_batchview import BatchViewCallback, handoff, load, record_predictions, tag, with_ids, writer  # noqa: E402
 from tb_batchview.errors import BatchViewWarning  # noqa: E402
 from tests import loops, models  # noqa: E402
 from tests.fits import Act, assert_no_thread, dense, feed, messages, state_of, train_twice  # noqa: E402
@@ -1457,3 +1457,66 @@ def test_predictions_in_the_middle_of_a_training_change_nothing_of_it(tmp_path: 
         found.append((feed(X, Y)(model, callbacks), state_of(model)))
     assert found[0] == found[1]
     assert len(load(tmp_path / "test")["."].batches("predict")) == 4
+
+
+# --- ids of samples ---
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+@pytest.mark.parametrize("numbers", [False, True], ids=["texts", "numbers"])
+def test_ids_follow_their_samples_and_training_is_the_same(mode: dict[str, Any], numbers: bool, tmp_path: Path):
+    """Also of a model that Keras builds from the first batch, before any callback."""
+    targets = np.arange(SAMPLES)
+    names = 10**12 + targets if numbers else np.array([f"{'folder/' * 20}{number}.png" for number in targets])
+
+    def make() -> Any:
+        model = keras.Sequential([LAYERS.Dropout(0.2), LAYERS.Dense(SAMPLES, activation="softmax")])
+        return compiled(model, **mode)
+
+    def fit(model: Any, callbacks: list[Any]) -> Any:
+        x = with_ids(X, names) if callbacks else X
+        history = feed(x, targets, shuffle=True, validation_split=0.5)(model, callbacks)
+        return history, model.predict(x, batch_size=BATCH, verbose=0, callbacks=callbacks).tolist()
+
+    run = train_twice(make, fit, tmp_path, record=("train", "predict"))
+
+    batches = run.batches("train")
+    for batch in batches:
+        assert batch.sample_ids.tolist() == [names[target] for target in batch.targets.ravel()]
+    assert sorted(batches[1].targets.ravel()) == list(range(16))
+    assert np.concatenate([batch.sample_ids for batch in run.batches("predict")]).tolist() == names.tolist()
+
+
+def test_ids_among_the_inputs_are_recorded_and_stay_there(tmp_path: Path):
+    def make() -> Any:
+        inputs = {"left": keras.Input((8,), name="left"), "number": keras.Input((), dtype="int32", name="number")}
+        hidden = LAYERS.Concatenate()([LAYERS.Embedding(SAMPLES, 2)(inputs["number"]), inputs["left"]])
+        return compiled(keras.Model(inputs, LAYERS.Dense(4, activation="softmax", name="head")(hidden)))
+
+    fit = feed({"left": X, "number": np.arange(SAMPLES)}, Y, shuffle=True)
+    run = train_twice(make, fit, tmp_path, sample_ids="number")
+
+    for epoch in (0, 1):
+        batches = [batch for batch in run.batches("train") if batch.epoch == epoch]
+        numbers = np.concatenate([batch.sample_ids for batch in batches])
+        np.testing.assert_array_equal(Y[numbers], np.concatenate([batch.targets.ravel() for batch in batches]))
+        assert sorted(numbers) == list(range(SAMPLES))
+
+
+@only_torch
+def test_what_torch_compiles_trains_without_the_ids_too(tmp_path: Path):
+    model = compiled(keras.Sequential([LAYERS.Dense(4, activation="softmax")]), jit_compile=True)
+    # Compiled in earnest it would take a minute: it is what data the step is given that counts.
+    given: list[Any] = []
+    model.make_train_function()
+    model.train_function = lambda data: given.extend(data) or {}
+    callback = BatchViewCallback(tmp_path)
+    callback.set_model(model)
+    callback.on_train_begin()
+    callback.on_train_batch_begin(0)
+    batch = with_ids(X, range(SAMPLES)), Y
+    with pytest.warns(BatchViewWarning, match="Keras on PyTorch with jit_compile=True is not supported"):
+        model.train_function([batch])
+    callback.on_train_end()
+
+    assert given[0][0] is X
