@@ -1520,3 +1520,22 @@ def test_what_torch_compiles_trains_without_the_ids_too(tmp_path: Path):
     callback.on_train_end()
 
     assert given[0][0] is X
+
+
+@only_jax
+def test_ids_of_a_distribution_are_whole_or_none(tmp_path: Path):
+    """JAX cuts whole numbers on its devices to 32 bits."""
+    names = 10**12 + np.arange(SAMPLES)
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=jax.devices()[:1]))
+    try:
+        feed(with_ids(X, names), Y, epochs=1)(classifier(), [BatchViewCallback(tmp_path / "carried")])
+        callback = BatchViewCallback(tmp_path / "named", sample_ids="right")
+        model = compiled(make_two_inputs())
+        with pytest.warns(BatchViewWarning, match="sample_ids are not recorded under a distribution"):
+            feed({"left": X, "right": X}, Y, epochs=1)(model, [callback])
+    finally:
+        keras.distribution.set_distribution(None)
+
+    carried, named = (load(tmp_path)[name].batches("train") for name in ("carried", "named"))
+    assert np.concatenate([batch.sample_ids for batch in carried]).tolist() == names.tolist()
+    assert [batch.sample_ids for batch in named] == [None, None]

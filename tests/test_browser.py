@@ -203,7 +203,7 @@ def test_click_on_a_batch_leads_to_its_samples(watched: Watched, tensorboard: st
     table.locator("tr[aria-rowindex='2']").click()
 
     worst = int(np.argmax(batch.sample_loss))
-    expect(plugin.get_by_test_id("sample")).to_contain_text(f"Sample #{worst}")
+    expect(plugin.get_by_test_id("sample")).to_contain_text(f"Sample {batch.sample_ids[worst]}")
     expect(plugin.get_by_test_id("sample-scores")).to_be_visible()
     assert f"p.batchview.sample=3.{worst}" in watched.page.url
 

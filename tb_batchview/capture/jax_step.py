@@ -14,10 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import keras
 import numpy as np
 
 from tb_batchview.capture import arrays, jax_processes, keras_names
-from tb_batchview.capture.carried import name_tensors
+from tb_batchview.capture.carried import ATTACHED, name_tensors
 from tb_batchview.capture.jax_gradients import carried_out
 from tb_batchview.capture.observation import Observation, Tensors
 from tb_batchview.capture.step import Recorder, TappedStep
@@ -63,6 +64,7 @@ class JaxStep(TappedStep):
                 # The ids need not go to the device and back.
                 problems: list[str] = []
                 batch, ids = self._take_ids(batch, problems)
+                ids = _exact(ids, problems)
                 (logs, seen), state = step(state, (due, batch))
                 seen = name_tensors(ids, problems) | seen
                 for problem in problems:
@@ -173,6 +175,21 @@ class JaxStep(TappedStep):
             mask = keras_names.mask_of(before)
             if mask is not None and sight.belongs(mask):
                 keras_names.set_mask(sight.sample_losses[place], mask)
+
+
+def _exact(ids: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Leave out ids of which JAX has only the lower half.
+
+    Without a distribution a batch is NumPy's until the step takes it; with one
+    it is on the devices already, where numbers have 32 bits.
+    """
+    if keras.distribution.distribution() is None or jax.config.jax_enable_x64 or not set(ids) - {ATTACHED}:
+        return ids
+    problems.append(
+        "sample_ids are not recorded under a distribution of Keras on JAX, which cuts whole numbers to 32 bits. Use "
+        "with_ids."
+    )
+    return {place: value for place, value in ids.items() if place == ATTACHED}
 
 
 def _when(due: Any, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
