@@ -70,7 +70,9 @@ def name_place(place: Place | None) -> str:
 
 
 def name_tensors(ids: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    """Name the arrays of ids: "ids/<place>", or "plain_ids/" where they are whole numbers.
+    """Name the arrays of ids.
+
+    "ids/<place>", or "plain_ids/<place>" where they are plain whole numbers.
 
     Args:
         ids: By `name_place`.
@@ -126,7 +128,7 @@ def read_ids(kind: str, array: Array, size: int, problems: list[str]) -> Array |
 
 
 def take_attached(x: Any, size: int, problems: list[str]) -> tuple[Any, Array | None]:
-    """Return inputs without the ids of `with_ids`, and these as they were given.
+    """Return inputs without the ids of `with_ids`, and these.
 
     Args:
         x: Of one batch, its ids in NumPy.

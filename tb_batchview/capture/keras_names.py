@@ -94,7 +94,7 @@ def make_eager_function(
 
 
 def make_plain_function(model: Any, phase: str, step: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return what Keras on TensorFlow makes of `step`, taken for the model's own."""
+    """Return what Keras on TensorFlow makes of `step` as the model's own."""
     name = STEP_ATTRIBUTE[phase]
     before, current = vars(model).get(name), step_function(model, phase)
 
