@@ -10,6 +10,10 @@ const styleSheets = {
   setup({ onLoad }) {
     onLoad({ filter: /[\\/]src[\\/]style\.ts$/ }, async ({ path }) => {
       const [before, sheet, after] = (await readFile(path, "utf8")).split(/\/\* css \*\/ `([^`]*)`/);
+      if (sheet.includes("\\"))
+        throw new Error(
+          `${path}: the style sheet must be without backslashes: they mean another thing in CSS`,
+        );
       const { code } = await transform(sheet, { loader: "css", minify: true, charset: "utf8" });
       return { contents: before + JSON.stringify(code.trim()) + after, loader: "ts" };
     });

@@ -10,6 +10,7 @@ import type {
   ConfusionHeader,
   DataMapHeader,
   DeadUnitsAnswer,
+  DoctorAnswer,
   GradientsHeader,
   JoinedAnswer,
   LayerHeader,
@@ -54,6 +55,9 @@ const TEXT = new Set([
   "task",
   "activation",
   "text",
+  "about",
+  "state",
+  "remedy",
 ]);
 const SPECIAL: Record<string, number> = {
   NaN: Number.NaN,
@@ -158,6 +162,7 @@ async function block<Header>(route: string, query: Query, signal: AbortSignal): 
 }
 
 export const fetchRuns = (query: Query, signal: AbortSignal) => json<RunsAnswer>("runs", query, signal);
+export const fetchDoctor = (query: Query, signal: AbortSignal) => json<DoctorAnswer>("doctor", query, signal);
 export const fetchBatches = (query: Query, signal: AbortSignal) =>
   json<BatchesAnswer>("batches", query, signal);
 export const fetchTimeline = (query: Query, signal: AbortSignal) =>

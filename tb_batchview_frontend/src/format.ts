@@ -79,9 +79,13 @@ export function score(value: number | null | undefined): string {
   return minus(number.toFixed(3));
 }
 
-/** All digits of a number, for titles. */
+/** All digits of a number, for titles: of one in single precision no more than tell it from its neighbours. */
 export function exact(value: number | null | undefined): string {
-  return special(value) ?? String(value);
+  const word = special(value);
+  if (word !== null || value == null || Math.fround(value) !== value) return word ?? String(value);
+  let digits = 1;
+  while (Math.fround(Number(value.toPrecision(digits))) !== value) digits += 1;
+  return String(Number(value.toPrecision(digits)));
 }
 
 /** One of something, or many: `1 batch`, `2 batches`. */
@@ -165,5 +169,5 @@ export const tailOf = (name: string, most: number): string => {
 
 /** A share with all digits that mean something: `18.4430512 %`. */
 export function exactPercent(share: number): string {
-  return `${Number((share * 100).toPrecision(9))}\u00a0%`;
+  return `${Number((Number(exact(share)) * 100).toPrecision(9))}\u00a0%`;
 }

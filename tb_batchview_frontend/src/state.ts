@@ -34,6 +34,7 @@ import type {
   ConfusionHeader,
   DataMapHeader,
   DeadUnitsAnswer,
+  DoctorAnswer,
   GradientsHeader,
   Indexing,
   LayerHeader,
@@ -66,6 +67,8 @@ export class Store {
   visible = true;
   dark = false;
   help = false;
+  /** The sheet of what `doctor` finds is open. */
+  checkup = false;
   search = "";
   /** Words in the names of the runs to choose from. */
   runWords = "";
@@ -95,6 +98,7 @@ export class Store {
   readonly deadUnits: Resource<DeadUnitsAnswer>;
   readonly gradients: Resource<Block<GradientsHeader>>;
   readonly gradient: Resource<Block<LayerHeader>>;
+  readonly doctor: Resource<DoctorAnswer>;
   readonly batches: Pages<BatchesAnswer, BatchRow>;
   readonly batch: Pages<BatchAnswer, Sample>;
   readonly samples: Pages<SamplesAnswer, Sample>;
@@ -141,6 +145,7 @@ export class Store {
     this.deadUnits = new Resource(changed);
     this.gradients = new Resource(changed);
     this.gradient = new Resource(changed);
+    this.doctor = new Resource(changed);
     this.batches = new Pages((answer) => answer.rows, changed);
     this.batch = new Pages(
       (answer) => answer.samples,
@@ -263,6 +268,10 @@ export class Store {
     this.render();
   }
 
+  /** Take a range that was drawn on a picture; a `stop` of `null` is where the picture ends. */
+  readonly brush = (start: number, stop: number | null): void =>
+    this.select({ start, stop: stop ?? this.selection.stop });
+
   /** Choose a batch; `row` is its place in the table when it was chosen there. */
   pick(batch: number, row: number | null = null): void {
     this.owed = 0;
@@ -380,8 +389,9 @@ export class Store {
     });
   }
 
-  set(change: Partial<Pick<Store, "help" | "search" | "runWords" | "notice" | "dark">>): void {
+  set(change: Partial<Pick<Store, "help" | "checkup" | "search" | "runWords" | "notice" | "dark">>): void {
     Object.assign(this, change);
+    if (change.checkup) this.doctor.load("", "", (signal) => api.fetchDoctor({}, signal), true);
     if ("search" in change) this.want(); // the table of classes shows those that are searched
     this.render();
   }

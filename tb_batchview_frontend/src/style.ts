@@ -91,10 +91,10 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 .content > * + * { margin-top: 16px; }
 .columns { display: grid; grid-template-columns: minmax(0, 1.06fr) minmax(0, 1fr); gap: 16px 24px; align-items: start; }
 .columns.timeline { grid-template-columns: minmax(0, 1fr) 384px; gap: 12px 20px; }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 18px 20px; align-items: start; }
+.duo { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 18px 20px; align-items: start; }
 .columns.layers { grid-template-columns: minmax(300px, 420px) minmax(0, 1fr); }
-.columns.classes { grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); }
-.columns.samples { grid-template-columns: minmax(0, 1.15fr) minmax(0, 1fr); }
+.columns.classes { grid-template-columns: minmax(0, .97fr) minmax(0, 1.03fr); }
+.columns.samples { grid-template-columns: minmax(0, 1.35fr) minmax(0, 1fr); }
 .columns.layers > [aria-label="Layers"] { position: sticky; top: 0; }
 @container content (max-width: 1000px) { .columns.layers > [aria-label="Layers"] { position: static; } .columns, .columns.timeline, .columns.layers, .columns.classes, .columns.samples { grid-template-columns: minmax(0, 1fr); } }
 [data-choice] { scroll-margin: 12px 0 220px; }
@@ -232,7 +232,11 @@ canvas { display: block; }
 
 .mix { display: grid; grid-template-columns: 62px minmax(0, 1fr); gap: 3px 8px; align-items: center; }
 .mixbar { display: flex; height: 16px; border-radius: 2px; overflow: hidden; gap: 1px; }
-.mixbar span { flex: var(--share) 0 0; min-width: 1px; overflow: hidden; font-size: 11px; line-height: 16px; text-align: center; color: #fff; background: var(--hue); }
+.mixbar button { display: flex; flex-wrap: wrap; justify-content: center; flex: var(--share) 0 0; min-width: 1px; height: 16px; padding: 0; border: 0; overflow: hidden; font-size: 11px; line-height: 16px; text-align: center; color: #fff; background: var(--hue); }
+.mixbar button::before { content: ""; height: 16px; }
+.mixbar button > span { white-space: nowrap; }
+.mixbar button[aria-pressed="true"] { box-shadow: inset 0 0 0 2px var(--text); }
+.mixbar button:focus-visible { outline-offset: -2px; outline-color: #fff; }
 .scores { display: grid; grid-template-columns: fit-content(45%) minmax(60px, 1fr) max-content; gap: 3px 10px; align-items: center; max-height: 360px; overflow-y: auto; }
 .scores .name { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .scores .track { height: 10px; background: var(--hover); border-radius: 2px; }
@@ -265,6 +269,14 @@ canvas { display: block; }
 .wide { grid-column: 1 / -1; overflow: auto; }
 
 dialog { border: 1px solid var(--rule); border-radius: 6px; padding: 18px 22px; background: var(--ground); color: var(--text); max-width: 460px; }
+dialog.broad { max-width: min(860px, 94vw); }
+.findings { max-height: 60vh; overflow-y: auto; grid-template-columns: minmax(80px, max-content) minmax(0, 1fr); }
+.findings > * { overflow-wrap: anywhere; white-space: normal; }
+.findings dt { color: var(--quiet); max-width: 200px; }
+.findings p { margin-top: 3px; color: var(--bad); }
+.sheet { width: min(800px, 84vw); columns: 2 320px; column-gap: 28px; max-height: 72vh; overflow-y: auto; }
+.sheet section { break-inside: avoid; }
+.sheet h3 { margin-bottom: 8px; }
 dialog::backdrop { background: var(--scrim); }
 dialog h2 { margin-bottom: 12px; font-size: 15px; }
 dialog dl { display: grid; grid-template-columns: max-content 1fr; gap: 7px 18px; margin: 0 0 16px; }
@@ -281,5 +293,5 @@ kbd { display: inline-block; min-width: 22px; padding: 1px 6px; border: 1px soli
 @media (max-width: 860px) { batch-view { grid-template-columns: 204px minmax(0, 1fr); } .sidebar { padding: 12px; } .content, .sentence, .banner { padding-left: 14px; padding-right: 14px; } .tabs { padding: 0 14px; } }
 @media (max-width: 620px) { html, body { overflow: auto; height: auto; } batch-view { display: block; height: auto; } .sidebar { border-right: 0; border-bottom: 1px solid var(--line); display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 10px 14px; } .sidebar > .end, .sidebar > [data-testid="outcomes"] { grid-column: 1 / -1; } .sidebar > [data-testid="outcomes"] { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 4px 14px; } [data-testid="outcomes"] > .label { grid-column: 1 / -1; } main { height: auto; } .tabs { flex-wrap: wrap; } .content { overflow: visible; } }
 @media (prefers-reduced-motion: no-preference) { .stale { transition: opacity .15s .15s; } }
-@media (forced-colors: active) { .dot, .bar i, .mixbar span, .track i, progress { forced-color-adjust: none; } }
+@media (forced-colors: active) { .dot, .bar i, .mixbar button, .track i, progress { forced-color-adjust: none; } }
 `;

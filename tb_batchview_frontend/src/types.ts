@@ -61,6 +61,11 @@ export interface Run {
   health: Health;
 }
 
+/** What `tb-batchview doctor` says; `remedy` is "" where nothing is wrong. */
+export interface DoctorAnswer {
+  findings: { about: string; state: string; remedy: string }[];
+}
+
 export interface RunsAnswer {
   format_version: number;
   plugin_version: string;

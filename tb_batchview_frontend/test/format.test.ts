@@ -99,6 +99,14 @@ test.each([
   },
 );
 
+test("all digits of a number in single precision are those that tell it from its neighbours", () => {
+  const values = [0.1, 1 / 3, 16_777_216, 1e-38, 3.4e38, -0.85].map(Math.fround);
+  expect(values.map(exact)).toEqual(["0.1", "0.33333334", "16777216", "1e-38", "3.4e+38", "-0.85"]);
+  expect(values.map((value) => Math.fround(Number(exact(value))))).toEqual(values);
+  expect([1 / 3, 0.1, 0, -0, 12].map(exact)).toEqual(["0.3333333333333333", "0.1", "0", "0", "12"]);
+  expect(exactPercent(Math.fround(2 / 7))).toBe("28.571430 %".replace("0 ", " "));
+});
+
 test("one is one and two are many", () => {
   expect([many(1, "batch", "batches"), many(1200, "batch", "batches"), many(0, "sample")]).toEqual([
     "1 batch",

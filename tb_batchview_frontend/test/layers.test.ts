@@ -58,7 +58,7 @@ test("units are shown over the windows of the answer, in any order", () => {
   expect(grid.describe(4, 1).split("\n")).toEqual([
     "unit 1 · batch 13",
     "mean 8",
-    "in the range: mean 2.857, zeros 78.6\u00a0%",
+    "in the range: mean 2.857143, zeros 78.571427\u00a0%",
     "dead in 4 batches",
   ]);
   expect(unitGrid(units, "index")).toBe(grid);

@@ -21,6 +21,8 @@ export abstract class CanvasElement extends LitElement {
   protected readonly keyed: boolean = false;
   /** It has a button of its own that saves it. */
   protected readonly saves: boolean = true;
+  /** The mouse is or was just drawing: it neither points at anything nor clicks. */
+  protected busy = false;
   private frame = 0;
   private observer: ResizeObserver | null = null;
 
@@ -95,6 +97,7 @@ export abstract class CanvasElement extends LitElement {
   }
 
   private onMove(event: MouseEvent): void {
+    if (this.busy && event.buttons !== 0) return;
     const { x, y } = this.at(event);
     const text = this.hover(x, y);
     this.tip = text === null ? null : { text, x, y };
@@ -106,6 +109,10 @@ export abstract class CanvasElement extends LitElement {
   }
 
   private onClick(event: MouseEvent): void {
+    if (this.busy) {
+      this.busy = false;
+      return;
+    }
     const { x, y } = this.at(event);
     this.press(x, y);
   }

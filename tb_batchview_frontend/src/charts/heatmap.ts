@@ -1,7 +1,8 @@
 // Histograms of a layer over the batches: time to the right, values upwards, colour the share of values.
 
 import { customElement, property } from "lit/decorators.js";
-import { count, figure, percent, tick } from "../format.js";
+import { count, exact, exactPercent, tick } from "../format.js";
+import { axisOfWindows, type TimeAxis } from "./brush.js";
 import { blueRamp, pixels, ramp, themeColour } from "./colour.js";
 import { type Cell, CellsElement } from "./cursor.js";
 import {
@@ -34,6 +35,11 @@ export class HeatmapElement extends CellsElement {
 
   protected override heightFor(): number {
     return 240;
+  }
+
+  protected override timeAxis(): TimeAxis | null {
+    const { histograms } = this;
+    return histograms === null ? null : axisOfWindows(this.areaOf(histograms), histograms.steps);
   }
 
   private areaOf(histograms: Histograms): Frame {
@@ -123,8 +129,8 @@ export class HeatmapElement extends CellsElement {
     if (histograms === null) return "";
     const bin = histograms.bins - 1 - row;
     const [from, to] = binEdges(histograms, bin);
-    const share = percent(shareAt(histograms, column, bin));
-    return `batch ${count(histograms.steps[column])}\n${share} of the values lie between\n${figure(from)} and ${figure(to)}`;
+    const share = exactPercent(shareAt(histograms, column, bin));
+    return `batch ${count(histograms.steps[column])}\n${share} of the values lie between\n${exact(from)} and ${exact(to)}`;
   }
 
   protected override pick({ column }: Cell): void {
@@ -137,7 +143,7 @@ export class HeatmapElement extends CellsElement {
     if (histograms === null || beyond === null) return super.hover(x, y);
     const { window, side } = beyond;
     const end = side === "above" ? histograms.high : histograms.low;
-    return `batch ${count(histograms.steps[window])}\n${percent(histograms[side][window] ?? 0)} of the values lie ${side}\n${figure(end)}, beyond the axis`;
+    return `batch ${count(histograms.steps[window])}\n${exactPercent(histograms[side][window] ?? 0)} of the values lie ${side}\n${exact(end)}, beyond the axis`;
   }
 
   protected override press(x: number, y: number): void {

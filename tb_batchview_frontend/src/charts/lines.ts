@@ -42,6 +42,14 @@ export function lastKnown(values: ArrayLike<number | undefined>, index: number):
 const DRAWN = ["epochs", "spikes", "broken", "range", "top", "zero", "bare"] as const;
 const AXIS_FONT = "11px Roboto, system-ui, sans-serif";
 
+/** Of the values on a log axis those that are labelled: 1, 2 and 5 of each power of ten, of many only its 1. */
+export function roundOnes(values: readonly number[]): (number | null)[] {
+  const first = (value: number): string => value.toExponential(6).replace(/\.?0*e.*/, "");
+  const ones = values.filter((value) => first(value) === "1").length;
+  const kept = ones > 3 ? ["1"] : ["1", "2", "5"];
+  return values.map((value) => (kept.includes(first(value)) ? value : null));
+}
+
 @customElement("bv-lines")
 export class LinesElement extends LitElement {
   @property({ attribute: false }) steps: ArrayLike<number> = [];
@@ -219,6 +227,7 @@ export class LinesElement extends LitElement {
       ...axis,
       size: 58,
       grid: { stroke: this.colour("--line"), width: 1 },
+      ...(this.log ? { filter: (_: uPlot, at: number[]) => roundOnes(at) } : {}),
       values: (_, at) => at.map((value) => (value === null ? "" : this.ticks(value))),
       label: this.yLabel,
       labelFont: AXIS_FONT,

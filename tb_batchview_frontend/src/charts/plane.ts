@@ -4,6 +4,7 @@ import type { PropertyValues } from "lit";
 import { customElement, property } from "lit/decorators.js";
 import { tick } from "../format.js";
 import { drawAxes } from "./axes.js";
+import { axisOfSteps, type TimeAxis } from "./brush.js";
 import type { Tip } from "./canvas.js";
 import { ramp, themeColour } from "./colour.js";
 import type { Frame } from "./histograms.js";
@@ -18,6 +19,8 @@ export interface Axis {
   text?: (value: number) => string;
   /** Numbers between whole ones mean nothing here. */
   whole?: boolean;
+  /** It counts batches. */
+  steps?: boolean;
 }
 
 /** A line that is only looked at. */
@@ -123,6 +126,11 @@ export class PlaneElement extends KeyedElement {
 
   private get area(): Frame {
     return planeFrame(this.clientWidth, this.plane.square === true);
+  }
+
+  protected override timeAxis(): TimeAxis | null {
+    const { low, high, steps } = this.plane.across;
+    return steps ? axisOfSteps(this.area, low, high) : null;
   }
 
   protected override heightFor(): number {

@@ -1,7 +1,7 @@
 // The same histograms as ridges, as TensorBoard draws them: values to the right, the newest batch in front.
 
 import { customElement, property } from "lit/decorators.js";
-import { count, figure, percent, tick } from "../format.js";
+import { count, exact, exactPercent, tick } from "../format.js";
 import { blueRamp, ramp, themeColour } from "./colour.js";
 import { type Cell, CellsElement } from "./cursor.js";
 import {
@@ -118,8 +118,8 @@ export class RidgelineElement extends CellsElement {
     this.light(row);
     if (histograms === null || ridge === undefined) return "";
     const [from, to] = binEdges(histograms, column);
-    const share = percent(shareAt(histograms, ridge.window, column));
-    return `batch ${count(histograms.steps[ridge.window])}\n${share} of the values lie between\n${figure(from)} and ${figure(to)}`;
+    const share = exactPercent(shareAt(histograms, ridge.window, column));
+    return `batch ${count(histograms.steps[ridge.window])}\n${share} of the values lie between\n${exact(from)} and ${exact(to)}`;
   }
 
   private light(row: number | null): void {

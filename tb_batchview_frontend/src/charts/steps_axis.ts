@@ -18,7 +18,7 @@ export function drawSteps(
   context.textBaseline = "top";
   context.textAlign = "center";
   const windows = steps.length;
-  const labels = ticks(steps[0] ?? 0, steps[windows - 1] ?? 0, Math.max(2, width / 90)).filter(
+  const labels = ticks(steps[0] ?? 0, steps[windows - 1] ?? 0, Math.max(2, width / 64)).filter(
     Number.isInteger,
   );
   for (const step of labels) {

@@ -3,6 +3,7 @@
 import { customElement, property } from "lit/decorators.js";
 import { shortName } from "../format.js";
 import { drawStrip, FONT } from "./axes.js";
+import { axisOfWindows, type TimeAxis } from "./brush.js";
 import { channels, pixels, ramp, signedRamp, themeColour } from "./colour.js";
 import { type Cell, CellsElement } from "./cursor.js";
 import type { Frame } from "./histograms.js";
@@ -35,6 +36,10 @@ export class TimeHeatmapElement extends CellsElement {
       width: Math.max(20, this.width - left - RIGHT),
       height: Math.max(1, this.height - TOP - BELOW),
     };
+  }
+
+  protected override timeAxis(): TimeAxis | null {
+    return this.grid === null ? null : axisOfWindows(this.area, this.grid.steps);
   }
 
   protected override cells(): { columns: number; rows: number } {

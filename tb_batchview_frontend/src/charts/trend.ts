@@ -5,6 +5,7 @@ import { customElement, property } from "lit/decorators.js";
 import { className, count, exactPercent, many, percent, shortName } from "../format.js";
 import { cellOf, EMPTY_TREND, greatestRate, missedRate, type Trend } from "../trend.js";
 import { drawAxes, drawLegend, FONT } from "./axes.js";
+import { axisOfWindows, type TimeAxis } from "./brush.js";
 import type { Tip } from "./canvas.js";
 import { pixels, ramp, themeColour } from "./colour.js";
 import type { Frame } from "./histograms.js";
@@ -85,6 +86,10 @@ export class TrendElement extends KeyedElement {
 
   protected override willUpdate(changed: PropertyValues<this>): void {
     if (changed.has("trend") || changed.has("order")) this.forgetSpot();
+  }
+
+  protected override timeAxis(): TimeAxis | null {
+    return axisOfWindows(this.area, this.trend.steps);
   }
 
   private get windows(): number {

@@ -10,6 +10,7 @@ import type { Store } from "../state.js";
 import { batchesView } from "./batches.js";
 import { classesView } from "./classes.js";
 import { comparedSentence } from "./compare_sidebar.js";
+import { doctorView } from "./doctor.js";
 import { saveView } from "./download.js";
 import { emptyView, readingWords } from "./empty.js";
 import { keysView, pressKey } from "./keys.js";
@@ -61,7 +62,8 @@ export class AppElement extends LitElement {
 
   private readonly onKey = (event: KeyboardEvent): void => {
     const { store } = this;
-    if (store === null || store.help || event.ctrlKey || event.altKey || event.metaKey) return;
+    if (store === null || store.help || store.checkup || event.ctrlKey || event.altKey || event.metaKey)
+      return;
     const from = event.target instanceof Element ? event.target : null;
     if (from?.closest("input, select, textarea, dialog") && event.key !== "Escape") return;
     if (from?.closest('[role="tablist"]') && event.key.startsWith("Arrow")) return;
@@ -97,10 +99,13 @@ export class AppElement extends LitElement {
       card.querySelector('[aria-current="true"]')?.scrollIntoView({ block: "nearest", inline: "nearest" });
       card.scrollIntoView({ block: "nearest" }); // it may have opened below what is in sight
     }
-    const sheet = this.querySelector("dialog");
-    if (sheet === null || this.store === null) return;
-    if (this.store.help && !sheet.open) sheet.showModal();
-    if (!this.store.help && sheet.open) sheet.close();
+    if (this.store === null) return;
+    const { help, checkup } = this.store;
+    for (const [index, open] of [help, checkup].entries()) {
+      const sheet = this.querySelectorAll("dialog")[index];
+      if (open && sheet?.open === false) sheet.showModal();
+      if (!open && sheet?.open) sheet.close();
+    }
   }
 
   private async copyLink(store: Store): Promise<void> {
@@ -172,7 +177,7 @@ export class AppElement extends LitElement {
         ${this.renderTabs(store)} ${bannersView(store, chosen)} ${sentenceView(store, chosen)} ${comparedSentence(store, chosen)}
         <div class="content" id="content" role="tabpanel" aria-labelledby=${`tab-${store.selection.tab}`} data-testid="content">${this.renderContent(store, chosen)}</div>
       </main>
-      ${keysView(store)}`;
+      ${keysView(store)}${doctorView(store)}`;
   }
 }
 

@@ -7,7 +7,7 @@ import { className, clock, count, exact, figure, many, percent, times } from "..
 import type { Store } from "../state.js";
 import type { BatchAnswer, LayerFigures, Outcome } from "../types.js";
 import { inputColumns } from "./input.js";
-import { chip, filterChips, number, waiting } from "./parts.js";
+import { amongButtons, chip, filterChips, number, waiting } from "./parts.js";
 import { sampleView } from "./sample.js";
 import { isOpen, openSample, sampleColumns } from "./sample_columns.js";
 import { batchLayerSheet, batchSampleSheet, csvButton } from "./save.js";
@@ -56,15 +56,19 @@ function mixBar(store: Store, batch: BatchAnswer, which: "target" | "predicted")
   const names = store.classNames;
   // Both bars run through the classes in the same order, so that what has grown or shrunk stands out.
   const parts = [...batch.class_mix].sort((a, b) => a.class - b.class).filter((part) => part[which] > 0);
-  const words = parts.map((part) => `${className(names, part.class)} ${part[which]}`).join(", ");
+  const words = parts.map((part) => `${className(names, part.class)} ${count(part[which])}`).join(", ");
+  const chosen = parts.findIndex((part) => part.class === store.selection[which]);
   return html`<span class="quiet small">${which}</span>
-    <div class="mixbar" role="img" aria-label=${`${which}: ${words}`}>${parts.map(
-      (part) =>
-        html`<span
+    <div class="mixbar" role="toolbar" aria-label=${`${which}: ${words}`} @keydown=${amongButtons}>${parts.map(
+      (part, index) =>
+        html`<button type="button"
+          tabindex=${index === Math.max(0, chosen) ? 0 : -1}
+          aria-pressed=${index === chosen}
+          aria-label=${`${which} ${className(names, part.class)}: ${many(part[which], "sample")}`}
           .style=${`--share:${part[which]};--hue:${classColour(part.class)}`}
           title=${`${className(names, part.class)}: ${many(part[which], "sample")}`}
-          @click=${() => store.select({ target: part.class })}
-        >${part[which] / Math.max(1, batch.size) > 0.06 ? className(names, part.class) : ""}</span>`,
+          @click=${() => store.select({ [which]: index === chosen ? null : part.class })}
+        ><span>${part[which] / Math.max(1, batch.size) > 0.06 ? className(names, part.class) : ""}</span></button>`,
     )}</div>`;
 }
 
@@ -136,7 +140,7 @@ export function batchView(store: Store): TemplateResult {
       <p class="quiet small">${many(store.batch.total, "sample")}${rest}</p>
       ${sample !== null && sample.step === store.step ? sampleView(store) : nothing}
     </div>
-    <div class="pair">${
+    <div class="duo">${
       batch.class_mix.length === 0
         ? nothing
         : html`<div class="panel" data-testid="class-mix"><div class="head"><h2>Class mix</h2>

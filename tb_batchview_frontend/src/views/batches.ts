@@ -90,7 +90,7 @@ export function batchColumns(store: Store): TableColumn<BatchRow>[] {
           },
         ]
       : []),
-    ...worstColumns<BatchRow>(output, store.classNames, { label: "Worst confusion", width: 110 }),
+    ...worstColumns<BatchRow>(output, store.classNames, { label: "Worst confusion", width: 128 }),
   ];
 }
 

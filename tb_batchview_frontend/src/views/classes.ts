@@ -7,7 +7,7 @@ import type { Store } from "../state.js";
 import type { ClassRow, Figure, Output } from "../types.js";
 import { comparedColumns, deltaChips, deltaPanel, hasDelta, overallPanel } from "./compare_classes.js";
 import { matrixPanel, pairsPanel } from "./confusion.js";
-import { waiting } from "./parts.js";
+import { number, waiting } from "./parts.js";
 import { reliabilityPanel } from "./reliability.js";
 import { regressionView } from "./residuals.js";
 import { samplesPanel } from "./samples.js";
@@ -79,7 +79,7 @@ function classColumns(store: Store): TableColumn<ClassRow>[] {
       key: "support",
       label: "Support",
       title: "samples whose target it is",
-      width: 62,
+      width: 60,
       number: true,
       sortable: true,
       cell: (row) => count(row.support),
@@ -99,7 +99,7 @@ function classColumns(store: Store): TableColumn<ClassRow>[] {
       label: "Most taken for",
       title:
         "what it is most confused with: share of its samples that were taken for this class; a click shows them",
-      width: 118,
+      width: 112,
       cell: (row) => confusedCell(store, row),
       hint: ({ most_confused: pair }) =>
         pair === null
@@ -127,7 +127,7 @@ function classTable(store: Store, output: Output): TemplateResult {
   return html`<section class=${what === "label" ? "panel labels" : "panel"} aria-label=${`Per ${what}`}>
     <div class="head">
       <h2>Per ${what}</h2>
-      <span class="quiet small" data-testid="classes-count">${counted} · accuracy ${score(accuracy)} · macro F1 ${score(macro_f1)}</span>
+      <span class="quiet small" data-testid="classes-count">${counted} · accuracy ${number(accuracy, score(accuracy))} · macro F1 ${number(macro_f1, score(macro_f1))}</span>
     </div>
     ${classes.error === null ? nothing : html`<p class="bad" role="alert">${classes.error}</p>`}
     <bv-table

@@ -11,6 +11,7 @@ import type { Store } from "../state.js";
 import type { Block, ClassRow, ConfusionHeader, MatchedClasses } from "../types.js";
 import { type ComparedFigure, change, figuresTable, withChanges } from "./compare_parts.js";
 import { chip, waiting } from "./parts.js";
+import { savePicture } from "./save.js";
 import type { TableColumn } from "./table.js";
 
 const matrices = new WeakMap<Block<ConfusionHeader>, PairedCounts>();
@@ -102,7 +103,7 @@ function classChanges(store: Store): TableColumn<ClassRow>[] {
     key: `${key}_change`,
     label: "Δ",
     title: `${label} of A less that of the same class in B${better === null ? "" : "; ≠ the 95 % intervals do not overlap"}`,
-    width: better === null ? 54 : 72,
+    width: better === null ? 50 : 76,
     number: true,
     sortable: true,
     cell: (row) =>
@@ -132,7 +133,11 @@ export function comparedColumns(store: Store, columns: TableColumn<ClassRow>[]):
     .map((column) => {
       const { key } = column;
       if (key !== "precision" && key !== "recall" && key !== "f1") return column;
-      return { ...column, width: key === "precision" ? 68 : 56, cell: (row: ClassRow) => score(row[key]) };
+      return {
+        ...column,
+        width: { precision: 68, recall: 64, f1: 52 }[key],
+        cell: (row: ClassRow) => score(row[key]),
+      };
     });
   return withChanges(narrow, changes);
 }
@@ -238,7 +243,9 @@ export function deltaPanel(store: Store): TemplateResult {
       <span class="quiet small">orange: A has more, blue: B has more${cells === "count" ? "" : `, in percentage points of the ${cells}`}${
         forced ? " (counts are not compared: A and B have unlike numbers of samples)" : ""
       } · a click shows A's samples</span>
-      <span class="end small"><button type="button" class="link" data-testid="delta-csv"
+      <span class="end small"><button type="button" class="link" data-testid="delta-png" title="the matrix as it is shown"
+        @click=${() => savePicture(store, document.querySelector<HTMLElement>("bv-delta-matrix"), "confusion-difference", "Confusion, A − B")}>PNG</button>
+        <button type="button" class="link" data-testid="delta-csv"
         @click=${() => saveDelta(store, matrix, cells)}>CSV</button></span></div>
     <div class="chips">
       <span class="chips" role="group" aria-label="Cells show">${(Object.keys(CELL_LABELS) as Cells[]).map(

@@ -7,7 +7,7 @@ import "../charts/lines.js";
 import type { Line } from "../charts/lines.js";
 import "../charts/ridgeline.js";
 import { nearest, placeOn, stepOn } from "../compare.js";
-import { count, figure, many, percent, percentTick, points } from "../format.js";
+import { count, figure, many, percent, percentTick, points, tick } from "../format.js";
 import type { Store } from "../state.js";
 import type { Block, LayerHeader } from "../types.js";
 import { axisChips, axisHint, axisText, onAxis, type SharedAxis, sharedAxis } from "./compare_batches.js";
@@ -61,7 +61,7 @@ function charts(store: Store, a: Layer, b: Layer): TemplateResult {
     .xText=${xText ?? ((x: number) => `batch ${count(x)}`)}
     .xTick=${xTick ?? count}
     .values=${written}
-    .ticks=${ticks ?? figure}
+    .ticks=${ticks ?? tick}
     ?dark=${store.dark}
     ?bare=${bare}
     ?zero=${names[0] === "zero_fraction"}

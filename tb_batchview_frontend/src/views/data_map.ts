@@ -3,7 +3,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import { greatestSpread, type Points } from "../charts/scatter_geometry.js";
 import "../charts/scatter.js";
-import { count, idName, many, percent, score } from "../format.js";
+import { count, exact, exactPercent, idName, many } from "../format.js";
 import { type Box, readBox } from "../sample_filter.js";
 import type { Store } from "../state.js";
 import type { Block, DataMapHeader } from "../types.js";
@@ -25,9 +25,9 @@ function pointWords({ header, arrays }: Block<DataMapHeader>, index: number): st
   const value = (name: string): number | undefined => arrays[name]?.values[index];
   return [
     idName(header.names[index] ?? ""),
-    `mean target score ${score(value("mean_target_score"))}, variability ${score(value("variability"))}`,
-    `seen ${many(value("seen") ?? 0, "time")}, right ${percent(value("correctness"))}`,
-    `forgotten ${many(value("forgetting") ?? 0, "time")}, margin ${score(value("margin"))}`,
+    `mean target score ${exact(value("mean_target_score"))}, variability ${exact(value("variability"))}`,
+    `seen ${many(value("seen") ?? 0, "time")}, right ${exactPercent(value("correctness") ?? Number.NaN)}`,
+    `forgotten ${many(value("forgetting") ?? 0, "time")}, margin ${exact(value("margin"))}`,
   ].join("\n");
 }
 

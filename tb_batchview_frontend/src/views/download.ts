@@ -8,9 +8,9 @@ import { allRows, type Cell, csvText, MOST_CSV_ROWS, saveFile } from "../csv.js"
 import { count, many } from "../format.js";
 import type { Pair } from "../pairs.js";
 import { FIGURES, filterQuery } from "../sample_filter.js";
-import type { Cells } from "../selection.js";
+import type { Cells, Sort } from "../selection.js";
 import type { Store } from "../state.js";
-import type { BatchRow, ClassRow, JoinedSample, LayerRow, Sample } from "../types.js";
+import type { BatchRow, ClassRow, JoinedSample, LayerRow, Sample, SampleAnswer } from "../types.js";
 import { showsJoined } from "./compare_samples.js";
 
 type Names = readonly string[] | null;
@@ -172,26 +172,50 @@ export function layerSheet(rows: readonly LayerRow[]): Sheet {
   };
 }
 
+/** The question for a part of the range in some order. */
+const rangeOf = ({ chosen, selection: { start, stop } }: Store, { column, descending }: Sort): api.Query => ({
+  run: chosen?.run.name,
+  phase: chosen?.phase?.name,
+  output: chosen?.output?.name ?? null,
+  start,
+  stop,
+  sort: column,
+  descending: descending ? 1 : 0,
+});
+
+/** All samples of the range that the filters leave, in the order of the table. */
+export async function chosenSamples(
+  store: Store,
+  signal: AbortSignal,
+  filters: api.Query = {},
+): Promise<Sheet> {
+  const { outcome, target, predicted } = store.selection;
+  const query = { ...rangeOf(store, store.sampleSort), outcome, target, predicted, ...filters };
+  const page = (offset: number, limit: number) => api.fetchSamples({ ...query, offset, limit }, signal);
+  return sampleSheet(await allRows(page, (answer) => answer.samples), store.classNames);
+}
+
+/** All scores of one sample; of a regression its values beside those wanted. */
+export const scoreSheet = ({ scores, target_values: wanted }: SampleAnswer, names: Names): Sheet => ({
+  head: ["class", "name", "score", ...(wanted ? ["target"] : [])],
+  rows: scores.map((entry, index) => [
+    entry.class,
+    named(names, entry.class),
+    entry.score,
+    ...(wanted ? [wanted[index]] : []),
+  ]),
+});
+
 async function sheetOf(store: Store, signal: AbortSignal): Promise<Sheet | null> {
   const { chosen, classNames: names } = store;
-  const { tab, start, stop, outcome, target, predicted } = store.selection;
-  const { batchSort, sampleSort } = store;
+  const { tab } = store.selection;
   if (chosen?.phase == null) return null;
-  const range = {
-    run: chosen.run.name,
-    phase: chosen.phase.name,
-    output: chosen.output?.name ?? null,
-    start,
-    stop,
-  };
-  const sorted = ({ column, descending }: { column: string; descending: boolean }): api.Query => ({
-    ...range,
-    sort: column,
-    descending: descending ? 1 : 0,
-  });
   if (tab === "batches") {
     const page = (offset: number, limit: number) =>
-      api.fetchBatches({ ...sorted(batchSort), ...store.versus.ofBatches, offset, limit }, signal);
+      api.fetchBatches(
+        { ...rangeOf(store, store.batchSort), ...store.versus.ofBatches, offset, limit },
+        signal,
+      );
     return batchSheet(
       await allRows(page, (answer) => answer.rows),
       store.batches.head?.metrics ?? [],
@@ -200,13 +224,13 @@ async function sheetOf(store: Store, signal: AbortSignal): Promise<Sheet | null>
     );
   }
   if (tab === "classes" && chosen.output?.task === "regression") {
-    const query = sorted({ column: "error", descending: true });
+    const query = rangeOf(store, { column: "error", descending: true });
     const page = (offset: number, limit: number) => api.fetchSamples({ ...query, offset, limit }, signal);
     return worstSheet(await allRows(page, (answer) => answer.samples));
   }
   if (tab === "classes") {
     const page = (offset: number, limit: number) =>
-      api.fetchClasses({ ...store.classQuery(range), offset, limit }, signal);
+      api.fetchClasses({ ...store.classQuery(rangeOf(store, store.classSort)), offset, limit }, signal);
     const compared = store.versus.comparable;
     return classSheet(await allRows(page, (answer) => answer.classes), names, compared);
   }
@@ -215,17 +239,7 @@ async function sheetOf(store: Store, signal: AbortSignal): Promise<Sheet | null>
       api.fetchJoined({ ...store.versus.ofSamples, offset, limit }, signal);
     return joinedSheet(await allRows(page, (answer) => answer.samples), names, store.versus.classNames);
   }
-  if (tab === "samples") {
-    const query = {
-      ...sorted(sampleSort),
-      outcome,
-      target,
-      predicted,
-      ...filterQuery(store.selection),
-    };
-    const page = (offset: number, limit: number) => api.fetchSamples({ ...query, offset, limit }, signal);
-    return sampleSheet(await allRows(page, (answer) => answer.samples), names);
-  }
+  if (tab === "samples") return chosenSamples(store, signal, filterQuery(store.selection));
   return layerSheet(store.layers.value?.layers ?? []);
 }
 

@@ -41,7 +41,7 @@ function describeNorm(norms: Norms, window: number, layer: number): string {
   return [
     `${shortName(header.layers[layer]?.name ?? "", 60)} · batch ${count(arrays.step?.values[window])}`,
     Number.isNaN(mean) ? "" : `norm ${exact(mean)}`,
-    Number.isNaN(mean) || header.window === 1 ? "" : `${figure(low)} to ${figure(high)}`,
+    Number.isNaN(mean) || header.window === 1 ? "" : `${exact(low)} to ${exact(high)}`,
     broken > 0 ? `${many(broken, "norm")} NaN or ∞` : "",
     Number.isNaN(mean) && broken === 0 ? "no gradient" : "",
   ]
@@ -120,6 +120,7 @@ function normLines(store: Store, norms: Norms): TemplateResult {
       .marker=${store.selection.batch}
       .controls=${csvButton(store, "gradient-norms", () => normSheet(norms))}
       .onStep=${(step: number) => store.select({ batch: step })}
+      .onRange=${store.brush}
       ?dark=${store.dark}
       height="180"
     ></bv-lines>
@@ -141,6 +142,7 @@ function normHeatmap(store: Store, norms: Norms): TemplateResult {
       .grid=${normGrid(norms)}
       .row=${layers.findIndex(({ name }) => name === store.layerName)}
       .marker=${store.selection.batch}
+      .onRange=${store.brush}
       .onCell=${(step: number, row: number) => store.select({ batch: step, layer: layers[row]?.name ?? "" })}
       ?dark=${store.dark}
     ></bv-time-heatmap>`;

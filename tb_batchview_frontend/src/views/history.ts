@@ -5,7 +5,7 @@ import { className, count, figure, many, percent, score } from "../format.js";
 import { NO_FILTER } from "../sample_filter.js";
 import type { Store } from "../state.js";
 import type { SampleAnswer, SampleTime } from "../types.js";
-import { OUTCOME_LABELS, outcomeOf } from "./parts.js";
+import { number, OUTCOME_LABELS, outcomeOf } from "./parts.js";
 
 const SHOWN = 200;
 /** An id this long is not repeated in the address. */
@@ -56,10 +56,12 @@ export function historyView(store: Store, answer: SampleAnswer): TemplateResult 
   if (id === null || history.length === 0) return nothing;
   const text = String(id);
   const shown = Math.min(SHOWN, history.length);
+  const written = (value: number | null, words: (value: number | null) => string): TemplateResult =>
+    number(value, words(value));
   const figures =
     dynamics === null || dynamics === undefined
       ? ""
-      : ` · right ${percent(dynamics.correctness)} · forgotten ${many(dynamics.forgetting, "time")} · mean target score ${score(dynamics.mean_target_score)} ± ${score(dynamics.variability)} · margin ${score(dynamics.margin)}`;
+      : html` · right ${written(dynamics.correctness, percent)} · forgotten ${many(dynamics.forgetting, "time")} · mean target score ${written(dynamics.mean_target_score, score)} ± ${written(dynamics.variability, score)} · margin ${written(dynamics.margin, score)}`;
   return html`<div class="panel" data-testid="history">
     <p class="small"><b>Seen ${many(seen, "time")}</b><span class="quiet">${figures}</span></p>
     ${strip(store, answer)}

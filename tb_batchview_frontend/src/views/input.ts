@@ -127,7 +127,7 @@ export function inputColumns<Row extends Sample>(store: Store): TableColumn<Row>
       key: "input",
       label: "Input",
       title: "What the model was given",
-      width: tall ? 62 : 120,
+      width: tall ? 54 : 120,
       tall,
       cell: (row) => html`${inputView(store, row)}`,
     },

@@ -5,26 +5,55 @@ import { hasFilter, NO_FILTER } from "../sample_filter.js";
 import { TABS } from "../selection.js";
 import type { Store } from "../state.js";
 
-const KEYS: readonly (readonly [string[], string])[] = [
-  [["←", "→"], "the batch before, the batch after"],
-  [["↑", "↓"], "row up, row down in the table"],
-  [["p", "n"], "the spike before, the spike after: batches whose loss stands out"],
-  [["PgUp", "PgDn", "Home", "End"], "in a table: a page of rows, the first row, the last"],
-  [["Enter"], "in a table: open the row"],
-  [["z"], "the timeline of the range alone, and back"],
-  [["l"], "follow the training, or stop"],
-  [["1", "2", "3", "4"], "Batches, Classes, Samples, Layers"],
-  [["/"], "search a class, in Samples an id"],
-  [["Enter"], "in a picture, where the arrows move: choose what is there"],
-  [["+", "−", "0"], "in the matrix: larger, smaller, all of it"],
-  [["?"], "this sheet"],
-  [["Esc"], "close the sample, take filters off, then the range"],
+type Keys = readonly (readonly [string[], string])[];
+const KEYS: readonly (readonly [string, Keys])[] = [
+  [
+    "Everywhere",
+    [
+      [["←", "→"], "the batch before, the batch after"],
+      [["↑", "↓"], "row up, row down in the table"],
+      [["p", "n"], "the spike before, the spike after: batches whose loss stands out"],
+      [["z"], "the timeline of the range alone, and back"],
+      [["l"], "follow the training, or stop"],
+      [["1", "2", "3", "4"], "Batches, Classes, Samples, Layers"],
+      [["/"], "search a class, in Samples an id"],
+      [["?"], "this sheet"],
+      [["Esc"], "close the sample, take filters off, then the range"],
+    ],
+  ],
+  [
+    "In a table",
+    [
+      [["PgUp", "PgDn", "Home", "End"], "a page of rows, the first row, the last"],
+      [["Enter"], "open the row"],
+    ],
+  ],
+  [
+    "In a picture, to which Tab leads",
+    [
+      [["←", "→", "↑", "↓"], "from one thing to the next; it is read out"],
+      [["PgUp", "PgDn", "Home", "End"], "ten rows up or down, the first column, the last"],
+      [["Ctrl", "Home"], "with Ctrl: to the outermost one"],
+      [["Enter"], "choose what is there"],
+      [["+", "−", "0"], "in a matrix: larger, smaller, all of it"],
+    ],
+  ],
+  [
+    "Among tabs, classes found and the class mix",
+    [
+      [["←", "→", "↑", "↓"], "from one to the next"],
+      [["Enter"], "choose it; in the search the first class found"],
+    ],
+  ],
 ];
 
 export function keysView(store: Store): TemplateResult {
-  return html`<dialog aria-labelledby="keys-title" data-testid="keys-sheet" @close=${() => store.set({ help: false })}>
+  return html`<dialog class="broad" aria-labelledby="keys-title" data-testid="keys-sheet" @close=${() => store.set({ help: false })}>
     <h2 id="keys-title">Keys</h2>
-    <dl>${KEYS.map(([keys, what]) => html`<dt>${keys.map((key) => html`<kbd>${key}</kbd> `)}</dt><dd>${what}</dd>`)}</dl>
+    <div class="sheet" tabindex="0" role="group" aria-label="All keys">${KEYS.map(
+      ([where, keys]) => html`<section><h3 class="quiet">${where}</h3>
+      <dl>${keys.map(([names, what]) => html`<dt>${names.map((key) => html`<kbd>${key}</kbd> `)}</dt><dd>${what}</dd>`)}</dl></section>`,
+    )}</div>
     <button type="button" class="button" @click=${() => store.set({ help: false })}>Close</button>
   </dialog>`;
 }

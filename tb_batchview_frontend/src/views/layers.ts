@@ -142,7 +142,7 @@ function lineCharts(store: Store, layer: Block<LayerHeader>): TemplateResult {
       data-testid="layer-lines"
       group="layer"
       heading="Activation: mean ± std"
-      hint=${`${each} · shaded: one standard deviation to either side`}
+      hint=${`${each} · shaded: one standard deviation to either side · drag for a range`}
       label=${`Line chart: mean and standard deviation of ${layer.header.layer} over the batches.`}
       yLabel="value"
       .steps=${steps}
@@ -172,6 +172,7 @@ function lineCharts(store: Store, layer: Block<LayerHeader>): TemplateResult {
       .epochs=${epochs}
       .marker=${store.selection.batch}
       .onStep=${onStep}
+      .onRange=${store.brush}
       ?dark=${store.dark}
       bare
       height="150"
@@ -189,6 +190,7 @@ function lineCharts(store: Store, layer: Block<LayerHeader>): TemplateResult {
       .ticks=${percentTick}
       .marker=${store.selection.batch}
       .onStep=${onStep}
+      .onRange=${store.brush}
       ?dark=${store.dark}
       zero
       height="100"
@@ -229,6 +231,7 @@ function heatmap(store: Store, { of, word, what, hook }: Part): TemplateResult {
       .histograms=${shown}
       .marker=${store.selection.batch}
       .onStep=${(step: number) => store.select({ batch: step })}
+      .onRange=${store.brush}
       ?dark=${store.dark}
     ></bv-heatmap>
   </div>`;
@@ -264,7 +267,7 @@ function histogramPanels(store: Store, parts: Part[]): TemplateResult {
     "all-values",
   );
   return html`<div class="panel">
-      <div class="head"><span class="quiet small">colour and height: share of the values, square-root scale · a click on a heatmap chooses the batch · in the ridgeline the newest batch is in front</span>${
+      <div class="head"><span class="quiet small">colour and height: share of the values, square-root scale · a click on a heatmap chooses the batch, a drag the range · in the ridgeline the newest batch is in front</span>${
         cut.length > 0 || allValues ? html`<span class="end">${all}</span>` : nothing
       }</div>
       <div class="twin">${parts.map((part) => heatmap(store, part))}</div></div>

@@ -62,6 +62,18 @@ export function chip(
   >${label}</button>`;
 }
 
+/** Arrow keys lead from one button of a group to the next, `before` the first one to what stands there. */
+export function amongButtons(event: KeyboardEvent, before: HTMLElement | null = null): void {
+  const group = event.currentTarget as HTMLElement;
+  const by = /^Arrow(Right|Down)$/.test(event.key) ? 1 : /^Arrow(Left|Up)$/.test(event.key) ? -1 : 0;
+  if (by === 0 || (event.target === before && !/Up|Down/.test(event.key))) return;
+  const buttons = [...group.querySelectorAll("button")];
+  const at = buttons.indexOf(event.target as HTMLButtonElement) + by;
+  (buttons[at] ?? (at < 0 ? before : null))?.focus();
+  event.preventDefault();
+  event.stopPropagation();
+}
+
 export const picked = (event: Event): string => (event.target as HTMLSelectElement).value;
 
 /** The runs whose names hold all of the words, and the one that is `kept` in any case. */

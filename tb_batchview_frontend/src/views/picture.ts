@@ -10,7 +10,7 @@ export interface PictureHead {
   /** Also the name of the files. */
   name: string;
   title: string;
-  note?: string;
+  note?: string | TemplateResult;
   /** The numbers behind it; made when they are asked for. */
   sheet?: () => Sheet;
   png?: boolean;

@@ -52,7 +52,14 @@ function makePictures({ arrays }: Block<ResidualsHeader>): Pictures {
   const [least, greatest] = limitsOf(drawn.residuals, [0]);
   const [first, last] = [drawn.steps[0] ?? 0, drawn.steps[drawn.steps.length - 1] ?? 0];
   const ends = first === last ? [first - 0.5, last + 0.5] : [first, last];
-  const across = { label: "batch", low: ends[0] ?? 0, high: ends[1] ?? 1, text: count, whole: true };
+  const across = {
+    label: "batch",
+    low: ends[0] ?? 0,
+    high: ends[1] ?? 1,
+    text: count,
+    whole: true,
+    steps: true,
+  };
   const [from, to] = limitsOf(histogram.edges);
   // One window is a point in time; drawn as a line from end to end it is seen.
   const middles = windows.first.map((step, index) => (step + (windows.last[index] ?? step)) / 2);
@@ -249,6 +256,7 @@ export function regressionView(store: Store): TemplateResult {
               .plane=${plane(made)}
               .describe=${(at: number) => describe(made, at)}
               .onPick=${samples ? open : null}
+              .onRange=${store.brush}
               .marked=${samples && marked >= 0 ? marked : null}
               ?dark=${store.dark}
             ></bv-plane>`,
@@ -304,7 +312,7 @@ export function regressionView(store: Store): TemplateResult {
           {
             name: "time",
             title: "Residuals over time",
-            note: `${words} · line: median, band: 10 % to 90 %, by window · a click opens the sample`,
+            note: `${words} · line: median, band: 10 % to 90 %, by window · a click opens the sample, a drag chooses the range`,
             sheet,
           },
           ({ time }) => time,

@@ -4,9 +4,11 @@ import { html, nothing, type TemplateResult } from "lit";
 import { className, count, exact, figure, idName, many, score } from "../format.js";
 import type { Store } from "../state.js";
 import type { SampleAnswer } from "../types.js";
+import { scoreSheet } from "./download.js";
 import { historyView } from "./history.js";
 import { inputView } from "./input.js";
 import { OUTCOME_LABELS, outcomeOf, waiting } from "./parts.js";
+import { csvButton } from "./save.js";
 
 const SHOWN = 100;
 
@@ -74,6 +76,7 @@ export function sampleView(store: Store): TemplateResult | typeof nothing {
             : html`<button type="button" class="link"
               @click=${() => store.select({ tab: "batches", batch: place.step })}>go to batch ${count(place.step)}</button>`
         }
+        ${shown === null || shown.scores.length === 0 ? nothing : csvButton(store, "sample-scores", () => scoreSheet(shown, names))}
         <button type="button" class="link" @click=${() => store.select({ sample: null })}>close</button>
       </span>
     </div>

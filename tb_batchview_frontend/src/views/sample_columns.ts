@@ -79,28 +79,28 @@ function figureColumns(): TableColumn<Sample>[] {
     hint: ({ dynamics }) => exact(dynamics?.[key]),
   });
   return [
-    column("seen", "Seen", "times in the range", 46, count),
-    column("correctness", "Right", "share of these times that it was right", 62, percent),
+    column("seen", "Seen", "times in the range", 44, count),
+    column("correctness", "Right", "share of these times that it was right", 56, percent),
     column(
       "forgetting",
       "Forgotten",
       "times it was wrong after having been right (Toneva et al. 2019)",
-      76,
+      74,
       count,
     ),
-    column("mean_target_score", "Mean", "mean score of the target (Swayamdipta et al. 2020)", 52, score),
+    column("mean_target_score", "Mean", "mean score of the target (Swayamdipta et al. 2020)", 48, score),
     column(
       "variability",
       "±",
       "variability: standard deviation of the target’s score (Swayamdipta et al. 2020)",
-      52,
+      46,
       score,
     ),
     column(
       "margin",
       "Margin",
       "mean of the target’s score minus the largest other one (Pleiss et al. 2020)",
-      70,
+      62,
       score,
     ),
   ];

@@ -21,10 +21,12 @@ import type { Store } from "../state.js";
 import type { Outcome, Sample } from "../types.js";
 import { joinedPanel } from "./compare_samples.js";
 import { dataMapPanel } from "./data_map.js";
+import { chosenSamples } from "./download.js";
 import { inputColumns } from "./input.js";
 import { chip, filterChips, offChip, waiting } from "./parts.js";
 import { sampleView } from "./sample.js";
 import { isOpen, openSample, sampleColumns } from "./sample_columns.js";
+import { csvButton } from "./save.js";
 import "./table.js";
 
 /** Past so many classes a list to choose from is no help: search in the sidebar, or click in the matrix. */
@@ -102,7 +104,8 @@ export function samplesPanel(store: Store): TemplateResult {
       <h2>${filterWords(store)}</h2>
       <span class="quiet small">${store.samples.head === null ? "" : many(store.samples.total, "sample")} · a row opens its scores</span>
       <span class="end small"><button type="button" class="link"
-        @click=${() => store.select({ tab: "samples" })}>open in Samples</button></span>
+        @click=${() => store.select({ tab: "samples" })}>open in Samples</button>
+        ${csvButton(store, "chosen-samples", () => chosenSamples(store, new AbortController().signal))}</span>
     </div>
     ${outcomeChips(store)}
     ${samplesTable(store, false)}

@@ -128,6 +128,6 @@ export function bannersView(store: Store, { run }: Chosen): TemplateResult {
       ? nothing
       : html`<div class="banner" role="status" data-testid="health">${
           words.length === 1 ? words[0] : html`<ul>${words.map((line) => html`<li>${line}</li>`)}</ul>`
-        }</div>`
+        } <button type="button" class="link" @click=${() => store.set({ checkup: true })}>what to do</button></div>`
   }`;
 }

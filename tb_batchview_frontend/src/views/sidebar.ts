@@ -7,7 +7,16 @@ import { ago, bytesOf, className, count, many, progress } from "../format.js";
 import type { Store } from "../state.js";
 import type { Run } from "../types.js";
 import { compareGroup, side } from "./compare_sidebar.js";
-import { findRuns, OUTCOME_LABELS, type OutcomeKind, picked, removable, typed } from "./parts.js";
+import { doctorButton } from "./doctor.js";
+import {
+  amongButtons,
+  findRuns,
+  OUTCOME_LABELS,
+  type OutcomeKind,
+  picked,
+  removable,
+  typed,
+} from "./parts.js";
 
 const MOST_MATCHES = 50;
 /** So many runs are filtered rather than looked through. */
@@ -148,15 +157,18 @@ function classGroup(store: Store, { output }: Chosen): TemplateResult | typeof n
       choose(first);
       (event.target as HTMLElement).blur();
     }
-    if (event.key === "Escape") {
-      store.set({ search: "" });
-      (event.target as HTMLElement).blur();
-      event.stopPropagation();
-    }
+  };
+  /** The arrows lead into what is found and back, Escape out of it. */
+  const onSearchKey = (event: KeyboardEvent): void => {
+    amongButtons(event, document.querySelector<HTMLElement>("#search"));
+    if (event.key !== "Escape") return;
+    store.set({ search: "" });
+    (event.target as HTMLElement).blur();
+    event.stopPropagation();
   };
   return html`<div class="group">
     <label class="label" for="search">Class</label>
-    <div class="search">
+    <div class="search" @keydown=${onSearchKey}>
       <input
         id="search"
         data-testid="class-search"
@@ -198,7 +210,8 @@ function outcomeGroup(store: Store): TemplateResult | typeof nothing {
   </div>`;
 }
 
-function liveGroup(store: Store, { run, phase }: Chosen): TemplateResult {
+function liveGroup(store: Store, chosen: Chosen): TemplateResult {
+  const { run, phase } = chosen;
   const [kept, seen] = [phase?.batches ?? 0, phase?.seen ?? 0];
   const { indexing } = run;
   const kind = !store.live ? "paused" : kept < seen || indexing !== null ? "partial" : "";
@@ -212,6 +225,7 @@ function liveGroup(store: Store, { run, phase }: Chosen): TemplateResult {
       data-testid="badge"
       @click=${() => store.setLive(!store.live)}
     >${indexing === null ? `${count(kept)} of ${count(seen)} batches` : `still indexing · ${done} %`} · ${store.live ? html`<span><i class="dot"></i>live</span>` : "not live"}</button>
+    ${doctorButton(store, chosen)}
     ${
       indexing === null
         ? nothing
@@ -223,7 +237,8 @@ function liveGroup(store: Store, { run, phase }: Chosen): TemplateResult {
         ? html`<span data-testid="workers">${count(run.health.workers)} workers</span> · `
         : nothing
     }<span data-testid="updated">updated ${ago(run.updated, Date.now() / 1000)}</span> ·
-      <button type="button" class="link" data-testid="keys" @click=${() => store.set({ help: true })}>? keys</button></span>
+      <button type="button" class="link" data-testid="keys" @click=${() => store.set({ help: true })}>? keys</button> ·
+      <button type="button" class="link" data-testid="checks" title="what tb-batchview doctor finds" @click=${() => store.set({ checkup: true })}>checks</button></span>
   </div>`;
 }
 

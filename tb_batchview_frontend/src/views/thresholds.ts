@@ -7,9 +7,9 @@ import "../charts/plane.js";
 import { type Curve, curveOf, type Decision, decisionAt, pointOf, type Thresholds } from "../curves.js";
 import { className, count, exact, exactPercent, percent, percentTick, score, shortName } from "../format.js";
 import type { Store } from "../state.js";
-import type { Block, ThresholdsHeader } from "../types.js";
+import type { Block, Figure, ThresholdsHeader } from "../types.js";
 import type { Sheet } from "./download.js";
-import { waiting } from "./parts.js";
+import { number, waiting } from "./parts.js";
 import { foldable, picture } from "./picture.js";
 
 interface Curves {
@@ -149,18 +149,18 @@ export function thresholdsPanel(store: Store): TemplateResult {
     const curve = (
       name: string,
       title: string,
-      note: string,
+      [what, area, dashed]: readonly [string, Figure, string],
       words: string,
       points: Curve,
       plane: Plane,
     ): TemplateResult =>
       picture(
         store,
-        { name, title, note, png: true },
+        { name, title, note: html`${what} ${number(area, score(area))} · dashed: ${dashed}`, png: true },
         html`<bv-plane
           data-testid=${`${name}-curve`}
           heading=${title}
-          label=${`${title}: ${note}. ${words} Left and right move along the curve; Enter takes the threshold.`}
+          label=${`${title}: ${what} ${score(area)}, dashed: ${dashed}. ${words} Left and right move along the curve; Enter takes the threshold.`}
           .plane=${plane}
           .marked=${pointOf(points, index)}
           .describe=${(point: number) => decisionWords(decisionAt(counts, points.indices[point] ?? 0))}
@@ -179,14 +179,14 @@ export function thresholdsPanel(store: Store): TemplateResult {
           : html`${curve(
               "roc",
               "ROC",
-              `area under it (AUC) ${score(header.roc_auc)} · dashed: chance`,
+              ["area under it (AUC)", header.roc_auc, "chance"],
               `${chosen} the true-positive rate is ${percent(decision.recall)}, the false-positive rate ${percent(decision.fpr)}.`,
               roc,
               rocPlane,
             )}${curve(
               "precision-recall",
               "Precision and recall",
-              `average precision ${score(header.average_precision)} · dashed: share of ${shortName(positive, 20)}`,
+              ["average precision", header.average_precision, `share of ${shortName(positive, 20)}`],
               `${chosen} precision is ${percent(decision.precision)}, recall ${percent(decision.recall)}.`,
               recall,
               recallPlane,

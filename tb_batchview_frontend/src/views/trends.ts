@@ -68,9 +68,9 @@ export function sparkColumn(store: Store): TableColumn<ClassRow> {
   };
   return {
     key: "trend",
-    label: "Over time",
+    label: "Trend",
     title: "recall in windows of the range, from 0 at the bottom to 100 % at the top",
-    width: 84,
+    width: 68,
     cell: (row) => {
       const values = valuesOf(row);
       return values === null ? "–" : sparkline(values, words(row));
@@ -114,7 +114,10 @@ export function trendPanel(store: Store, what: "class" | "label"): TemplateResul
   const each = header === undefined ? "" : many(header.window, "batch", "batches");
   const part = shown ? "" : ` · the ${count(header?.shown)} with most errors of ${count(header?.classes)}`;
   const plural = what === "class" ? "classes" : "labels";
-  const click = what === "class" ? "a click chooses class and range" : "a click chooses the range";
+  const click =
+    what === "class"
+      ? "a click chooses class and range, a drag the range"
+      : "a click or a drag chooses the range";
   const pick = (label: number, start: number, stop: number): void =>
     store.select(
       what === "class" ? { target: label, predicted: null, sample: null, start, stop } : { start, stop },
@@ -152,6 +155,7 @@ export function trendPanel(store: Store, what: "class" | "label"): TemplateResul
           .names=${store.classNames}
           .target=${store.selection.target}
           .onPick=${pick}
+          .onRange=${store.brush}
           ?dark=${store.dark}
         ></bv-trend>`,
     trend !== null && trend.samples > 0,

@@ -10,7 +10,7 @@ import { UNIT_ORDERS, type UnitOrder } from "../selection.js";
 import type { Store } from "../state.js";
 import type { Block, DeadUnitsAnswer, UnitFigure, UnitList, UnitsHeader } from "../types.js";
 import { deadSheet, unitSheet } from "./layer_sheets.js";
-import { chip, waiting } from "./parts.js";
+import { chip, number, waiting } from "./parts.js";
 import { csvButton } from "./save.js";
 
 type Units = Block<UnitsHeader>;
@@ -66,7 +66,7 @@ export function unitGrid(units: Units, order: UnitOrder): TimeGrid {
       return [
         `unit ${count(names[place(row)])} · ${window > 1 ? `${count(window)} summaries from batch` : "batch"} ${count(steps[at])}`,
         Number.isNaN(number) ? "not recorded" : here,
-        `in the range: mean ${figure(of("mean"))}, zeros ${percent(of("zero_fraction"))}`,
+        `in the range: mean ${exact(of("mean"))}, zeros ${exactPercent(of("zero_fraction"))}`,
         `dead in ${many(of("dead_batches"), "batch", "batches")}${of("saturated_batches") > 0 ? `, saturated in ${count(of("saturated_batches"))}` : ""}`,
       ].join("\n");
     },
@@ -109,6 +109,7 @@ export function deadLines(store: Store): TemplateResult | typeof nothing {
     .values=${figure}
     .marker=${store.selection.batch}
     .onStep=${(step: number) => store.select({ batch: step })}
+    .onRange=${store.brush}
     ?dark=${store.dark}
     zero
     height="100"
@@ -116,7 +117,8 @@ export function deadLines(store: Store): TemplateResult | typeof nothing {
 }
 
 function listed(words: string, { total, units }: UnitList, of: number | null): TemplateResult {
-  const share = of === null || of === 0 ? "" : ` of ${count(of)}, ${percent(total / of)}`;
+  const share =
+    of === null || of === 0 ? "" : html` of ${count(of)}, ${number(total / of, percent(total / of))}`;
   return html`<p class="unitlist"><b>${count(total)} ${words}</b><span class="quiet">${share}</span>${
     total === 0 ? nothing : html`: ${units.map(count).join(" · ")}`
   }${units.length < total ? html` <span class="quiet">and ${count(total - units.length)} more</span>` : nothing}</p>`;
@@ -158,7 +160,7 @@ export function unitsPanel(store: Store): TemplateResult {
   const recorded = header.figures.includes(header.figure);
   const orders = UNIT_ORDERS.filter((order) => order !== "zeros" || header.figures.includes("zero_fraction"));
   return html`<section class="panel" aria-label="Units over the batches" data-testid="units">
-      <div class="head"><h2>Units over the batches</h2><span class="quiet small">${part} · a click chooses the batch</span>
+      <div class="head"><h2>Units over the batches</h2><span class="quiet small">${part} · a click chooses the batch, a drag the range</span>
         <span class="end small">${csvButton(store, "units", () => unitSheet(units))}</span></div>
       <div class="chips">
         <span class="chips" role="group" aria-label="Colour shows">${(Object.keys(FIGURES) as UnitFigure[])
@@ -185,6 +187,7 @@ export function unitsPanel(store: Store): TemplateResult {
             label=${`Heatmap: ${unitGrid(units, unitOrder).legend} of ${part} of ${header.layer} over the batches, ordered by ${ORDERS[unitOrder]}. Arrow keys move, Enter chooses the batch.`}
             .grid=${unitGrid(units, unitOrder)}
             .marker=${batch}
+            .onRange=${store.brush}
             .onCell=${(step: number) => store.select({ batch: step })}
             ?dark=${store.dark}
           ></bv-time-heatmap>`
