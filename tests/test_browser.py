@@ -225,9 +225,33 @@ def test_brush_on_the_timeline_chooses_a_range_for_all_tabs(watched: Watched, te
     expect(sentence).to_contain_text(re.compile(r"batches 2[123]–4[3456] of 90"))
     said = re.search(r"batches \d+–\d+", sentence.inner_text())
     assert said is not None
-    for tab in ("classes", "samples", "layers"):
+    for tab in ("samples", "layers", "classes"):
         open_tab(watched, tab)
         expect(sentence).to_contain_text(said.group())
+
+    # The pictures of the other tabs take a range as well.
+    first, last = map(int, re.findall(r"\d+", said.group()))
+    for tab, picture in (("classes", "trend-heatmap"), ("layers", "layer-heatmap")):
+        open_tab(watched, tab)
+        canvas = watched.plugin.get_by_test_id(picture).locator("canvas")
+        expect_drawn(canvas)
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        assert box is not None
+        y = box["y"] + 40
+        watched.page.mouse.move(box["x"] + box["width"] * 0.5, y)
+        watched.page.mouse.down()
+        watched.page.mouse.move(box["x"] + box["width"] * 0.6, y, steps=4)
+        watched.page.mouse.move(box["x"] + box["width"] + 30, y, steps=4)
+        watched.page.mouse.up()
+        expect(sentence).not_to_contain_text(said.group())
+        said = re.search(r"batches \d+–\d+", sentence.inner_text())
+        assert said is not None
+        start, stop = map(int, re.findall(r"\d+", said.group()))
+        assert first + (last - first) * 0.3 < start < first + (last - first) * 0.7
+        assert stop == last  # drawn past the end of the picture
+        first = start
+    expect(watched.plugin.get_by_test_id("class-chosen")).to_have_count(0)
 
 
 def test_cell_of_the_confusion_matrix_leads_to_its_samples(
@@ -326,6 +350,23 @@ def test_keys_move_through_batches(watched: Watched, tensorboard: str) -> None:
         watched.page.keyboard.press("ArrowLeft")
     expect(title).to_have_text("Batch 3")
 
+    # From the search to a class found, and through the class mix.
+    watched.page.keyboard.press("/")
+    watched.page.keyboard.type("t")
+    watched.page.keyboard.press("ArrowDown")
+    watched.page.keyboard.press("ArrowDown")
+    watched.page.keyboard.press("Enter")
+    expect(watched.plugin.get_by_test_id("class-chosen")).to_contain_text("target three")
+    expect(title).to_have_text("Batch 3")
+    predicted = watched.plugin.get_by_role("toolbar", name=re.compile("^predicted: ")).get_by_role("button")
+    predicted.first.focus()
+    watched.page.keyboard.press("ArrowRight")
+    expect(predicted.nth(1)).to_be_focused()
+    watched.page.keyboard.press("Enter")
+    expect(predicted.nth(1)).to_have_attribute("aria-pressed", "true")
+    expect(watched.plugin.get_by_test_id("filter-predicted")).to_be_visible()
+    expect(title).to_have_text("Batch 3")
+
 
 def find_barriers(watched: Watched, axe: str) -> list[str]:
     """Return what keeps people out, as axe-core finds it: serious and critical violations."""
@@ -364,9 +405,51 @@ def test_no_tab_has_a_serious_barrier(browser: Browser, tensorboard: str, axe: s
         plugin.get_by_test_id("keys").click()
         expect(plugin.get_by_test_id("keys-sheet")).to_be_visible()
         barriers["keys"] = find_barriers(watched, axe)
+        watched.page.keyboard.press("Escape")
+        plugin.get_by_test_id("checks").click()
+        expect(plugin.get_by_test_id("doctor-sheet")).to_contain_text("registered with the TensorBoard of this Python")
+        barriers["checks"] = find_barriers(watched, axe)
         assert (watched.frame.evaluate("document.documentElement.className") == "dark") == (theme == "dark")
 
     assert barriers == {name: [] for name in barriers}
+
+
+def find_barriers_in_both_themes(watched: Watched, axe: str) -> list[str]:
+    """Return what keeps people out of the page as it stands, in either theme."""
+    expect_settled(watched)
+    found = []
+    for theme in ("light", "dark"):
+        watched.page.evaluate("theme => document.body.classList.toggle('dark-mode', theme === 'dark')", theme)
+        wait_until(lambda dark=theme == "dark": watched.frame.evaluate(IS_DARK) == dark, theme)  # type: ignore[misc]
+        found += [f"{theme}: {barrier}" for barrier in find_barriers(watched, axe)]
+    return found
+
+
+IS_DARK = "document.documentElement.classList.contains('dark')"
+
+
+def test_no_task_has_a_serious_barrier(watched: Watched, tasks_tensorboard: str, axe: str) -> None:
+    open_plugin(watched, tasks_tensorboard, tab="classes", run="multiclass")
+    barriers = {}
+    for task in ("multiclass", "binary", "regression", "multilabel"):
+        watched.plugin.get_by_test_id("run").select_option(task)
+        expect(watched.plugin.get_by_test_id("sentence")).to_contain_text("24 batches")
+        barriers[task] = find_barriers_in_both_themes(watched, axe)
+    for tab in ("batches", "samples"):
+        open_tab(watched, tab)
+        barriers[tab] = find_barriers_in_both_themes(watched, axe)
+
+    assert barriers == {name: [] for name in barriers}
+
+
+def test_no_comparison_has_a_serious_barrier(watched: Watched, pair_tensorboard: str, axe: str) -> None:
+    open_plugin(watched, pair_tensorboard, run="wide", runB="narrow")
+    barriers = {}
+    for tab in ("batches", "classes", "samples", "layers"):
+        open_tab(watched, tab)
+        barriers[tab] = find_barriers_in_both_themes(watched, axe)
+
+    assert barriers == {tab: [] for tab in barriers}
 
 
 @pytest.fixture(scope="module")
@@ -482,6 +565,19 @@ def test_tables_and_pictures_are_saved_as_files(watched: Watched, tensorboard: s
     heatmap.hover()
     name, file = save(heatmap.get_by_role("button", name="PNG"))
     assert (name, Image.open(io.BytesIO(file)).format) == (f"{RUN}-train-layer-heatmap.png", "PNG")
+
+    confusion = load(demo_logdir)[RUN].confusion("train")
+    open_plugin(watched, tensorboard, tab="classes", runB="clean", target=3, predicted=5, sample="10.0")
+    watched.page.reload()
+    lines = save(plugin.get_by_test_id("csv-chosen-samples"))[1].decode().split("\r\n")
+    assert (lines[0][:12], len(lines)) == ("step,sample,", 1 + int(confusion[3, 5]) + 1)
+    lines = save(plugin.get_by_test_id("csv-sample-scores"))[1].decode().split("\r\n")
+    assert sorted(line.split(",")[1] for line in lines[1:-1]) == sorted(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    )
+    expect_drawn(plugin.get_by_test_id("delta-matrix").locator("canvas"))
+    name, file = save(plugin.get_by_test_id("delta-png"))
+    assert (name, Image.open(io.BytesIO(file)).format) == (f"{RUN}-train-confusion-difference.png", "PNG")
 
 
 def test_a_narrow_window_shows_everything_below_each_other(browser: Browser, tensorboard: str) -> None:
