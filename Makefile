@@ -71,7 +71,7 @@ frontend: $(VENV)/.base node ## bundle the frontend into tb_batchview/static
 bench: $(VENV)/.test frontend chromium ## run the benchmarks
 	@set -e; for script in $(wildcard benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script; done
 
-screens: $(VENV)/.test frontend chromium ## take the screenshots of the README
+screens: $(VENV)/.test frontend chromium ## take the pictures of the README and of the gallery
 	$(BIN)/python tests/browser/screens.py
 
 clean: ## remove everything that the other targets made

@@ -42,6 +42,20 @@ def test_links_resolve(page: Path) -> None:
     assert broken == []
 
 
+def test_gallery_shows_every_picture_that_is_taken() -> None:
+    """`make screens` takes them; the gallery is looked at over the network."""
+    pytest.importorskip("playwright")
+    from browser.screens import PICTURES, THEMES
+
+    shown = re.findall(r"!\[[^\]]+\]\(images/([^)]+)\)", (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8"))
+    sizes = {file.name: file.stat().st_size for file in (ROOT / "docs" / "images").iterdir()}
+
+    assert shown == [f"{name}-{theme}.webp" for name in PICTURES for theme in THEMES]
+    assert set(sizes) == set(shown)
+    assert max(sizes.values()) < 150_000
+    assert sum(sizes.values()) < 6_000_000
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_make_targets_in_prose_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
