@@ -222,7 +222,7 @@ bv-input img { display: block; height: 168px; aspect-ratio: 1; object-fit: conta
 .bar i.wrong_unsure { background: var(--wrong-unsure); }
 .bar i.wrong_confident { background: var(--wrong-confident); }
 
-bv-lines, bv-matrix, bv-delta-matrix, bv-heatmap, bv-ridgeline, bv-time-heatmap, bv-scatter, bv-trend, bv-plane { display: block; position: relative; min-width: 0; }
+bv-lines, bv-matrix, bv-heatmap, bv-ridgeline, bv-time-heatmap, bv-scatter, bv-trend, bv-plane { display: block; position: relative; min-width: 0; }
 canvas { display: block; }
 .picture { position: relative; }
 .picture > canvas { width: 100%; }

@@ -22,7 +22,7 @@ import { Store } from "../src/state.js";
 import { STYLE } from "../src/style.js";
 import type { ClassRow, JoinedSample, Run } from "../src/types.js";
 import { AppElement } from "../src/views/app.js";
-import { cellsShown, deltaRows, matchWords } from "../src/views/compare_classes.js";
+import { cellsShown, deltaSheet, matchWords } from "../src/views/compare_classes.js";
 import { batchSheet, classSheet, joinedSheet, saveView } from "../src/views/download.js";
 import {
   bytesOf,
@@ -188,7 +188,7 @@ test("counts are subtracted as they are, without the diagonal where it is hidden
 
 test("cells with a sample in either run are saved with both numbers", () => {
   const model = new DeltaModel(PAIRED, { ...OPTIONS, cells: "count", names: ["a", "b", "c"] });
-  expect(deltaRows(model)).toEqual([
+  expect(deltaSheet(model).rows).toEqual([
     [0, "a", 0, "a", 8, 4, 4],
     [0, "a", 1, "b", 2, 0, 2],
     [1, "b", 0, "a", 0, 1, -1],

@@ -1,6 +1,6 @@
 // Two confusion matrices as one: run A less run B, in counts or in shares of a row or a column. Pure.
 
-import { count, points, signed } from "../format.js";
+import { count, many, points, signed } from "../format.js";
 import { type Counts, cellValue, type Place, type Sums, strength, sumsOf } from "./matrix_geometry.js";
 import { MatrixModel } from "./matrix_model.js";
 
@@ -23,7 +23,7 @@ export class DeltaModel extends MatrixModel {
   }
 
   private get otherSums(): Sums {
-    this.others ??= sumsOf({ labels: this.matrix.labels, counts: this.paired.against });
+    this.others ??= sumsOf({ ...this.matrix, counts: this.paired.against });
     return this.others;
   }
 
@@ -115,6 +115,10 @@ export class DeltaModel extends MatrixModel {
       `${count(samples)}${whole === 0 ? "" : ` of ${count(whole)}, ${((100 * samples) / whole).toFixed(2)}\u00a0%`}`;
     const { row, column } = place;
     const [a, b] = [this.samples(place), this.otherSamples(place)];
+    if (this.together && (row === null || column === null || row === column)) {
+      const wrong = (samples: number): string => `wrong of ${many(samples, "sample")}`;
+      return [`A ${wrong(a)}`, this.matched(row ?? column ?? 0) ? `B ${wrong(b)}` : "B has no such label"];
+    }
     if (row === null || column === null) {
       const at = row ?? column ?? 0;
       if (!this.matched(at)) return [`A ${count(a)} samples`, "B has no such class"];

@@ -6,6 +6,7 @@ import { count, exactPercent, many, shortName } from "../format.js";
 import type { Cells, MatrixPart, Order } from "../selection.js";
 import { CanvasElement } from "./canvas.js";
 import { themeColour } from "./colour.js";
+import { DeltaModel, isPaired } from "./delta_model.js";
 import { drawCells, drawHeads, drawLegend, drawOutline, type Picture } from "./matrix_draw.js";
 import {
   type Counts,
@@ -44,7 +45,7 @@ export class MatrixElement extends CanvasElement {
     null;
   @property({ attribute: false }) onZoom: ((part: MatrixPart | null) => void) | null = null;
 
-  protected model = new MatrixModel(EMPTY, {
+  private model = new MatrixModel(EMPTY, {
     names: null,
     cells: "row",
     order: "index",
@@ -96,8 +97,10 @@ export class MatrixElement extends CanvasElement {
     }
   }
 
-  protected modelOf(options: MatrixOptions): MatrixModel {
-    return new MatrixModel(this.matrix, options);
+  private modelOf(options: MatrixOptions): MatrixModel {
+    return isPaired(this.matrix)
+      ? new DeltaModel(this.matrix, options)
+      : new MatrixModel(this.matrix, options);
   }
 
   override disconnectedCallback(): void {
@@ -145,10 +148,19 @@ export class MatrixElement extends CanvasElement {
   }
 
   /** What a cell or a head holds, a fact a line. */
-  protected describe(place: Place): string {
+  private describe(place: Place): string {
     const { row, column } = place;
     const { model } = this;
     const name = (position: number): string => shortName(model.name(position), 60);
+    if (model instanceof DeltaModel) {
+      const [target, predicted] = [row === null ? "" : name(row), column === null ? "" : name(column)];
+      const head = model.together
+        ? [target, predicted === target ? "" : predicted]
+        : [target && `target ${target}`, predicted && `predicted ${predicted}`];
+      return [head.filter(Boolean).join(model.together ? " and " : " → "), ...model.describe(place)].join(
+        "\n",
+      );
+    }
     const samples = model.samples(place);
     if (model.together) return this.describeTogether(place);
     if (row !== null && column !== null) {

@@ -2,16 +2,17 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import { DeltaModel, type PairedCounts } from "../charts/delta_model.js";
-import "../charts/delta_matrix.js";
 import type { Better } from "../compare.js";
-import { csvText, saveFile } from "../csv.js";
+import type { Cell } from "../csv.js";
 import { className, count, exact, figure, many, points, score, shortName, signed } from "../format.js";
 import type { Cells } from "../selection.js";
 import type { Store } from "../state.js";
 import type { Block, ClassRow, ConfusionHeader, MatchedClasses } from "../types.js";
 import { type ComparedFigure, change, figuresTable, withChanges } from "./compare_parts.js";
+import type { Sheet } from "./download.js";
+import { matrixChips, matrixPicture, optionsOf } from "./matrix_view.js";
 import { chip, waiting } from "./parts.js";
-import { savePicture } from "./save.js";
+import { files } from "./picture.js";
 import type { TableColumn } from "./table.js";
 
 const matrices = new WeakMap<Block<ConfusionHeader>, PairedCounts>();
@@ -153,8 +154,6 @@ export const deltaChips = (store: Store): TemplateResult =>
     ${chip("A alone", !store.selection.delta, () => store.select({ delta: false }), "matrix-alone")}
   </div>`;
 
-const CELL_LABELS: Record<Cells, string> = { row: "by row", column: "by column", count: "counts" };
-
 /** Counts of unlike numbers of samples say nothing: then shares of the rows are shown. */
 export function cellsShown(wanted: Cells, header: ConfusionHeader): Cells {
   return wanted === "count" && header.against?.samples !== header.samples ? "row" : wanted;
@@ -188,18 +187,13 @@ function wordsOf(store: Store, matrix: PairedCounts, cells: Cells): string {
   return words;
 }
 
-const modelOf = ({ selection, classNames }: Store, matrix: PairedCounts, cells: Cells): DeltaModel =>
-  new DeltaModel(matrix, {
-    names: classNames,
-    cells,
-    order: selection.order,
-    log: selection.log,
-    diagonal: selection.diagonal,
-  });
+const modelOf = (store: Store, matrix: PairedCounts, cells: Cells): DeltaModel =>
+  new DeltaModel(matrix, optionsOf(store, { cells }));
 
 /** Every cell in which either run has a sample, with both numbers. */
-export function deltaRows(model: DeltaModel): (string | number | null)[][] {
-  const rows: (string | number | null)[][] = [];
+export function deltaSheet(model: DeltaModel): Sheet {
+  const names = ["target", "target_name", "predicted", "predicted_name", "samples_a", "samples_b"];
+  const rows: Cell[][] = [];
   for (let row = 0; row < model.classes; row += 1) {
     for (let column = 0; column < model.classes; column += 1) {
       const place = { row, column };
@@ -217,15 +211,7 @@ export function deltaRows(model: DeltaModel): (string | number | null)[][] {
       ]);
     }
   }
-  return rows;
-}
-
-function saveDelta(store: Store, matrix: PairedCounts, cells: Cells): void {
-  const head = ["target", "target_name", "predicted", "predicted_name", "samples_a", "samples_b"];
-  const rows = deltaRows(modelOf(store, matrix, cells));
-  const name = `${store.chosen?.run.name}-against-${store.other?.run.name}-confusion.csv`;
-  saveFile(name, csvText([...head, `change_${cells}`], rows));
-  store.set({ notice: `${many(rows.length, "cell")} saved` });
+  return { head: [...names, `change_${model.options.cells}`], rows };
 }
 
 /** The matrix of A less B; a click shows the samples of A. */
@@ -235,43 +221,24 @@ export function deltaPanel(store: Store): TemplateResult {
   if (answer === null || matrix === null || answer.header.against === undefined)
     return html`<section class="panel">${waiting(error, loading, "No samples with a target in this range.")}</section>`;
   const { header } = answer;
-  const { order, log, diagonal, target, predicted, part } = store.selection;
   const cells = cellsShown(store.selection.cells, header);
   const forced = cells !== store.selection.cells;
-  return html`<section class="panel" aria-label="Confusion, A less B" data-testid="confusion-b">
+  const options = optionsOf(store, { cells });
+  const saved = files(store, {
+    name: "delta",
+    file: `against-${store.other?.run.name}-confusion`,
+    title: "Confusion, A − B",
+    png: true,
+    sheet: () => deltaSheet(new DeltaModel(matrix, options)),
+  });
+  return html`<section class="panel" aria-label="Confusion, A less B" data-picture data-testid="confusion-b">
     <div class="head"><h2>Confusion, A − B</h2>
       <span class="quiet small">orange: A has more, blue: B has more${cells === "count" ? "" : `, in percentage points of the ${cells}`}${
         forced ? " (counts are not compared: A and B have unlike numbers of samples)" : ""
       } · a click shows A's samples</span>
-      <span class="end small"><button type="button" class="link" data-testid="delta-png" title="the matrix as it is shown"
-        @click=${() => savePicture(store, document.querySelector<HTMLElement>("bv-delta-matrix"), "confusion-difference", "Confusion, A − B")}>PNG</button>
-        <button type="button" class="link" data-testid="delta-csv"
-        @click=${() => saveDelta(store, matrix, cells)}>CSV</button></span></div>
-    <div class="chips">
-      <span class="chips" role="group" aria-label="Cells show">${(Object.keys(CELL_LABELS) as Cells[]).map(
-        (value) =>
-          chip(CELL_LABELS[value], cells === value, () => store.select({ cells: value }), `delta-${value}`),
-      )}</span>
-      ${chip("clustered", order === "clustered", () => store.select({ order: order === "clustered" ? "index" : "clustered" }), "delta-clustered")}
-      ${chip("log colour", log, () => store.select({ log: !log }), "delta-log")}
-      ${chip("hide diagonal", !diagonal, () => store.select({ diagonal: !diagonal }), "delta-diagonal")}
-    </div>
+      ${saved}</div>
+    ${matrixChips(store, "delta", options)}
     ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
-    <bv-delta-matrix
-      data-testid="delta-matrix"
-      label=${wordsOf(store, matrix, cells)}
-      .matrix=${matrix}
-      .names=${store.classNames}
-      cells=${cells}
-      order=${order}
-      ?log=${log}
-      .diagonal=${diagonal}
-      ?dark=${store.dark}
-      .target=${target}
-      .predicted=${predicted}
-      .zoomedTo=${part}
-      .onPick=${(row: number | null, column: number | null) => store.select({ target: row, predicted: column, sample: null })}
-      .onZoom=${(seen: typeof part) => store.select({ part: seen })}
-    ></bv-delta-matrix>
+    ${matrixPicture(store, "delta-matrix", wordsOf(store, matrix, cells), matrix, options)}
   </section>`;
 }

@@ -1,32 +1,25 @@
 // The confusion matrix with its controls, and the list of the pairs most confused.
 
 import { html, nothing, type TemplateResult } from "lit";
-import { live } from "lit/directives/live.js";
 import type { Counts } from "../charts/matrix_geometry.js";
-import "../charts/matrix.js";
+import { MatrixModel } from "../charts/matrix_model.js";
 import { className, count, exactPercent, many, percent, shortName } from "../format.js";
 import { type Pair, type RankedPairs, rankPairs } from "../pairs.js";
-import type { Cells, Order, Sort } from "../selection.js";
+import type { Cells, Sort } from "../selection.js";
 import type { Store } from "../state.js";
 import type { Block, ConfusionHeader } from "../types.js";
-import { saveMatrix, savePairs } from "./download.js";
-import { cellBar, chip, waiting } from "./parts.js";
-import { savePicture } from "./save.js";
+import { matrixSheet, savePairs } from "./download.js";
+import { matrixChips, matrixPicture, optionsOf } from "./matrix_view.js";
+import { cellBar, waiting } from "./parts.js";
+import { files } from "./picture.js";
 import { classMatches } from "./sidebar.js";
 import type { TableColumn } from "./table.js";
 import "./table.js";
 
-const CELL_LABELS: Record<Cells, [string, string]> = {
-  count: ["counts", "samples"],
-  row: ["by row", "share of the target's samples: recall on the diagonal"],
-  column: ["by column", "share of what was predicted so: precision on the diagonal"],
-};
-const ORDER_LABELS: Record<Order, string> = {
-  index: "number",
-  name: "name",
-  support: "support",
-  errors: "errors",
-  clustered: "clustered",
+const CELL_WORDS: Record<Cells, string> = {
+  count: "samples",
+  row: "share of the target's samples: recall on the diagonal",
+  column: "share of what was predicted so: precision on the diagonal",
 };
 
 const NO_TARGET = "No samples with a target in this range.";
@@ -94,57 +87,25 @@ export function matrixPanel(store: Store): TemplateResult {
   const { value: answer, error, loading } = store.confusion;
   if (answer === null) return html`<section class="panel">${waiting(error, loading, NO_TARGET)}</section>`;
   const { header } = answer;
-  const { cells, order, log, diagonal, target, predicted, part } = store.selection;
+  const options = optionsOf(store);
   const matrix = matrixOf(answer);
   if (matrix.samples === 0) {
     return html`<section class="panel" data-testid="confusion"><div class="head"><h2>Confusion</h2></div>${waiting(error, loading, NO_TARGET)}</section>`;
   }
-  const save = (event: Event): Promise<void> => {
-    const panel = (event.target as Element).closest("section");
-    return savePicture(store, panel?.querySelector<HTMLElement>("bv-matrix") ?? null, "confusion");
-  };
-  return html`<section class="panel" aria-label="Confusion" data-testid="confusion">
+  const saved = files(store, {
+    name: "matrix",
+    file: "confusion",
+    title: `Confusion, ${CELL_WORDS[options.cells]}`,
+    png: true,
+    sheet: () => matrixSheet(new MatrixModel(matrix, options)),
+  });
+  return html`<section class="panel" aria-label="Confusion" data-picture data-testid="confusion">
     <div class="head"><h2>Confusion</h2>
       <span class="quiet small">a click on a cell, a row head or a column head shows its samples${partWords(header)}</span>
-      <span class="end small">
-        <button type="button" class="link" data-testid="matrix-png" title="the picture as it is shown" @click=${save}>PNG</button>
-        <button type="button" class="link" data-testid="matrix-csv" title="the whole matrix in this order, ${CELL_LABELS[cells][1]}"
-          @click=${() => saveMatrix(store, matrix)}>CSV</button>
-      </span></div>
-    <div class="chips">
-      <span class="chips" role="group" aria-label="Cells show">${(Object.keys(CELL_LABELS) as Cells[]).map(
-        (value) =>
-          chip(
-            CELL_LABELS[value][0],
-            cells === value,
-            () => store.select({ cells: value }),
-            `cells-${value}`,
-          ),
-      )}</span>
-      <select aria-label="Order of the classes" data-testid="matrix-order" title="clustered: classes taken for each other stand together"
-        @change=${(event: Event) => store.select({ order: (event.target as HTMLSelectElement).value as Order })}>
-        ${Object.entries(ORDER_LABELS).map(([value, label]) => html`<option value=${value} .selected=${live(order === value)}>order: ${label}</option>`)}
-      </select>
-      ${chip("log colour", log, () => store.select({ log: !log }), "matrix-log")}
-      ${chip("hide diagonal", !diagonal, () => store.select({ diagonal: !diagonal }), "matrix-diagonal")}
-    </div>
+      ${saved}</div>
+    ${matrixChips(store, "matrix", options)}
     ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
-    <bv-matrix
-      data-testid="confusion-matrix"
-      label=${matrixWords(store, header, matrix)}
-      .matrix=${matrix}
-      .names=${store.classNames}
-      cells=${cells}
-      order=${order}
-      ?log=${log}
-      .diagonal=${diagonal}
-      ?dark=${store.dark}
-      .target=${target}
-      .predicted=${predicted}
-      .zoomedTo=${part}
-      .onPick=${(row: number | null, column: number | null) => store.select({ target: row, predicted: column, sample: null })}
-      .onZoom=${(seen: typeof part) => store.select({ part: seen })}
-    ></bv-matrix>
+    ${matrixPicture(store, "confusion-matrix", matrixWords(store, header, matrix), matrix, options)}
   </section>`;
 }
 

@@ -1,8 +1,7 @@
 // The CSV of the current tab's table: every row of the view, not only those in sight.
 
 import * as api from "../api.js";
-import type { Counts } from "../charts/matrix_geometry.js";
-import { MatrixModel } from "../charts/matrix_model.js";
+import type { MatrixModel } from "../charts/matrix_model.js";
 import { difference } from "../compare.js";
 import { allRows, type Cell, csvText, MOST_CSV_ROWS, saveFile } from "../csv.js";
 import { count, many } from "../format.js";
@@ -301,15 +300,6 @@ export function pairSheet(pairs: readonly Pair[], names: Names): Sheet {
 
 export const fileName = ({ chosen }: Store, what: string): string =>
   `${chosen?.run.name}-${chosen?.phase?.name}-${what}`;
-
-export function saveMatrix(store: Store, matrix: Counts): void {
-  const { cells, order, log, diagonal } = store.selection;
-  const sheet = matrixSheet(
-    new MatrixModel(matrix, { names: store.classNames, cells, order, log, diagonal }),
-  );
-  saveFile(fileName(store, "confusion.csv"), csvText(sheet.head, sheet.rows));
-  store.set({ notice: `matrix of ${many(sheet.rows.length, "class", "classes")} saved` });
-}
 
 export function savePairs(store: Store, pairs: readonly Pair[]): void {
   const sheet = pairSheet(pairs, store.classNames);

@@ -7,8 +7,9 @@ import { type Sheet, saveSheet } from "./download.js";
 import { savePicture } from "./save.js";
 
 export interface PictureHead {
-  /** Also the name of the files. */
   name: string;
+  /** What the files are called, where not as the picture. */
+  file?: string;
   title: string;
   note?: string | TemplateResult;
   /** The numbers behind it; made when they are asked for. */
@@ -17,11 +18,11 @@ export interface PictureHead {
 }
 
 /** Where the pictures are saved from; the nearest `data-picture` around the button holds the picture. */
-function files(store: Store, { name, title, sheet, png }: PictureHead): TemplateResult {
+export function files(store: Store, { name, file = name, title, sheet, png }: PictureHead): TemplateResult {
   const save = (event: Event): Promise<void> => {
     const around = (event.target as Element).closest("[data-picture]");
     const picture = around?.querySelector<CanvasElement>("bv-plane, bv-trend, bv-matrix") ?? null;
-    return savePicture(store, picture, name, title);
+    return savePicture(store, picture, file, title);
   };
   return html`<span class="end small">${
     png
@@ -32,7 +33,7 @@ function files(store: Store, { name, title, sheet, png }: PictureHead): Template
     sheet === undefined
       ? nothing
       : html` <button type="button" class="link" data-testid=${`${name}-csv`} title=${`${title}: the numbers behind it`}
-          @click=${() => saveSheet(store, name, sheet())}>CSV</button>`
+          @click=${() => saveSheet(store, file, sheet())}>CSV</button>`
   }</span>`;
 }
 
