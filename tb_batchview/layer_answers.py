@@ -46,11 +46,11 @@ def describe_layer(layer: LayerLog, start: int | None, stop: int | None) -> Answ
     }
 
 
-def layer_axis(
-    layer: LayerLog, start: int | None, stop: int | None, points: int, axis: str
+def histogram_axis(
+    log: SummaryLog, start: int | None, stop: int | None, points: int, axis: str
 ) -> tuple[float, float] | None:
-    """Return the ends of the axis of a layer's histograms, None without one."""
-    windows = layer.windows(start, stop, points, HISTOGRAM_BINS, usual=axis == "usual")
+    """Return the ends of the axis of histograms, None without one."""
+    windows = log.windows(start, stop, points, HISTOGRAM_BINS, usual=axis == "usual")
     return (float(windows.edges[0]), float(windows.edges[-1])) if windows.batches else None
 
 
@@ -68,9 +68,17 @@ def layer_windows(
     return _pack_windows(layer, windows, {"units": units})
 
 
-def gradient_windows(gradient: SummaryLog, start: int | None, stop: int | None, points: int, axis: str) -> bytes:
+def gradient_windows(
+    gradient: SummaryLog,
+    start: int | None,
+    stop: int | None,
+    points: int,
+    axis: str,
+    cover: tuple[float, float] | None = None,
+) -> bytes:
     """Return the same of the gradient of a layer's weights."""
-    return _pack_windows(gradient, gradient.windows(start, stop, points, HISTOGRAM_BINS, usual=axis == "usual"), {})
+    windows = gradient.windows(start, stop, points, HISTOGRAM_BINS, usual=axis == "usual", cover=cover)
+    return _pack_windows(gradient, windows, {})
 
 
 def _pack_windows(log: SummaryLog, windows: LayerWindows, more: Answer) -> bytes:

@@ -47,6 +47,7 @@ from tb_batchview.log import Log, Run
 from tb_batchview.pictures import FLAG
 from tb_batchview.records import PHASES
 from tb_batchview.refresher import Refresher
+from tb_batchview.summaries import SummaryLog
 from tb_batchview.version import __version__
 from tb_batchview.views import PhaseView
 
@@ -163,7 +164,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "/units": _route(self.units_impl, (*_LAYER, "points", "limit", "figure")),
             "/dead_units": _route(self.dead_units_impl, (*_LAYER, "last")),
             "/gradients": _route(self.gradients_impl, ("run", "phase", "start", "stop", "points")),
-            "/gradient": _route(self.gradient_impl, (*_LAYER, "points", "axis")),
+            "/gradient": _route(self.gradient_impl, (*_LAYER, "points", "axis", *_LAYER_AGAINST)),
             "/export": self._serve(self.export_impl, (*_RANGE, "table", "scores")),
             "/doctor": _route(self.doctor_impl, ("run",)),
             "/static/*": _static_route,
@@ -300,10 +301,8 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         """Return figures and histograms of one layer over the range."""
         run, phase, start, stop = self._choose_phase(parameters)
         points, axis = _window_choice(parameters)
-        name, cover = parameters.text("layer"), None
-        if _compares(parameters):
-            other, part, first, end = self._choose_phase(parameters, "against_")
-            cover = layer_answers.layer_axis(other.layer(name, part.name), first, end, points, axis)
+        name = parameters.text("layer")
+        cover = self._axis_against(parameters, lambda other, part: other.layer(name, part.name))
         return layer_answers.layer_windows(run.layer(name, phase.name), start, stop, points, axis, cover)
 
     def units_impl(self, parameters: Parameters) -> bytes:
@@ -330,8 +329,19 @@ class BatchViewPlugin(base_plugin.TBPlugin):
     def gradient_impl(self, parameters: Parameters) -> bytes:
         """Return figures and histograms of the gradient of one layer."""
         run, phase, start, stop = self._choose_phase(parameters)
-        gradient = run.gradients(parameters.text("layer"), phase.name)
-        return layer_answers.gradient_windows(gradient, start, stop, *_window_choice(parameters))
+        points, axis = _window_choice(parameters)
+        name = parameters.text("layer")
+        cover = self._axis_against(parameters, lambda other, part: other.gradients(name, part.name))
+        return layer_answers.gradient_windows(run.gradients(name, phase.name), start, stop, points, axis, cover)
+
+    def _axis_against(
+        self, parameters: Parameters, summaries: Callable[[Run, PhaseView], SummaryLog]
+    ) -> tuple[float, float] | None:
+        """Return the ends of the axis of the same in run B, None without one."""
+        if not _compares(parameters):
+            return None
+        run, phase, start, stop = self._choose_phase(parameters, "against_")
+        return layer_answers.histogram_axis(summaries(run, phase), start, stop, *_window_choice(parameters))
 
     def export_impl(self, parameters: Parameters, _: bool = False) -> wrappers.Response:
         """Return a table of the range as CSV, to be saved; never gzipped."""

@@ -1062,6 +1062,21 @@ def test_a_layer_and_the_other_share_an_axis(client: Client) -> None:
         np.testing.assert_allclose(arrays["histogram"].sum(axis=1), 1.0, rtol=1e-6)
 
 
+def test_a_gradient_and_the_other_share_an_axis(tmp_path: Path) -> None:
+    for run, scale in (("a", 0.5), ("b", 2.0)):
+        write(tmp_path / run, [make_record(0, gradients={"dense": gradient_of(0, scale)})])
+    client = open_client(tmp_path)
+
+    def ends(run: str, other: str = "") -> tuple[float, float]:
+        against = f"&against_run={other}&against_phase=train" if other else ""
+        header, arrays = get_arrays(client, f"gradient?run={run}&phase=train&layer=dense{against}")
+        np.testing.assert_allclose(arrays["histogram"].sum(axis=1), 1.0, rtol=1e-6)
+        return header["low"], header["high"]
+
+    assert [ends("a"), ends("b")] == [(-0.5, 0.5), (-2.0, 2.0)]
+    assert [ends("a", "b"), ends("b", "a")] == [(-2.0, 2.0)] * 2
+
+
 def serve(tmp_path: Path, records: list[BatchRecord], **options: Any) -> Client:
     write(tmp_path / "a", records, **options)
     return open_client(tmp_path)

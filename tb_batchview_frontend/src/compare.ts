@@ -60,6 +60,23 @@ const kindOf = ({ task }: Output): string => (task === "binary" ? "multiclass" :
 export const alike = (a: Output | null, b: Output | null): boolean =>
   a !== null && b !== null && kindOf(a) === kindOf(b);
 
+/** B's number of each class of A, -1 without one: by name where each class of both has one of its own, as the plugin does. */
+export function matchClasses(
+  classes = 0,
+  names: readonly string[] | null,
+  others = 0,
+  otherNames: readonly string[] | null,
+): Int32Array {
+  const placesOf = (all: readonly string[] | null, size: number): Map<string, number> | null => {
+    const places = new Map(all?.slice(0, size).map((name, number) => [name, number]));
+    return places.size === size && !places.has("") ? places : null;
+  };
+  const [mine, places] = [placesOf(names, classes), placesOf(otherNames, others)];
+  return Int32Array.from({ length: classes }, (_, number) =>
+    mine && places ? (places.get(names?.[number] ?? "") ?? -1) : number < others ? number : -1,
+  );
+}
+
 const samePhase = (a: Chosen, b: Other): boolean =>
   a.run.name === b.run.name && a.phase?.name === b.phase?.name && a.output?.name === b.output?.name;
 

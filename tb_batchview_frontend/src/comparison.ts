@@ -2,39 +2,42 @@
 
 import * as api from "./api.js";
 import { isMulticlass, usable } from "./choice.js";
-import { againstQuery, alike, JOIN_SORTS, type Other, pairable } from "./compare.js";
+import { againstQuery, alike, JOIN_SORTS, matchClasses, type Other, pairable } from "./compare.js";
 import { Pages, Resource } from "./resource.js";
 import { INITIAL, type Sort } from "./selection.js";
-import type { Store } from "./state.js";
+import { type Pictured, POINTS, type Store } from "./state.js";
 import type {
   Block,
   JoinedAnswer,
   JoinedSample,
   LayerHeader,
+  LayerRow,
   LayersAnswer,
   RunsAnswer,
   TimelineHeader,
 } from "./types.js";
 
 export class Comparison {
-  readonly detail: Resource<RunsAnswer>;
-  readonly overview: Resource<Block<TimelineHeader>>;
-  readonly range: Resource<Block<TimelineHeader>>;
-  readonly layers: Resource<LayersAnswer>;
-  readonly layer: Resource<Block<LayerHeader>>;
-  readonly joined: Pages<JoinedAnswer, JoinedSample>;
+  readonly detail: Resource<RunsAnswer> = new Resource(this.changed);
+  readonly overview: Resource<Block<TimelineHeader>> = new Resource(this.changed);
+  readonly range: Resource<Block<TimelineHeader>> = new Resource(this.changed);
+  readonly layers: Resource<LayersAnswer> = new Resource(this.changed);
+  readonly layer: Resource<Block<LayerHeader>> = new Resource(this.changed);
+  readonly joined = new Pages<JoinedAnswer, JoinedSample>((answer) => answer.samples, this.changed);
+  readonly trend: Pictured["trend"] = new Resource(this.changed);
+  readonly calibration: Pictured["calibration"] = new Resource(this.changed);
+  readonly thresholds: Pictured["thresholds"] = new Resource(this.changed);
+  readonly residuals: Pictured["residuals"] = new Resource(this.changed);
+  readonly labelErrors: Pictured["labelErrors"] = new Resource(this.changed);
+  readonly units: Pictured["units"] = new Resource(this.changed);
+  readonly deadUnits: Pictured["deadUnits"] = new Resource(this.changed);
+  readonly gradients: Pictured["gradients"] = new Resource(this.changed);
+  readonly gradient: Pictured["gradient"] = new Resource(this.changed);
 
   constructor(
     private readonly store: Store,
-    changed: () => void,
-  ) {
-    this.detail = new Resource(changed);
-    this.overview = new Resource(changed);
-    this.range = new Resource(changed);
-    this.layers = new Resource(changed);
-    this.layer = new Resource(changed);
-    this.joined = new Pages((answer) => answer.samples, changed);
-  }
+    private readonly changed: () => void,
+  ) {}
 
   get other(): Other | null {
     return this.store.other;
@@ -63,6 +66,12 @@ export class Comparison {
     return alike(this.store.chosen?.output ?? null, this.other?.output ?? null) && this.filled;
   }
 
+  /** B's number of each class of A, -1 where it has none. */
+  get matched(): ArrayLike<number> {
+    const { chosen, classNames } = this.store;
+    return matchClasses(chosen?.output?.classes, classNames, this.other?.output?.classes, this.classNames);
+  }
+
   private get filled(): boolean {
     return (this.other?.phase?.batches ?? 0) > 0;
   }
@@ -81,15 +90,24 @@ export class Comparison {
     return this.other !== null && this.comparable ? againstQuery(this.other) : {};
   }
 
-  /** Whether B has summaries of the layer shown. */
-  get hasLayer(): boolean {
-    const name = this.store.layerName;
-    return this.layers.value?.layers.some((row) => row.name === name) === true;
+  /** The summaries that B has of the layer shown. */
+  get layerRow(): LayerRow | undefined {
+    return this.layers.value?.layers.find(({ name }) => name === this.store.layerName);
   }
 
-  /** What to add to a question about the layer, so that both have one axis. */
+  /** Whether B has summaries of the layer shown, or of its gradient. */
+  get hasLayer(): boolean {
+    return this.layerRow !== undefined || this.hasGradient;
+  }
+
+  get hasGradient(): boolean {
+    const name = this.store.layerName;
+    return this.gradients.value?.header.layers.some((layer) => layer.name === name) === true;
+  }
+
+  /** What to add to a question about a layer or its gradient that both have, so that both have one axis. */
   get ofLayer(): api.Query {
-    if (this.other === null || !this.hasLayer) return {};
+    if (this.other === null) return {};
     const { against_output, ...layer } = againstQuery(this.other);
     return layer;
   }
@@ -123,11 +141,10 @@ export class Comparison {
     };
   }
 
-  want(points: number, windows: number, again: boolean): void {
+  want(again: boolean): void {
     const { other, store } = this;
     if (other === null || !this.filled || other.phase === null) {
-      for (const resource of [this.detail, this.overview, this.range, this.layers, this.layer])
-        resource.clear();
+      for (const one of Object.values(this)) if (one instanceof Resource) one.clear();
       return;
     }
     const run = { run: other.run.name };
@@ -135,29 +152,17 @@ export class Comparison {
     const phase = { ...run, phase: other.phase.name };
     const whole = { ...phase, output: other.output?.name ?? null };
     const range = { start: other.start, stop: other.stop };
-    store.load(this.overview, api.fetchTimeline, { ...whole, points }, again);
-    if (this.ranged) store.load(this.range, api.fetchTimeline, { ...whole, ...range, points }, again);
+    store.load(this.overview, api.fetchTimeline, { ...whole, points: POINTS }, again);
+    if (this.ranged) store.load(this.range, api.fetchTimeline, { ...whole, ...range, points: POINTS }, again);
     else this.range.clear();
-    if (store.selection.tab === "samples" && this.joins)
-      store.open(this.joined, api.fetchJoined, this.ofSamples, again);
-    if (store.selection.tab !== "layers") return;
-    store.load(this.layers, api.fetchLayers, { ...phase, ...range }, again);
-    if (!this.hasLayer || store.layerName === null) {
-      this.layer.clear();
-      return;
-    }
     const { chosen, selection } = store;
-    const query = {
-      ...phase,
-      ...range,
-      layer: store.layerName,
-      points: windows,
-      axis: selection.allValues ? "all" : "usual",
-      against_run: chosen?.run.name,
-      against_phase: chosen?.phase?.name,
-      against_start: selection.start,
-      against_stop: selection.stop,
-    };
-    store.load(this.layer, api.fetchLayer, query, again);
+    if (selection.tab === "samples" && this.joins)
+      store.open(this.joined, api.fetchJoined, this.ofSamples, again);
+    if (selection.tab === "classes" && this.comparable && other.output !== null)
+      store.wantTask(this, { ...whole, ...range }, other.output, again);
+    if (selection.tab !== "layers") return;
+    const { start, stop } = selection;
+    const a = { against_run: chosen?.run.name, against_phase: chosen?.phase?.name };
+    store.wantLayers(this, { ...phase, ...range }, again, { ...a, against_start: start, against_stop: stop });
   }
 }

@@ -38,6 +38,7 @@ import type {
   GradientsHeader,
   Indexing,
   LayerHeader,
+  LayerRow,
   LayersAnswer,
   Output,
   ResidualsHeader,
@@ -61,6 +62,22 @@ const UNITS = 200;
 
 // A key that is held down must not run on for long after it is let go.
 const MOST_OWED = 10;
+
+/** Answers that are asked for of run B as of A. */
+export type Pictured = Pick<
+  Store,
+  | "layers"
+  | "layer"
+  | "trend"
+  | "calibration"
+  | "thresholds"
+  | "residuals"
+  | "labelErrors"
+  | "units"
+  | "deadUnits"
+  | "gradients"
+  | "gradient"
+> & { readonly timeline: Block<TimelineHeader> | null };
 
 export class Store {
   live = true;
@@ -493,8 +510,8 @@ export class Store {
     if (tab === "batches") this.wantBatches(query, again);
     if (tab === "classes") this.wantClasses(query, chosen.output, again);
     if (tab === "samples") this.wantSamplesTab(query, chosen.output, again);
-    if (tab === "layers") this.wantLayers({ ...phase, start, stop }, again);
-    this.versus.want(POINTS, WINDOWS, again);
+    if (tab === "layers") this.wantLayers(this, { ...phase, start, stop }, again);
+    this.versus.want(again);
     const { sample } = this.selection;
     if (sample === null) this.sample.clear();
     else this.load(this.sample, api.fetchSample, { ...whole, ...sample });
@@ -521,7 +538,9 @@ export class Store {
     const { target, predicted, order } = this.selection;
     if (output === null) return;
     this.open(this.classes, api.fetchClasses, this.classQuery(query), again);
-    this.wantTask(query, output, again);
+    this.wantTask(this, query, output, again);
+    if (output.task === "regression" && !this.isFolded("worst"))
+      this.open(this.samples, api.fetchSamples, { ...query, sort: "error", descending: 1 }, again);
     if (!isMulticlass(output)) return;
     const asked = order === "clustered" ? order : null;
     this.load(
@@ -533,33 +552,29 @@ export class Store {
     if (target !== null || predicted !== null) this.wantSamples(query, again);
   }
 
-  /** What besides the table the tab shows of each task; what is folded up asks for nothing. */
-  private wantTask(query: api.Query, output: Output, again: boolean): void {
+  /** What besides the table the tab shows of each task, of run A or B; what is folded up asks for nothing. */
+  wantTask(into: Pictured, query: api.Query, output: Output, again: boolean): void {
     const { task, classes } = output;
     const open = (panel: string): boolean => !this.isFolded(panel);
     if (task === "regression") {
-      if (["scatter", "time", "spread"].some(open)) {
-        const value = this.selection.value ?? 0;
-        this.load(this.residuals, api.fetchResiduals, { ...query, points: DRAWN, value }, again);
-      }
-      if (open("worst")) {
-        this.open(this.samples, api.fetchSamples, { ...query, sort: "error", descending: 1 }, again);
-      }
+      const value = this.selection.value ?? 0;
+      if (["scatter", "time", "spread"].some(open))
+        this.load(into.residuals, api.fetchResiduals, { ...query, points: DRAWN, value }, again);
       return;
     }
     // How many windows are of use is known with the figures of the range.
-    if (this.summary !== null) {
-      const points = trendWindows(this.summary.samples / Math.max(1, classes));
-      this.load(this.trend, api.fetchTrend, { ...query, points, limit: 1000 }, again);
+    if (into.timeline !== null) {
+      const points = trendWindows(into.timeline.header.samples / Math.max(1, classes));
+      this.load(into.trend, api.fetchTrend, { ...query, points, limit: 1000 }, again);
     }
     if (task === "multilabel") {
       if (hasPairs(output) && open("together"))
-        this.load(this.labelErrors, api.fetchLabelErrors, query, again);
+        this.load(into.labelErrors, api.fetchLabelErrors, query, again);
       return;
     }
-    if (open("calibration")) this.load(this.calibration, api.fetchCalibration, query, again);
-    if (task === "binary" && open("thresholds"))
-      this.load(this.thresholds, api.fetchThresholds, query, again);
+    if (open("calibration")) this.load(into.calibration, api.fetchCalibration, query, again);
+    if (task === "binary" && this.chosen?.output?.task === task && open("thresholds"))
+      this.load(into.thresholds, api.fetchThresholds, query, again);
   }
 
   /** What the table of classes shows of a range: those searched, in its order. */
@@ -584,21 +599,35 @@ export class Store {
       this.load(this.dataMap, api.fetchDataMap, { ...query, limit: MAPPED }, again);
   }
 
-  private wantLayers(query: api.Query, again: boolean): void {
-    this.load(this.layers, api.fetchLayers, query, again);
-    this.load(this.gradients, api.fetchGradients, { ...query, points: WINDOWS }, again);
-    const { layerName: layer, selection } = this;
+  /** The layers of run A or B, and what is shown of the chosen one, on an axis that also holds it of the `other` run. */
+  wantLayers(into: Pictured, query: api.Query, again: boolean, other?: api.Query): void {
+    this.load(into.layers, api.fetchLayers, query, again);
+    this.load(into.gradients, api.fetchGradients, { ...query, points: WINDOWS }, again);
+    const { layerName: layer, selection, versus } = this;
     if (layer === null) return;
     const windows = { ...query, layer, points: WINDOWS, axis: selection.allValues ? "all" : "usual" };
-    const row = this.layers.value?.layers.find(({ name }) => name === layer);
-    if (row !== undefined)
-      this.load(this.layer, api.fetchLayer, { ...windows, ...this.versus.ofLayer }, again);
+    const rowOf = ({ layers }: Pictured): LayerRow | undefined =>
+      layers.value?.layers.find(({ name }) => name === layer);
+    const slopes = ({ gradients }: Pictured): boolean =>
+      gradients.value?.header.layers.some(({ name }) => name === layer) === true;
+    // Each is asked for against the other, if both are there.
+    const shared = (there: (pictured: Pictured) => boolean): api.Query =>
+      there(this) && there(versus) ? (other ?? versus.ofLayer) : {};
+    const row = rowOf(into);
+    if (row === undefined) into.layer.clear();
+    else
+      this.load(
+        into.layer,
+        api.fetchLayer,
+        { ...windows, ...shared((one) => rowOf(one) !== undefined) },
+        again,
+      );
     if (row != null && row.units !== null) {
       const units = { ...query, layer, points: WINDOWS, limit: UNITS, figure: selection.unitFigure };
-      this.load(this.units, api.fetchUnits, units, again);
-      this.load(this.deadUnits, api.fetchDeadUnits, { ...query, layer, last: selection.last }, again);
+      this.load(into.units, api.fetchUnits, units, again);
+      this.load(into.deadUnits, api.fetchDeadUnits, { ...query, layer, last: selection.last }, again);
     }
-    if (this.gradientNames.includes(layer)) this.load(this.gradient, api.fetchGradient, windows, again);
+    if (slopes(into)) this.load(into.gradient, api.fetchGradient, { ...windows, ...shared(slopes) }, again);
   }
 
   load<Answer>(
