@@ -72,6 +72,11 @@ export class Comparison {
     return matchClasses(chosen?.output?.classes, classNames, this.other?.output?.classes, this.classNames);
   }
 
+  /** B's answer of a kind, where errors and classes of both mean the same. */
+  beside<Name extends keyof Pictured>(name: Name): Pictured[Name] | null {
+    return this.comparable ? (this as Pictured)[name] : null;
+  }
+
   private get filled(): boolean {
     return (this.other?.phase?.batches ?? 0) > 0;
   }

@@ -77,11 +77,12 @@ export interface Histogram {
   counts: number[];
 }
 
-export function histogramOf(values: ArrayLike<number>, bins: number): Histogram {
+/** In bins between the least and the greatest of `over`, which holds the values. */
+export function histogramOf(values: ArrayLike<number>, bins: number, over = values): Histogram {
   let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
-  for (let index = 0; index < values.length; index += 1) {
-    low = Math.min(low, values[index] ?? 0);
-    high = Math.max(high, values[index] ?? 0);
+  for (let index = 0; index < over.length; index += 1) {
+    low = Math.min(low, over[index] ?? 0);
+    high = Math.max(high, over[index] ?? 0);
   }
   if (values.length === 0) return { edges: [], counts: [] };
   if (low === high) [low, high] = [low - (Math.abs(low) || 1) / 2, high + (Math.abs(high) || 1) / 2];
@@ -92,4 +93,23 @@ export function histogramOf(values: ArrayLike<number>, bins: number): Histogram 
     counts[bin] = (counts[bin] ?? 0) + 1;
   }
   return { edges: Array.from({ length: bins + 1 }, (_, edge) => low + edge * width), counts };
+}
+
+export interface Spread {
+  /** Root of the mean square. */
+  rmse: number;
+  low: number;
+  median: number;
+  high: number;
+}
+
+export function spreadOf({ residuals }: Residuals, outer = 0.1): Spread {
+  const sorted = Float64Array.from(residuals).sort();
+  const squares = sorted.reduce((sum, residual) => sum + residual * residual, 0);
+  return {
+    rmse: Math.sqrt(squares / sorted.length),
+    low: quantile(sorted, outer),
+    median: quantile(sorted, 0.5),
+    high: quantile(sorted, 1 - outer),
+  };
 }

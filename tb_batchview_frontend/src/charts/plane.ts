@@ -45,6 +45,8 @@ export interface Plane {
   /** Strength of colour of each bar, from 0 to 1. */
   shades?: ArrayLike<number>;
   guides: readonly Guide[];
+  /** Items from this one on are of run B: in its colour, its curve dashed. */
+  second?: number;
   /** As wide as it is high. */
   square?: boolean;
 }
@@ -118,6 +120,8 @@ export class PlaneElement extends KeyedElement {
   @property({ attribute: false }) onPick: ((index: number) => void) | null = null;
   /** The item that is chosen. */
   @property({ attribute: false }) marked: number | null = null;
+  /** The item of run B that goes with it. */
+  @property({ attribute: false }) markedB: number | null = null;
   private focused: number | null = null;
 
   protected override willUpdate(changed: PropertyValues<this>): void {
@@ -177,10 +181,21 @@ export class PlaneElement extends KeyedElement {
     if (plane.kind === "dots") this.drawDots(context);
     for (const guide of plane.guides) this.drawGuide(context, guide);
     if (plane.kind === "curve") {
-      this.drawGuide(context, { x: plane.x, y: plane.y, colour: "--accent" });
+      const { second = plane.x.length } = plane;
+      const part = (from: number, to: number): Pick<Guide, "x" | "y"> => ({
+        x: Array.from(plane.x).slice(from, to),
+        y: Array.from(plane.y).slice(from, to),
+      });
+      this.drawGuide(context, { ...part(second, plane.x.length), colour: "--run-b-line", dashed: true });
+      this.drawGuide(context, { ...part(0, second), colour: "--accent" });
     }
     context.restore();
-    if (this.marked !== null && this.marked < plane.x.length) this.ring(context, this.marked, "--text");
+    const marks = [
+      [this.markedB, "--run-b-line"],
+      [this.marked, "--text"],
+    ] as const;
+    for (const [item, ink] of marks)
+      if (item !== null && item < plane.x.length) this.ring(context, item, ink);
   }
 
   private drawBars(context: CanvasRenderingContext2D): void {
@@ -203,7 +218,7 @@ export class PlaneElement extends KeyedElement {
 
   private drawDots(context: CanvasRenderingContext2D): void {
     const { plane } = this;
-    context.fillStyle = this.theme("--accent");
+    context.fillStyle = this.theme(plane.second === 0 ? "--run-b-line" : "--accent");
     context.globalAlpha = plane.x.length > 500 ? 0.5 : 0.8;
     for (let index = 0; index < plane.x.length; index += 1) {
       const { x, y } = this.spotOf(index);

@@ -7,7 +7,7 @@ import { cellOf, EMPTY_TREND, greatestRate, missedRate, type Trend } from "../tr
 import { drawAxes, drawLegend, FONT } from "./axes.js";
 import { axisOfWindows, type TimeAxis } from "./brush.js";
 import type { Tip } from "./canvas.js";
-import { pixels, ramp, themeColour } from "./colour.js";
+import { blueRamp, pixels, ramp, themeColour } from "./colour.js";
 import type { Frame } from "./histograms.js";
 import { KeyedElement } from "./keyed.js";
 import { lastAtMost, roundUp, ticks } from "./scale.js";
@@ -80,6 +80,10 @@ export class TrendElement extends KeyedElement {
   /** Class number of the chosen row. */
   @property({ attribute: false }) target: number | null = null;
   @property() subject = "class";
+  /** In the colour of run B. */
+  @property({ type: Boolean }) blue = false;
+  /** The rate with the strongest colour, where two pictures share it. */
+  @property({ attribute: false }) greatest: number | null = null;
   @property({ attribute: false }) onPick: ((label: number, start: number, stop: number) => void) | null =
     null;
   private focused: TrendCell | null = null;
@@ -118,8 +122,8 @@ export class TrendElement extends KeyedElement {
     if (order.length === 0 || windows === 0) return;
     const { area } = this;
     const theme = (name: string): string => themeColour(this, name);
-    const colours = ramp(dark);
-    const greatest = greatestRate(trend);
+    const colours = (this.blue ? blueRamp : ramp)(dark);
+    const greatest = this.greatest ?? greatestRate(trend);
     const lines = Math.min(order.length, Math.floor(area.height * ratio));
     const rates = pooledRates(order.length, windows, lines, (row, window) =>
       missedRate(trend, window, order[row] ?? 0),

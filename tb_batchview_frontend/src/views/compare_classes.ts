@@ -192,7 +192,8 @@ const modelOf = (store: Store, matrix: PairedCounts, cells: Cells): DeltaModel =
 
 /** Every cell in which either run has a sample, with both numbers. */
 export function deltaSheet(model: DeltaModel): Sheet {
-  const names = ["target", "target_name", "predicted", "predicted_name", "samples_a", "samples_b"];
+  const [row, column] = model.together ? ["label", "wrong_with"] : ["target", "predicted"];
+  const names = [row, `${row}_name`, column, `${column}_name`, "samples_a", "samples_b"] as string[];
   const rows: Cell[][] = [];
   for (let row = 0; row < model.classes; row += 1) {
     for (let column = 0; column < model.classes; column += 1) {

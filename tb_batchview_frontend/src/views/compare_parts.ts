@@ -11,6 +11,21 @@ import type { TableColumn } from "./table.js";
 export const side = (which: "A" | "B"): TemplateResult =>
   html`<span class=${which === "A" ? "side" : "side b"}>${which}</span>`;
 
+/** The same object for the same answers of A and B, so that a picture is laid out once and not at every render. */
+export function pairwise<A extends object, B extends object, Made>(
+  make: (a: A, b: B | null, more: string) => Made,
+): (a: A, b?: B | null, more?: string) => Made {
+  const known = new WeakMap<A, { b: B | null; more: string; made: Made }>();
+  return (a, b = null, more = "") => {
+    let kept = known.get(a);
+    if (kept === undefined || kept.b !== b || kept.more !== more) {
+      kept = { b, more, made: make(a, b, more) };
+      known.set(a, kept);
+    }
+    return kept.made;
+  };
+}
+
 const ARROWS = { up: "▲", down: "▼" } as const;
 
 /** A difference with its direction as an arrow and a sign; the colour tells whether it is for the better. */

@@ -2,20 +2,23 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import { live } from "lit/directives/live.js";
-import { limitsOf, type Plane } from "../charts/plane.js";
+import { type Guide, limitsOf, type Plane } from "../charts/plane.js";
 import "../charts/plane.js";
+import { type AxisKind, axisFor, placeOn, type Span, stepOn } from "../compare.js";
 import { count, exact, figure, many, percent } from "../format.js";
 import {
   type Histogram,
   histogramOf,
-  quantile,
   type Residuals,
   residualsOf,
+  type Spread,
+  spreadOf,
   type Windows,
   windowsOf,
 } from "../residuals.js";
 import type { Store } from "../state.js";
 import type { Block, ResidualsHeader, Sample } from "../types.js";
+import { type ComparedFigure, figuresTable, pairwise, side } from "./compare_parts.js";
 import type { Sheet } from "./download.js";
 import { waiting } from "./parts.js";
 import { foldable, type PictureHead } from "./picture.js";
@@ -27,30 +30,55 @@ import "./table.js";
 const WINDOWS = 40;
 const BINS = 40;
 
-interface Pictures {
+/** What is drawn of one run. */
+interface Part {
   drawn: Residuals;
   windows: Windows;
+  span: Span;
+}
+
+interface Pictures extends Part {
+  b: (Part & { scatter: Plane; histogram: Histogram }) | null;
   histogram: Histogram;
+  /** How B's range stands on A's axis. */
+  axis: AxisKind;
   scatter: Plane;
   time: Plane;
   spread: Plane;
 }
 
-const known = new WeakMap<Block<ResidualsHeader>, Pictures>();
-function picturesOf(answer: Block<ResidualsHeader>): Pictures {
-  const made = known.get(answer) ?? makePictures(answer);
-  known.set(answer, made);
-  return made;
-}
+type Answer = Block<ResidualsHeader>;
 
-function makePictures({ arrays }: Block<ResidualsHeader>): Pictures {
+const partOf = pairwise(({ arrays }: Answer): Part => {
   const column = (name: string): ArrayLike<number> => arrays[name]?.values ?? [];
   const drawn = residualsOf(column("step"), column("sample"), column("target"), column("predicted"));
-  const windows = windowsOf(drawn, WINDOWS);
-  const histogram = histogramOf(drawn.residuals, BINS);
-  const [low, high] = limitsOf(drawn.targets, drawn.predicted);
-  const [least, greatest] = limitsOf(drawn.residuals, [0]);
-  const [first, last] = [drawn.steps[0] ?? 0, drawn.steps[drawn.steps.length - 1] ?? 0];
+  const { steps } = drawn;
+  return {
+    drawn,
+    windows: windowsOf(drawn, WINDOWS),
+    span: { first: steps[0] ?? 0, last: steps[steps.length - 1] ?? 0 },
+  };
+});
+
+/** The pictures of A with B in them, their axes long enough for both. */
+const picturesOf = pairwise((answer: Answer, other: Answer | null, wanted: string): Pictures => {
+  const [a, b] = [partOf(answer), other && partOf(other)];
+  const { drawn, span } = a;
+  const axis = b === null ? "step" : axisFor(wanted as AxisKind, span, b.span);
+  const all = Float64Array.of(...drawn.residuals, ...(b?.drawn.residuals ?? []));
+  const histogram = histogramOf(drawn.residuals, BINS, all);
+  const others = b && histogramOf(b.drawn.residuals, BINS, all);
+  const scale = drawn.residuals.length / (b?.drawn.residuals.length || 1);
+  const [low, high] = limitsOf(
+    drawn.targets,
+    drawn.predicted,
+    b?.drawn.targets ?? [],
+    b?.drawn.predicted ?? [],
+  );
+  const [least, greatest] = limitsOf(all, [0]);
+  const longer = axis === "step" && b !== null;
+  const first = longer ? Math.min(span.first, b.span.first) : span.first;
+  const last = longer ? Math.max(span.last, b.span.last) : span.last;
   const ends = first === last ? [first - 0.5, last + 0.5] : [first, last];
   const across = {
     label: "batch",
@@ -61,24 +89,39 @@ function makePictures({ arrays }: Block<ResidualsHeader>): Pictures {
     steps: true,
   };
   const [from, to] = limitsOf(histogram.edges);
-  // One window is a point in time; drawn as a line from end to end it is seen.
-  const middles = windows.first.map((step, index) => (step + (windows.last[index] ?? step)) / 2);
-  const single = middles.length === 1;
-  const line = (values: number[]): number[] => (single ? [...values, ...values] : values);
-  const x = single ? ends : middles;
+  const most =
+    Math.max(1, ...histogram.counts, ...(others?.counts ?? []).map((samples) => samples * scale)) * 1.05;
+  /** Median and band of a run on A's axis. */
+  const course = (part: Part, colour: string, dashed: boolean): Guide[] => {
+    const { windows: its } = part;
+    const middles = its.first.map((step, index) =>
+      stepOn(axis, placeOn(axis, (step + (its.last[index] ?? step)) / 2, part.span), span),
+    );
+    // One window is a point in time; drawn as a line from end to end it is seen.
+    const single = middles.length === 1;
+    const line = (values: number[]): number[] => (single ? [...values, ...values] : values);
+    const x = single ? ends : middles;
+    return [
+      { x, y: line(its.low), down: line(its.high), colour },
+      { x, y: line(its.median), colour, dashed },
+    ];
+  };
+  const scatterOf = (of: Residuals, second?: number): Plane => ({
+    across: { label: "target", low, high },
+    up: { label: "predicted", low, high },
+    kind: "dots",
+    x: of.targets,
+    y: of.predicted,
+    guides: [{ x: [low, high], y: [low, high], colour: "--text", dashed: true }],
+    square: true,
+    ...(second === undefined ? {} : { second }),
+  });
   return {
-    drawn,
-    windows,
+    ...a,
+    b: b && others && { ...b, scatter: scatterOf(b.drawn, 0), histogram: others },
+    axis,
     histogram,
-    scatter: {
-      across: { label: "target", low, high },
-      up: { label: "predicted", low, high },
-      kind: "dots",
-      x: drawn.targets,
-      y: drawn.predicted,
-      guides: [{ x: [low, high], y: [low, high], colour: "--text", dashed: true }],
-      square: true,
-    },
+    scatter: scatterOf(drawn),
     time: {
       across,
       up: { label: "residual (predicted − target)", low: least, high: greatest },
@@ -87,30 +130,34 @@ function makePictures({ arrays }: Block<ResidualsHeader>): Pictures {
       y: drawn.residuals,
       guides: [
         { x: ends, y: [0, 0], colour: "--text", dashed: true },
-        { x, y: line(windows.low), down: line(windows.high), colour: "--link" },
-        { x, y: line(windows.median), colour: "--link" },
+        ...(b === null ? [] : course(b, "--run-b-line", true)),
+        ...course(a, b === null ? "--link" : "--run-a", false),
       ],
     },
     spread: {
       across: { label: "residual (predicted − target)", low: from, high: to },
-      up: {
-        label: "samples",
-        low: 0,
-        high: Math.max(1, ...histogram.counts) * 1.05,
-        text: count,
-        whole: true,
-      },
+      up: { label: "samples", low: 0, high: most, text: count, whole: true },
       kind: "bars",
       x: histogram.edges.slice(0, -1),
       ends: histogram.edges.slice(1),
       y: histogram.counts,
       shades: histogram.counts.map((samples) => (samples === 0 ? 0 : 0.6)),
       guides: [
-        { x: [0, 0], y: [0, Math.max(1, ...histogram.counts) * 1.05], colour: "--text", dashed: true },
+        { x: [0, 0], y: [0, most], colour: "--text", dashed: true },
+        // B's counts as if it had as many samples: steps, so that also the bars below are seen.
+        ...(others === null
+          ? []
+          : [
+              {
+                x: others.edges.flatMap((edge, bin) => (bin === 0 || bin === BINS ? [edge] : [edge, edge])),
+                y: others.counts.flatMap((samples) => [samples * scale, samples * scale]),
+                colour: "--run-b-line",
+              },
+            ]),
       ],
     },
   };
-}
+});
 
 export function residualSheet({ steps, samples, targets, predicted, residuals }: Residuals): Sheet {
   return {
@@ -119,10 +166,15 @@ export function residualSheet({ steps, samples, targets, predicted, residuals }:
   };
 }
 
-export function histogramSheet({ edges, counts }: Histogram): Sheet {
+export function histogramSheet({ edges, counts }: Histogram, other: Histogram | null = null): Sheet {
   return {
-    head: ["low", "high", "count"],
-    rows: counts.map((samples, bin) => [edges[bin], edges[bin + 1], samples]),
+    head: ["low", "high", "count", ...(other === null ? [] : ["count_b"])],
+    rows: counts.map((samples, bin) => [
+      edges[bin],
+      edges[bin + 1],
+      samples,
+      ...(other === null ? [] : [other.counts[bin]]),
+    ]),
   };
 }
 
@@ -135,11 +187,21 @@ function sampleWords({ steps, samples, targets, predicted, residuals }: Residual
   ].join("\n");
 }
 
-function windowWords({ drawn, windows }: Pictures, at: number): string {
-  const step = drawn.steps[at] ?? 0;
+function windowWords({ windows }: Part, step: number): string {
   const window = windows.last.findIndex((last) => last >= step);
+  if (window < 0) return "no samples here";
   const values = `median ${exact(windows.median[window])}\n10 % ${exact(windows.low[window])}\n90 % ${exact(windows.high[window])}`;
   return `batches ${count(windows.first[window])}–${count(windows.last[window])}, ${many(windows.count[window] ?? 0, "sample")}\n${values}`;
+}
+
+/** The window a sample is in, and that of B at the same place of the axis. */
+function timeWords(pictures: Pictures, at: number): string {
+  const { drawn, span, b, axis } = pictures;
+  const step = drawn.steps[at] ?? 0;
+  const here = windowWords(pictures, step);
+  if (b === null) return here;
+  const there = windowWords(b, stepOn(axis, placeOn(axis, step, span), b.span));
+  return `A ${here.replaceAll("\n", ", ")}\nB ${there.replaceAll("\n", ", ")}`;
 }
 
 /** How many of how many: never let a part pass for the whole. */
@@ -217,11 +279,37 @@ function worstPanel(store: Store): TemplateResult {
   );
 }
 
+/** Of the value that the pictures are of, from the samples drawn. */
+function spreadTable(a: Spread, b: Spread): TemplateResult {
+  const of = (label: string, value: (spread: Spread) => number, lower = true): ComparedFigure => ({
+    label,
+    a: value(a),
+    b: value(b),
+    text: figure,
+    better: lower ? "lower" : null,
+  });
+  return figuresTable(
+    [
+      of("root mean square (RMSE)", ({ rmse }) => rmse),
+      of("median", ({ median }) => median, false),
+      of("distance of median from 0", ({ median }) => Math.abs(median)),
+      of("10 % to 90 %", ({ low, high }) => high - low),
+    ],
+    "residual-figures",
+    "Residuals of both runs, of the samples drawn",
+  );
+}
+
 export function regressionView(store: Store): TemplateResult {
   const { head, error, loading } = store.classes;
   if (head === null) return waiting(error, loading, "No samples in this range.");
-  const { value: answer, error: problem, loading: drawing } = store.residuals;
-  const made = answer === null ? null : picturesOf(answer);
+  const { value: answer, loading: drawing } = store.residuals;
+  const beside = store.versus.beside("residuals");
+  const answerB = beside?.value ?? null;
+  const problem = store.residuals.error ?? beside?.error ?? null;
+  const other = answerB !== null && partOf(answerB).drawn.steps.length > 0 ? answerB : null;
+  const made = answer === null ? null : picturesOf(answer, other, store.selection.axis);
+  const b = made?.b ?? null;
   const none = made === null || made.drawn.steps.length === 0;
   const words = answer === null || made === null ? "" : drawnWords(answer.header, made.drawn);
   const open = (at: number): void => {
@@ -264,16 +352,17 @@ export function regressionView(store: Store): TemplateResult {
     );
   const sheet = (): Sheet => residualSheet((made as Pictures).drawn);
   const binWords = ({ histogram, drawn }: Pictures, at: number): string => {
-    const samples = histogram.counts[at] ?? 0;
-    return `residual ${exact(histogram.edges[at])}\nto ${exact(histogram.edges[at + 1])}\n${many(samples, "sample")}, ${percent(samples / drawn.steps.length)}`;
+    const told = (counts: readonly number[], of: Residuals): string =>
+      `${many(counts[at] ?? 0, "sample")}, ${percent((counts[at] ?? 0) / of.steps.length)}`;
+    const here = told(histogram.counts, drawn);
+    const words = b === null ? here : `A ${here}\nB ${told(b.histogram.counts, b.drawn)}`;
+    return `residual ${exact(histogram.edges[at])}\nto ${exact(histogram.edges[at + 1])}\n${words}`;
   };
-  const spreadOf = ({ drawn }: Pictures): [number, number, number] => {
-    const sorted = Float64Array.from(drawn.residuals).sort();
-    return [quantile(sorted, 0.1), quantile(sorted, 0.5), quantile(sorted, 0.9)];
-  };
-  const [tenth, median, ninth] =
-    made === null || none ? [Number.NaN, Number.NaN, Number.NaN] : spreadOf(made);
-  const within = `median ${figure(median)}, 80 % between ${figure(tenth)} and ${figure(ninth)}`;
+  const spread = made === null || none ? null : spreadOf(made.drawn);
+  const within = spread
+    ? `median ${figure(spread.median)}, 80 % between ${figure(spread.low)} and ${figure(spread.high)}`
+    : "";
+  const spreadB = b === null ? null : spreadOf(b.drawn);
   return html`<div class="head" data-testid="regression"><h2>Regression</h2><span class="quiet small">it has no classes</span>
       <dl class="facts">
         <div><dt>mean absolute error</dt><dd title=${exact(head.mean_absolute_error)}>${figure(head.mean_absolute_error)}</dd></div>
@@ -281,6 +370,7 @@ export function regressionView(store: Store): TemplateResult {
         <div><dt>batches</dt><dd>${count(head.batches)}</dd></div>
       </dl></div>
     ${valueChoice(store, answer?.header.values ?? 1)}
+    ${spread && spreadB ? spreadTable(spread, spreadB) : nothing}
     <div class="columns classes">
       <div class="stack">
         ${panel(
@@ -294,12 +384,28 @@ export function regressionView(store: Store): TemplateResult {
           () => "Scatter of predicted against target with the line of identity.",
           ({ drawn }, at) => sampleWords(drawn, at),
         )}
+        ${
+          b === null || answerB === null || store.isFolded("scatter")
+            ? nothing
+            : html`<div class="panel" data-testid="scatter-b">
+              <p class="quiet small">${side("B")} ${drawnWords(answerB.header, b.drawn)}</p>
+              <bv-plane
+                data-testid="scatter-b-picture"
+                heading="Predicted against target, run B"
+                label="Scatter of predicted against target of run B on the axes of run A. Left and right move from item to item."
+                .plane=${b.scatter}
+                .describe=${(at: number) => sampleWords(b.drawn, at)}
+                ?dark=${store.dark}
+              ></bv-plane></div>`
+        }
         ${panel(
           {
             name: "spread",
             title: "Histogram of residuals",
-            note: none ? "" : `${words} · ${within}`,
-            sheet: () => histogramSheet((made as Pictures).histogram),
+            note: none
+              ? ""
+              : html`${words} · ${within}${b === null ? "" : html` · ${side("B")} blue line, as if it had as many samples`}`,
+            sheet: () => histogramSheet((made as Pictures).histogram, b?.histogram),
           },
           ({ spread }) => spread,
           () => `Histogram of the residuals: ${within}.`,
@@ -312,13 +418,17 @@ export function regressionView(store: Store): TemplateResult {
           {
             name: "time",
             title: "Residuals over time",
-            note: `${words} · line: median, band: 10 % to 90 %, by window · a click opens the sample, a drag chooses the range`,
+            note: html`${words} · line: median, band: 10 % to 90 %, by window${
+              b === null
+                ? ""
+                : html` · ${side("B")} blue, dashed, ${made?.axis === "step" ? "by step" : "by the share of its range"}`
+            } · a click opens the sample, a drag chooses the range`,
             sheet,
           },
           ({ time }) => time,
           ({ windows }) =>
             `Residuals over the batches with median and 10 % to 90 % band in ${many(windows.first.length, "window")}: median ${figure(windows.median[0])} at first, ${figure(windows.median.at(-1))} at last.`,
-          (pictures, at) => `${sampleWords(pictures.drawn, at)}\n${windowWords(pictures, at)}`,
+          (pictures, at) => `${sampleWords(pictures.drawn, at)}\n${timeWords(pictures, at)}`,
         )}
         ${worstPanel(store)} ${sampleView(store)}
       </div>

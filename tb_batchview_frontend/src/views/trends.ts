@@ -1,12 +1,16 @@
 // Each class over the range: the sparkline in the table's row, and the heatmap of classes × time.
 
-import { html, type TemplateResult } from "lit";
+import { html, nothing, type TemplateResult } from "lit";
+import type { Line } from "../charts/lines.js";
+import "../charts/lines.js";
 import { sparkline } from "../charts/sparkline.js";
 import "../charts/trend.js";
-import { className, count, many, percent } from "../format.js";
+import { className, count, many, percent, percentTick, shortName } from "../format.js";
 import type { Store } from "../state.js";
-import { cellOf, missedRate, ordered, recalls, type Trend } from "../trend.js";
+import { cellOf, greatestRate, missedRate, ordered, recalls, type Trend } from "../trend.js";
 import type { Block, ClassRow, TrendHeader } from "../types.js";
+import { axisHint, axisText, onAxis, sharedAxis } from "./compare_batches.js";
+import { pairwise, side } from "./compare_parts.js";
 import { named, type Sheet } from "./download.js";
 import { waiting } from "./parts.js";
 import { foldable } from "./picture.js";
@@ -104,11 +108,83 @@ export function trendSheet(trend: Trend, order: readonly number[], names: readon
   };
 }
 
+/** Columns of B's trend in the order of A's rows, without the classes that B has not. */
+const sameRows = pairwise((a: Followed, b: Followed | null, more: string): number[] => {
+  const [order, matched] = JSON.parse(more) as [number[], number[]];
+  return order.flatMap((column) => b?.columns.get(matched[a.labels[column] ?? 0] ?? -1) ?? []);
+});
+
+/** B's rows under those of A, and one class of both on one axis: since when they differ. */
+function comparedTrend(
+  store: Store,
+  a: Followed,
+  b: Followed,
+  order: readonly number[],
+  what: string,
+  most: number | null,
+): TemplateResult {
+  const { matched, classNames } = store.versus;
+  const rows = sameRows(a, b, JSON.stringify([order, Array.from(matched)]));
+  // The chosen class, else that of the first row.
+  const label = store.selection.target ?? a.labels[order[0] ?? 0] ?? 0;
+  const columns = [a.columns.get(label), b.columns.get(matched[label] ?? -1)] as const;
+  const name = className(store.classNames, label);
+  const axis = sharedAxis(store.selection.axis, a.steps, b.steps);
+  const line = (which: "a" | "b", trend: Followed, column: number | undefined): Line => ({
+    label: which.toUpperCase(),
+    values: onAxis(
+      axis,
+      which,
+      Array.from(trend.steps, (_, window) =>
+        column === undefined ? Number.NaN : (missedRate(trend, window, column) ?? Number.NaN),
+      ),
+    ),
+    colour: `--run-${which}-line`,
+    width: 2,
+    dashed: which === "b",
+  });
+  const left = order.length - rows.length;
+  return html`<p class="small">${side("B")} <span class="quiet">the same rows and the same scale${left === 0 ? "" : `; ${count(left)} of them not in B`}</span></p>
+    <bv-trend
+      data-testid="trend-heatmap-b"
+      heading=${`${what} over time, run B`}
+      label=${`Heatmap: share not found of ${count(rows.length)} rows over ${many(b.steps.length, "window")} of run B.`}
+      subject=${what}
+      .trend=${b}
+      .order=${rows}
+      .names=${classNames}
+      .target=${columns[1] === undefined ? null : b.labels[columns[1]]}
+      .greatest=${most}
+      blue
+      ?dark=${store.dark}
+    ></bv-trend>
+    <bv-lines
+      data-testid="trend-lines"
+      heading=${`${shortName(name, 40)}: share not found, A and B`}
+      hint=${`B dashed · ${axisHint(axis)}`}
+      label=${`Line chart: share of ${name} not found by both runs over the batches.`}
+      yLabel="not found"
+      .steps=${axis.aligned.xs}
+      .lines=${[line("b", b, columns[1]), line("a", a, columns[0])]}
+      .xText=${axisText(axis).xText ?? ((x: number) => `batch ${count(x)}`)}
+      .xTick=${axisText(axis).xTick ?? count}
+      .values=${percent}
+      .ticks=${percentTick}
+      ?dark=${store.dark}
+      zero
+      height="120"
+    ></bv-lines>`;
+}
+
 /** Which class fails when: a heatmap whose rows are in the order of the table. */
 export function trendPanel(store: Store, what: "class" | "label"): TemplateResult {
-  const { value: answer, error, loading } = store.trend;
+  const { value: answer, loading } = store.trend;
   const trend = answer === null ? null : trendOf(answer);
   const order = trend === null ? [] : orderOf(store, trend);
+  const beside = store.versus.beside("trend");
+  const error = store.trend.error ?? beside?.error ?? null;
+  const other = beside?.value ? trendOf(beside.value) : null;
+  const most = trend && other ? Math.max(greatestRate(trend), greatestRate(other)) : null;
   const shown = answer === null || answer.header.shown === answer.header.classes;
   const header = answer?.header;
   const each = header === undefined ? "" : many(header.window, "batch", "batches");
@@ -145,6 +221,7 @@ export function trendPanel(store: Store, what: "class" | "label"): TemplateResul
               : "No samples with a target in this range.",
           )
         : html`${error === null ? "" : html`<p class="bad" role="alert">${error}</p>`}
+        ${other === null ? "" : side("A")}
         <bv-trend
           data-testid="trend-heatmap"
           heading=${`${plural} over time`}
@@ -154,10 +231,12 @@ export function trendPanel(store: Store, what: "class" | "label"): TemplateResul
           .order=${order}
           .names=${store.classNames}
           .target=${store.selection.target}
+          .greatest=${most}
           .onPick=${pick}
           .onRange=${store.brush}
           ?dark=${store.dark}
-        ></bv-trend>`,
+        ></bv-trend>
+        ${other === null ? nothing : comparedTrend(store, trend, other, order, what, most)}`,
     trend !== null && trend.samples > 0,
   );
 }
