@@ -21,7 +21,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from browser.host import ROOT, Watched, run_chromium, run_tensorboard, wait_until, watch
-from browser.pair import EPOCHS, NAMES, write_pair
+from browser.pair import EPOCHS, NAMES, SPIKES, TASKS, draw_task, write_pair
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Route, expect
 from sklearn import metrics
@@ -1396,6 +1396,11 @@ def test_two_runs_are_compared_in_every_tab(watched: Watched, pair_tensorboard: 
         expect_drawn(plugin.get_by_test_id(name).locator("canvas"))
     runs = load(pair)
     losses = {name: [batch.loss for batch in runs[name].batches("train")] for name in EPOCHS}
+    per_epoch = len(losses["wide"]) // EPOCHS["wide"]
+    for run, hook in zip(EPOCHS, ("spikes", "spikes-b"), strict=True):
+        table = plugin.get_by_test_id(f"{hook}-table")
+        steps = {str(per_epoch * epoch + index) for epoch, index in SPIKES[run]}
+        assert {read_row(table, number)[0] for number in range(len(steps))} == steps
     rows = plugin.get_by_test_id("figures-b").locator("tr")
     means = [rows.nth(number).locator("td").nth(2).inner_text() for number in (1, 2)]
     assert means == [f"{np.mean(losses[name]):.4g}" for name in EPOCHS]
@@ -1413,11 +1418,36 @@ def test_two_runs_are_compared_in_every_tab(watched: Watched, pair_tensorboard: 
     assert [read_row(table, number)[0] for number in range(6)] == [NAMES[number] for number in np.argsort(changes)]
     assert "\u2260" in read_row(table, 5)[6]
     expect(plugin.get_by_test_id("overall-b")).to_contain_text("matched by name")
+    errors = [runs[name].calibration("train").error for name in EPOCHS]
+    figures = plugin.get_by_test_id("calibration-figures").locator("tbody tr")
+    assert [figures.nth(row).locator("td").first.inner_text() for row in (0, 1)] == [
+        f"{100 * error:.1f}\u00a0%" for error in errors
+    ]
+    tip = read_tip(plugin.get_by_test_id("calibration-diagram"), 0.5, 0.5)
+    assert re.search(r"^confidence .*\nA .* accuracy .*\nB .* accuracy ", tip)
+    order = plugin.get_by_test_id("delta-order")
+    order.select_option("name")
+    table = list(csv.reader(io.StringIO(download(watched, "delta-csv").decode())))
+    assert [row[1] for row in table[1:]] == sorted(row[1] for row in table[1:])
+    assert len(Image.open(io.BytesIO(download(watched, "delta-png"))).convert("RGB").getcolors(1 << 20)) > 20
+    trend = plugin.get_by_test_id("trend-heatmap-b")
+    expect_drawn(trend.locator("canvas"))
+    # The classes of B, which has them in the other order, stand in the rows of A's.
+    first = NAMES[int(np.argmin(changes))]
+    assert f"class {first}\n" in read_tip(trend, 0.5, 0.02 + 8 / trend.bounding_box()["height"])
+    expect(plugin.get_by_test_id("trend-lines")).to_contain_text(f"{first}: share not found, A and B")
     plugin.get_by_test_id("delta-matrix").locator("canvas").click()
     expect(plugin.get_by_test_id("confusion-samples")).to_be_visible()
 
     open_tab(watched, "layers")
-    for name in ("compared-mean", "compared-zeros", "compared-heatmap-a", "compared-heatmap-b"):
+    norms = [runs[name].gradients("dense").norm[-1] for name in EPOCHS]
+    figures = plugin.get_by_test_id("layer-figures").locator("tbody tr")
+    assert [figures.nth(row).locator("td").last.inner_text() for row in (0, 1)] == [f"{norm:#.4g}" for norm in norms]
+    pictures = [f"compared-{name}" for name in ("mean", "zeros", "norm", "dead")]
+    pictures += [f"compared-{kind}{name}" for kind in ("", "gradient-") for name in ("heatmap-a", "heatmap-b")]
+    pictures += [f"compared-{kind}ridgeline-{side}" for kind in ("", "gradient-") for side in "ab"]
+    pictures += ["gradient-norms", "gradient-norms-b", "unit-heatmap", "unit-heatmap-b"]
+    for name in pictures:
         expect_drawn(plugin.get_by_test_id(name).locator("canvas").first)
     ends = [
         re.search(r"from (\S+) to (\S+) over", plugin.get_by_test_id(f"compared-heatmap-{side}").get_attribute("label"))
@@ -1435,6 +1465,53 @@ def test_two_runs_are_compared_in_every_tab(watched: Watched, pair_tensorboard: 
     plugin.get_by_test_id("clear-b").click()
     expect(plugin.get_by_test_id("sentence-b")).to_have_count(0)
     assert read_address(watched, "runB") is None
+
+
+def test_pictures_of_each_task_show_both_runs(watched: Watched, pair_tensorboard: str) -> None:
+    plugin = watched.plugin
+
+    def read_figures(name: str) -> list[list[str]]:
+        rows = plugin.get_by_test_id(name).locator("tbody tr")
+        expect(rows.first).to_be_visible()
+        return [rows.nth(row).locator("td").all_inner_texts() for row in (0, 1)]
+
+    def open_pair(task: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        open_task(watched, pair_tensorboard, f"{task}-first", runB=f"{task}-second")
+        return [tuple(map(np.ravel, draw_task(task, run)))[::-1] for run in ("first", "second")]
+
+    drawn = open_pair("binary")
+    areas = [f"{metrics.roc_auc_score(*values):.3f}" for values in drawn]
+    precisions = [f"{metrics.average_precision_score(*values):.3f}" for values in drawn]
+    found = read_figures("threshold-figures-b")
+    assert [row[-2:] for row in found] == [list(row) for row in zip(areas, precisions, strict=True)]
+    curve = plugin.get_by_test_id("roc-curve")
+    curve.locator("canvas").focus()
+    watched.page.keyboard.press("End")
+    said = re.search(r"threshold ([\d.]+)\. A recall ([\d.]+).*B recall ([\d.]+)", read_said(curve))
+    assert said is not None
+    threshold, *recalls = map(float, said.groups())
+    expected = [100 * np.mean(scores[targets == 1] >= threshold) for targets, scores in drawn]
+    assert recalls == pytest.approx(expected)
+
+    drawn = open_pair("regression")
+    roots = [f"{np.sqrt(np.mean((scores - targets.astype(np.float32)) ** 2)):#.4g}" for targets, scores in drawn]
+    assert [row[0] for row in read_figures("residual-figures")] == roots
+    for name in ("scatter", "scatter-b", "time", "spread"):
+        expect_drawn(plugin.get_by_test_id(f"{name}-picture").locator("canvas"))
+    assert re.search(r"\nA .*\nB ", read_tip(plugin.get_by_test_id("spread-picture"), 0.45, 0.7))
+
+    open_pair("multilabel")
+    wrong = []
+    for run in ("first", "second"):
+        scores, targets = draw_task("multilabel", run)
+        off = ((scores >= 0.5) != targets).reshape(-1, 4).astype(int)
+        both = off.T @ off
+        wrong.append(both / np.diag(both)[:, None])
+    rows = list(csv.DictReader(io.StringIO(download(watched, "together-csv").decode())))
+    changes = {(row["label_name"], row["wrong_with_name"]): float(row["change_row"]) for row in rows}
+    for place, change in np.ndenumerate(wrong[0] - wrong[1]):
+        names = tuple(TAG_NAMES[number] for number in place)
+        assert changes[names] == pytest.approx(change)
 
 
 def test_samples_of_two_runs_are_put_beside_each_other(watched: Watched, pair_tensorboard: str, pair: Path) -> None:
@@ -1498,11 +1575,20 @@ def test_what_cannot_be_compared_is_said(watched: Watched, pair_tensorboard: str
     expect(watched.plugin.get_by_test_id("content").locator("table, canvas").first).to_be_visible()
 
 
-@pytest.mark.parametrize("tab", ["batches", "classes", "layers"])
-def test_comparison_fits_a_narrow_window(watched: Watched, pair_tensorboard: str, tab: str) -> None:
+@pytest.mark.parametrize(
+    ("run", "other", "tab"),
+    [
+        *(("wide", "narrow", tab) for tab in ("batches", "classes", "layers")),
+        *((f"{task}-first", f"{task}-second", "classes") for task in TASKS),
+    ],
+)
+def test_comparison_fits_a_narrow_window(
+    watched: Watched, pair_tensorboard: str, run: str, other: str, tab: str
+) -> None:
     watched.page.set_viewport_size({"width": 480, "height": 900})
-    open_plugin(watched, pair_tensorboard, run="wide", runB="narrow", tab=tab)
-    expect(watched.plugin.get_by_test_id("sentence-b")).to_contain_text("narrow")
+    open_plugin(watched, pair_tensorboard, run=run, runB=other, tab=tab)
+    expect(watched.plugin.get_by_test_id("sentence-b")).to_contain_text(other)
+    expect(watched.plugin.get_by_text("Loading…")).to_have_count(0)
     expect(watched.plugin.locator("canvas").first).to_be_visible()
     over = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
     wait_until(lambda: watched.frame.evaluate(over) <= 0, "a page no wider than its window")

@@ -100,9 +100,11 @@ export class Comparison {
     return this.layers.value?.layers.find(({ name }) => name === this.store.layerName);
   }
 
-  /** Whether B has summaries of the layer shown, or of its gradient. */
+  /** Whether B has of the layer shown what A has: its values, or where A has none of them its gradient. */
   get hasLayer(): boolean {
-    return this.layerRow !== undefined || this.hasGradient;
+    const name = this.store.layerName;
+    const valued = this.store.layers.value?.layers.some((row) => row.name === name);
+    return valued ? this.layerRow !== undefined : this.hasGradient;
   }
 
   get hasGradient(): boolean {

@@ -158,6 +158,7 @@ main { display: flex; flex-direction: column; min-width: 0; height: 100%; }
 bv-table { display: block; min-width: 0; }
 #batches { --height: max(330px, calc(100vh - 458px)); }
 #spikes { --height: 255px; }
+#spikes-b, .spiked > :not(:only-child) #spikes { --height: 175px; }
 #batch-samples { --height: 340px; }
 #samples { --height: max(360px, calc(100vh - 292px)); }
 .stack #samples { --height: 420px; }

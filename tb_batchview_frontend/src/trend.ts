@@ -51,9 +51,14 @@ export function greatestRate(trend: Trend): number {
   return greatest;
 }
 
-/** The columns asked for, in the order of the table: what is missing comes last, equal ones by number. */
-export function ordered(trend: Trend, sort: Sort, keep: (label: number) => boolean): number[] {
-  const sums = Array.from(trend.labels, (_, column) => {
+interface Counted {
+  support: number;
+  predicted: number;
+  hits: number;
+}
+
+function sumsOf(trend: Trend): Counted[] {
+  return Array.from(trend.labels, (_, column) => {
     const sum = { support: 0, predicted: 0, hits: 0 };
     for (let window = 0; window < trend.steps.length; window += 1) {
       const cell = cellOf(trend, window, column);
@@ -63,13 +68,41 @@ export function ordered(trend: Trend, sort: Sort, keep: (label: number) => boole
     }
     return sum;
   });
-  const keys = sums.map(({ support, predicted, hits }, column): number | null => {
-    if (sort.column === "support") return support;
-    if (sort.column === "predicted") return predicted;
-    if (sort.column === "precision") return divided(hits, predicted);
-    if (sort.column === "recall") return divided(hits, support);
-    if (sort.column === "f1") return divided(2 * hits, support + predicted);
-    return trend.labels[column] ?? 0;
+}
+
+const FIGURES: Record<string, (sum: Counted) => number | null> = {
+  support: ({ support }) => support,
+  predicted: ({ predicted }) => predicted,
+  precision: ({ predicted, hits }) => divided(hits, predicted),
+  recall: ({ support, hits }) => divided(hits, support),
+  f1: ({ support, predicted, hits }) => divided(2 * hits, support + predicted),
+};
+
+/** Run B's trend and its number of each class of A, -1 where it has none. */
+export interface OtherTrend {
+  trend: Trend;
+  matched: ArrayLike<number>;
+}
+
+/** The columns asked for, in the order of the table: what is missing comes last, equal ones by number. */
+export function ordered(
+  trend: Trend,
+  sort: Sort,
+  keep: (label: number) => boolean,
+  other: OtherTrend | null = null,
+): number[] {
+  const name = sort.column.replace("_change", "");
+  const [figure, changed] = [FIGURES[name], name !== sort.column];
+  const others = new Map<number, Counted>();
+  if (other !== null && changed)
+    for (const [column, sum] of sumsOf(other.trend).entries())
+      others.set(other.trend.labels[column] ?? 0, sum);
+  const keys = sumsOf(trend).map((sum, column): number | null => {
+    const label = trend.labels[column] ?? 0;
+    if (figure === undefined || (changed && other === null)) return label;
+    const beside = others.get(other?.matched[label] ?? -1);
+    const [mine, its] = [figure(sum), changed ? beside && figure(beside) : 0];
+    return mine === null || its == null ? null : mine - its;
   });
   const sign = sort.descending ? -1 : 1;
   const key = (column: number): number => {

@@ -10,7 +10,7 @@ import {
   stripOf,
   withoutStrips,
 } from "../src/charts/histograms.js";
-import { gapped } from "../src/charts/lines.js";
+import { firstDigit, gapped } from "../src/charts/lines.js";
 import { marksAt, snap, thin } from "../src/charts/marks.js";
 import {
   cellValue,
@@ -459,4 +459,8 @@ test("one spike does not set the axis; a curve that falls from high to low does"
     topWithoutSpikes([]),
     topWithoutSpikes([3]),
   ]).toEqual([null, null, null, null]);
+});
+
+test("a log axis begins at a number of one digit, as its lines are counted up from there", () => {
+  expect([0.0987, 0.001, 3.49e-7, 12.3, 9].map(firstDigit)).toEqual([0.09, 0.001, 3e-7, 10, 9]);
 });

@@ -8,6 +8,7 @@ import {
   axisFor,
   chooseOther,
   difference,
+  matchClasses,
   nearest,
   notesOf,
   PARTS,
@@ -24,6 +25,7 @@ import type { ClassRow, JoinedSample, Run } from "../src/types.js";
 import { AppElement } from "../src/views/app.js";
 import { cellsShown, deltaSheet, matchWords } from "../src/views/compare_classes.js";
 import { batchSheet, classSheet, joinedSheet, saveView } from "../src/views/download.js";
+import type { TableElement } from "../src/views/table.js";
 import {
   bytesOf,
   encodeBlock,
@@ -102,6 +104,18 @@ test("what cannot be compared is said", () => {
     "Run B has no phase “validation”; its “train” is shown.",
   ]);
   expect(notes({ runB: "second" }, [digits(), second({ phases: [] })])).toEqual(["Run B has no batches."]);
+});
+
+test("classes are matched as the plugin matches them", () => {
+  const match = (a: [number, string[] | null], b: [number, string[] | null]): number[] =>
+    Array.from(matchClasses(...a, ...b));
+  expect(match([3, ["x", "y", "z"]], [3, ["z", "new", "x"]])).toEqual([2, -1, 0]);
+  expect(match([3, null], [2, ["z", "x"]])).toEqual([0, 1, -1]);
+  // Where a name is missing or twice, numbers are what is left.
+  expect(match([2, ["x", ""]], [2, ["y", "x"]])).toEqual([0, 1]);
+  expect(match([2, ["x", "y"]], [2, ["x", "x"]])).toEqual([0, 1]);
+  // Names beyond the classes there are do not count.
+  expect(match([2, ["x", "y", "x"]], [2, ["y", "x"]])).toEqual([1, 0]);
 });
 
 test("a run is compared with its batches before the range, else with those after it", () => {
@@ -376,7 +390,13 @@ test("figures of both runs stand above each other with their difference", async 
   const rows = Array.from(app.querySelectorAll('[data-testid="figures-b"] tr'), (row) =>
     Array.from(row.children, (cell) => cell.textContent?.replace(/\s+/g, " ").trim()),
   );
-  expect(rows[0]?.slice(0, 5)).toEqual(["", "batches", "samples", "mean loss", "error rate"]);
+  expect(rows[0]?.slice(0, 6)).toEqual(["", "batches", "samples", "mean loss", "error rate", "spikes"]);
+  expect(seen(app, "spikes-b")).toContain("B1 spike");
+  const [ofA, ofB] = ["spikes", "spikes-b"].map(
+    (hook) => app.querySelector(`[data-testid="${hook}-table"]`) as TableElement,
+  );
+  // A batch of B is none of A: it cannot be chosen.
+  expect([typeof ofA?.onPick, ofB?.onPick]).toEqual(["function", null]);
   expect(rows[3]?.slice(3, 5)).toEqual(["▼down 0.1900, better", "▼down 11.9 pp, better"]);
   expect(app.querySelector('[data-testid="compared-loss"]')).not.toBeNull();
   expect(app.querySelector('[data-testid="timeline"]')).toBeNull();

@@ -7,7 +7,7 @@ import { moved } from "../src/charts/cursor.js";
 import { extent, gridCell, levelOf } from "../src/charts/time_grid.js";
 import { tailOf } from "../src/format.js";
 import type { DeadUnitsAnswer, GradientsHeader, LayerHeader, UnitsHeader } from "../src/types.js";
-import { brokenMarks, normGrid, normWords } from "../src/views/gradients.js";
+import { brokenMarks, lastNorm, normGrid, normsOf, normWords } from "../src/views/gradients.js";
 import { deadSheet, histogramSheet, normSheet, unitSheet } from "../src/views/layer_sheets.js";
 import { orderUnits, unitGrid } from "../src/views/units.js";
 import { gradientsBlock } from "./fakes.js";
@@ -183,4 +183,21 @@ test("files hold what is drawn, in full", () => {
 test("a long name is cut where the names of a model are alike", () => {
   expect(tailOf("encoder/block_1/attention", 12)).toBe("…1/attention");
   expect(tailOf("dense", 12)).toBe("dense");
+});
+
+test("a layer without a gradient has no norm, and that of another is not taken for it", () => {
+  const name = norms.header.layers[0]?.name ?? "";
+  const { values } = normsOf(norms, name);
+  const last = values.filter((value) => !Number.isNaN(value)).at(-1);
+  expect(lastNorm(norms, name)).toBe(last);
+  expect([lastNorm(norms, "none"), lastNorm(null, name)]).toEqual([null, null]);
+});
+
+test("two runs have one scale of colours", () => {
+  const wider = {
+    ...units,
+    arrays: { ...units.arrays, values: { values: Float32Array.of(-100, 3), shape: [1, 2] } },
+  };
+  expect(unitGrid(units, "index", wider).low).toBe(-100);
+  expect(unitGrid(units, "index").low).toBe(0);
 });

@@ -3,12 +3,13 @@
 import { readFileSync } from "node:fs";
 import { expect, test, vi } from "vitest";
 import { decodeBlock, revive } from "../src/api.js";
+import { DeltaModel } from "../src/charts/delta_model.js";
 import { MatrixModel } from "../src/charts/matrix_model.js";
 import { itemAt, limitsOf, type Plane, place, planeFrame } from "../src/charts/plane.js";
 import { sparkPoints } from "../src/charts/sparkline.js";
 import { pooledRates, type TrendElement, trendCell, trendFrame } from "../src/charts/trend.js";
 import { curveOf, decisionAt, pointOf, type Thresholds } from "../src/curves.js";
-import { histogramOf, quantile, residualsOf, windowsOf } from "../src/residuals.js";
+import { histogramOf, quantile, residualsOf, spreadOf, windowsOf } from "../src/residuals.js";
 import { INITIAL, type Selection } from "../src/selection.js";
 import { Store, trendWindows } from "../src/state.js";
 import { cellOf, greatestRate, missedRate, ordered, recalls } from "../src/trend.js";
@@ -24,10 +25,12 @@ import type {
   TrendHeader,
 } from "../src/types.js";
 import { AppElement } from "../src/views/app.js";
+import { deltaSheet } from "../src/views/compare_classes.js";
 import { matrixSheet, worstSheet } from "../src/views/download.js";
-import { reliabilitySheet } from "../src/views/reliability.js";
+import { binWords, reliabilitySheet } from "../src/views/reliability.js";
 import { histogramSheet, residualSheet } from "../src/views/residuals.js";
-import { thresholdSheet } from "../src/views/thresholds.js";
+import { decisionWords, thresholdSheet } from "../src/views/thresholds.js";
+import { pairedOf } from "../src/views/together.js";
 import { sparkWords, trendOf, trendSheet } from "../src/views/trends.js";
 import {
   bytesOf,
@@ -39,6 +42,19 @@ import {
   settle,
   timelineBlock,
 } from "./fakes.js";
+
+vi.mock("uplot", () => ({
+  default: class {
+    over = document.createElement("div");
+    cursor = { idx: null };
+    valToPos(value: number): number {
+      return value;
+    }
+    setData(): void {}
+    redraw(): void {}
+    destroy(): void {}
+  },
+}));
 
 const bytes = (name: string): ArrayBuffer =>
   new Uint8Array(readFileSync(`${import.meta.dirname}/golden/${name}`)).buffer;
@@ -107,6 +123,26 @@ test("rows of the trend are in the order of the table, in both directions", () =
     expect([key, labels({ column: key, descending: true })]).toEqual([key, expected.map((row) => row.class)]);
   }
   expect(labels({ column: "class", descending: true }, (label?: number) => label !== 2)).toEqual([3, 1, 0]);
+});
+
+test("rows are in the order of what changed against run B, those that it has not last", () => {
+  const of = (hits: number[]): Parameters<typeof ordered>[0] => ({
+    steps: [0],
+    lasts: [4],
+    labels: [0, 1, 2, 3],
+    support: [10, 10, 10, 10],
+    predicted: [10, 10, 10, 10],
+    hits,
+  });
+  const other = { trend: of([9, 1, 5, 0]), matched: [1, 2, 0, -1] };
+  // Recalls of A less those of the classes that match: 0.4, 0.1 and −0.7.
+  for (const [descending, order] of [
+    [false, [2, 1, 0, 3]],
+    [true, [0, 1, 2, 3]],
+  ] as const)
+    expect(ordered(of([5, 6, 2, 9]), { column: "recall_change", descending }, () => true, other)).toEqual(
+      order,
+    );
 });
 
 test("windows of the trend add up to the table, and missing figures come last", () => {
@@ -361,7 +397,7 @@ const TABLES = {
 async function showTask(
   task: Output["task"],
   selection: Partial<Selection> = {},
-  routes: Record<string, () => unknown> = {},
+  routes: Record<string, (query?: URLSearchParams) => unknown> = {},
 ): Promise<{ app: AppElement; store: Store; asked: string[]; written: Record<string, string>[] }> {
   const { asked } = fakePlugin({
     runs: () => runsAnswer({ outputs: [OUTPUTS[task]] }),
@@ -435,6 +471,165 @@ test.each([
       `[data-testid="${first}"] bv-plane, [data-testid="${first}"] bv-trend, [data-testid="${first}"] bv-matrix`,
     ),
   ).not.toBeNull();
+});
+
+// ---- run B in the pictures
+
+const OTHERS = { runB: "digits", ownB: true, stopB: 3 } as const;
+
+test.each([
+  ["multiclass", ["calibration", "class_trend"], ["calibration-figures", "trend-heatmap-b", "trend-lines"]],
+  [
+    "binary",
+    ["calibration", "class_trend", "thresholds"],
+    ["calibration-figures", "trend-heatmap-b", "threshold-figures-b"],
+  ],
+  ["multilabel", ["class_trend", "label_errors"], ["trend-heatmap-b", "matrix-delta"]],
+  ["regression", ["residuals"], ["residual-figures", "scatter-b-picture"]],
+] as const)(
+  "of a %s, run B is asked for by its own range, and its figures stand under those of A",
+  async (task, routes, hooks) => {
+    const { app, asked } = await showTask(task, OTHERS);
+    const ofB = asked.filter(
+      (address) => /[?&]stop=3(&|$)/.test(address) && !address.startsWith("./batches"),
+    );
+    expect(routesOf(ofB)).toEqual(routes);
+    expect(hooks.filter((hook) => app.querySelector(`[data-testid="${hook}"]`) === null)).toEqual([]);
+    const alone = await showTask(task);
+    expect(
+      hooks.filter((hook) => alone.app.querySelector(`[data-testid="${hook}"].compared`) !== null),
+    ).toEqual([]);
+    expect(alone.asked.filter((address) => address.includes("stop=3"))).toEqual([]);
+  },
+);
+
+test("folded pictures ask for nothing of run B either", async () => {
+  const { asked } = await showTask("binary", { ...OTHERS, folded: "thresholds.calibration" });
+  expect(routesOf(asked).filter((route) => /calibration|thresholds/.test(route))).toEqual([]);
+});
+
+test("an area that is larger and an error that is smaller are for the better", async () => {
+  const later = (header: Record<string, unknown>): ArrayBuffer => {
+    const { arrays, header: kept } = block<ThresholdsHeader>("thresholds.bin");
+    const { arrays: _, ...rest } = kept as ThresholdsHeader & { arrays: unknown };
+    return encodeBlock(
+      { ...rest, ...header },
+      Object.entries(arrays).map(([name, { values, shape }]) => ({
+        name,
+        dtype: name === "threshold" ? "float32" : "uint32",
+        shape,
+        bytes: bytesOf(values.slice()),
+      })),
+    );
+  };
+  const area = block<ThresholdsHeader>("thresholds.bin").header.roc_auc ?? 0;
+  const worse = json<CalibrationAnswer>("calibration.json");
+  const { app } = await showTask("binary", OTHERS, {
+    thresholds: (query?: URLSearchParams) =>
+      query?.has("stop") ? later({ roc_auc: area - 0.125 }) : bytes("thresholds.bin"),
+    calibration: (query?: URLSearchParams) =>
+      query?.has("stop") ? { ...worse, error: (worse.error ?? 0) + 0.5 } : worse,
+  });
+  const changes = (hook: string): string[] =>
+    [...app.querySelectorAll(`[data-testid="${hook}"] tbody tr:last-child td`)].map(
+      (cell) => cell.textContent?.replace(/\s+/g, " ").trim() ?? "",
+    );
+  expect(changes("threshold-figures-b")[4]).toBe("▲up 0.125, better");
+  expect(changes("calibration-figures")).toEqual(["▼down 50.0 pp, better", "0.0 pp", "0"]);
+});
+
+test("a binary output whose positive class is another is not put into the curves", async () => {
+  const turned = { ...OUTPUTS.binary, class_names: ["spam", "ham"] };
+  const first = runsAnswer({ outputs: [OUTPUTS.binary] });
+  const second = runsAnswer({ name: "second", updated: 1, outputs: [turned] });
+  const { app } = await showTask(
+    "binary",
+    { runB: "second" },
+    {
+      runs: (query?: URLSearchParams) =>
+        query?.get("run") === "second" ? second : { ...first, runs: [...first.runs, ...second.runs] },
+    },
+  );
+  expect(app.querySelector('[data-testid="threshold-figures-b"]')).toBeNull();
+  expect(app.querySelector('[data-testid="lone-threshold"]')?.textContent).toContain("same two classes");
+});
+
+test("hover words and files have the figures of both runs", () => {
+  const curve: Thresholds = {
+    thresholds: [0, 0.5],
+    truePositives: [2, 1],
+    falsePositives: [2, 0],
+    positives: 2,
+    negatives: 2,
+  };
+  const other = { ...curve, truePositives: [2, 2] };
+  const words = decisionWords(decisionAt(curve, 1), decisionAt(other, 1)).split("\n");
+  expect(words).toEqual([
+    "threshold 0.5",
+    "A recall 50\u00a0%, precision 100\u00a0%, false-positive rate 0\u00a0%",
+    "B recall 100\u00a0%, precision 100\u00a0%, false-positive rate 0\u00a0%",
+  ]);
+  const sheet = thresholdSheet(curve, other);
+  expect([sheet.head[9], sheet.rows[1]?.[1], sheet.rows[1]?.[9]]).toEqual(["tp_b", 1, 2]);
+
+  const bin = { low: 0.5, high: 0.6, count: 4, confidence: 0.55, accuracy: 0.25 };
+  const better = { ...bin, count: 8, accuracy: 0.5 };
+  expect(binWords(bin, better)).toMatch(
+    /^confidence .*\nA 4 samples, accuracy 25.*\nB 8 samples, accuracy 50/,
+  );
+  expect(reliabilitySheet([bin], [better])).toEqual({
+    head: ["low", "high", "count", "confidence", "accuracy", "count_b", "confidence_b", "accuracy_b"],
+    rows: [[0.5, 0.6, 4, 0.55, 0.25, 8, 0.55, 0.5]],
+  });
+});
+
+test("residuals of both runs are counted in the same bins", () => {
+  const all = [0, 1, 2, 4];
+  const [one, two] = [histogramOf([0, 1], 4, all), histogramOf([2, 4], 4, all)];
+  expect([one.edges, one.counts, two.counts]).toEqual([two.edges, [1, 1, 0, 0], [0, 0, 1, 1]]);
+  expect(histogramSheet(one, two)).toEqual({
+    head: ["low", "high", "count", "count_b"],
+    rows: [
+      [0, 1, 1, 0],
+      [1, 2, 1, 0],
+      [2, 3, 0, 1],
+      [3, 4, 0, 1],
+    ],
+  });
+  const drawn = residualsOf([0, 1, 2], [0, 0, 0], [0, 0, 0], [3, -4, 1]);
+  expect(spreadOf(drawn, 0)).toEqual({ rmse: Math.sqrt(26 / 3), low: -4, median: 1, high: 3 });
+});
+
+test("labels wrong together in both runs are matched by their numbers in B", () => {
+  const answer = (counts: number[], labels = [0, 1]): Block<ConfusionHeader> => ({
+    header: { batches: 1, samples: 9, classes: 2, shown: 2 },
+    arrays: {
+      labels: { values: Int32Array.from(labels), shape: [2] },
+      counts: { values: Uint32Array.from(counts), shape: [2, 2] },
+    },
+  });
+  const paired = pairedOf(answer([4, 2, 2, 8]), answer([5, 3, 3, 6]), "[1,0]");
+  expect([paired.matched, paired.against]).toEqual([
+    [1, 0],
+    [6, 3, 3, 5],
+  ]);
+  const options = {
+    names: ["cat", "dog"],
+    cells: "row",
+    order: "index",
+    log: false,
+    diagonal: false,
+  } as const;
+  const model = new DeltaModel(paired, options);
+  // Of A's 4 wrong cats 2 are wrong dogs, too; of B's 6 it is 3.
+  expect([model.value(0, 1), model.value(1, 0)]).toEqual([0, 2 / 8 - 3 / 5]);
+  expect(model.describe({ row: 0, column: null })).toEqual(["A wrong of 4 samples", "B wrong of 6 samples"]);
+  expect(deltaSheet(model).head.slice(0, 3)).toEqual(["label", "label_name", "wrong_with"]);
+  const lone = pairedOf(answer([4, 2, 2, 8]), answer([5, 3, 3, 6]), "[-1,0]");
+  expect([lone.matched, lone.against]).toEqual([
+    [-1, 0],
+    [0, 0, 0, 5],
+  ]);
 });
 
 test("too many labels for a matrix of pairs are shown without one", async () => {

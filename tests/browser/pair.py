@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ NAMES = ("zero", "one", "two", "three", "four", "five")
 SAMPLES = 96  # of the data: each epoch sees all of them, in another order
 BATCH = 16
 EPOCHS = {"wide": 10, "narrow": 8}
+SPIKES = {"wide": {(8, 1)}, "narrow": {(6, 2), (7, 3)}}  # epoch and index of training batches whose loss stands out
+TASK_BATCHES, TASK_SAMPLES = 24, 32
+TASKS = {"binary": ("ham", "spam"), "regression": None, "multilabel": ("cat", "dog", "sky", "food")}
 
 
 def draw_batch(
@@ -42,6 +46,8 @@ def write_run(directory: Path, run: str, names: tuple[str, ...] = NAMES) -> None
                     ids = np.sort(shuffled[index * BATCH : (index + 1) * BATCH])
                     scores, targets = draw_batch(run, epoch, ids, rng)
                     loss = -np.log(scores[np.arange(len(ids)), targets])
+                    if phase == "train" and (epoch, index) in SPIKES[run]:
+                        loss = loss + 20
                     scale = 1.0 if run == "wide" else 2.0
                     layers = {"dense": scale, "conv" if run == "wide" else "lstm": 1.0}
                     writer.add_batch(
@@ -60,12 +66,52 @@ def write_run(directory: Path, run: str, names: tuple[str, ...] = NAMES) -> None
                         }
                         if phase == "train"
                         else None,
+                        gradients={
+                            "dense": (rng.normal(size=32) * scale / 4 / (1 + epoch)).astype(np.float32),
+                        }
+                        if phase == "train"
+                        else None,
                     )
         assert writer.flush(30)
 
 
+def draw_task(task: str, run: str) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+    """Return scores and targets, shape (batches, samples, …); "second" is the worse of the two."""
+    shape = (TASK_BATCHES, TASK_SAMPLES)
+    truth, rng = np.random.default_rng(7), np.random.default_rng(len(run))
+    worse = 1.0 if run == "first" else 1.8
+    if task == "binary":
+        targets = truth.integers(0, 2, shape)
+        scores = 1 / (1 + np.exp(-(rng.normal(size=shape) * worse + 2 * targets - 1)))[..., None]
+    elif task == "regression":
+        targets = truth.normal(30, 10, (*shape, 1))
+        scores = targets + rng.normal(0 if run == "first" else 2, 2 * worse, (*shape, 1))
+    else:
+        targets = truth.integers(0, 2, (*shape, len(TASKS[task] or ())))
+        flipped = rng.random(targets.shape) < rng.random((*shape, 1)) * [0.1, 0.2, 0.3, 0.3 * worse]
+        scores = np.where(flipped, 1 - targets, targets) * 0.6 + 0.2
+    return scores.astype(np.float32), targets
+
+
+def write_tasks(logdir: Path) -> None:
+    """Write two runs of every other task, "binary-first", "binary-second", …; the second's labels are turned round."""
+    for task, names in TASKS.items():
+        for run in ("first", "second"):
+            scores, targets = draw_task(task, run)
+            turned = task == "multilabel" and run == "second"
+            shown = names[::-1] if names and turned else names
+            with BatchWriter(logdir / f"{task}-{run}", task=task, class_names=shown and list(shown)) as writer:
+                for score, target in zip(scores, targets, strict=True):
+                    step = slice(None, None, -1 if turned else 1)
+                    writer.add_batch(
+                        predictions=score[..., step], targets=target[..., step] if turned else target, loss=1.0
+                    )
+                assert writer.flush(30)
+
+
 def write_pair(logdir: Path) -> None:
-    """Write the runs "wide" and "narrow", and a regression that fits neither."""
+    """Write the runs "wide" and "narrow", two of every other task, and a regression that fits none."""
+    write_tasks(logdir)
     write_run(logdir / "narrow", "narrow", NAMES[::-1])
     write_run(logdir / "wide", "wide")
     rng = np.random.default_rng(1)

@@ -38,6 +38,12 @@ export function lastKnown(values: ArrayLike<number | undefined>, index: number):
   return null;
 }
 
+/** A positive number with its first digit alone: from others than these uPlot may count up a log axis without end. */
+export function firstDigit(value: number): number {
+  const [digits = "1", exponent] = value.toExponential().split("e");
+  return Number(`${digits[0]}e${exponent}`);
+}
+
 /** What the canvas shows besides its lines: nothing else makes it be drawn again. */
 const DRAWN = ["epochs", "spikes", "broken", "range", "top", "zero", "bare"] as const;
 const AXIS_FONT = "11px Roboto, system-ui, sans-serif";
@@ -260,7 +266,7 @@ export class LinesElement extends LitElement {
 
   private logLimits(low: number | null, high: number | null): [number, number] {
     if (low === null || high === null || high <= 0) return [0.1, 1];
-    return [Math.max(low, high * 1e-9) * 0.85, high * 1.2];
+    return [firstDigit(Math.max(low, high * 1e-9) * 0.85), high * 1.2];
   }
 
   private clicked(event: MouseEvent): void {

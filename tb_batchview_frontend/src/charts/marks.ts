@@ -6,6 +6,8 @@ import { roundUp } from "./scale.js";
 export interface Mark {
   step: number;
   label: string;
+  /** It is of run B: in its colour, and below those of A. */
+  second?: boolean;
 }
 
 /** Step under a click: that of a spike within `reach`, else of the nearest point. */
@@ -93,14 +95,15 @@ function drawEpochs(pen: Pen, epochs: readonly Mark[]): void {
 function drawSpikes(pen: Pen, spikes: readonly Mark[]): void {
   const { plot, ratio, colour } = pen;
   const { ctx, bbox } = plot;
-  ctx.fillStyle = colour("--wrong-confident");
-  for (const { step } of spikes) {
+  for (const { step, second } of spikes) {
     const x = place(pen, step);
     if (x === null) continue;
+    const top = bbox.top + (second ? 23 : 14) * ratio;
+    ctx.fillStyle = colour(second ? "--run-b-line" : "--wrong-confident");
     ctx.beginPath();
-    ctx.moveTo(x - 4 * ratio, bbox.top + 14 * ratio);
-    ctx.lineTo(x + 4 * ratio, bbox.top + 14 * ratio);
-    ctx.lineTo(x, bbox.top + 21 * ratio);
+    ctx.moveTo(x - 4 * ratio, top);
+    ctx.lineTo(x + 4 * ratio, top);
+    ctx.lineTo(x, top + 7 * ratio);
     ctx.fill();
   }
 }

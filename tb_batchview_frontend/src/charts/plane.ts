@@ -29,6 +29,8 @@ export interface Guide {
   y: ArrayLike<number>;
   colour: string;
   dashed?: boolean;
+  /** It crosses what is as strong as itself. */
+  edged?: boolean;
   /** Fill between this line and these values. */
   down?: ArrayLike<number>;
 }
@@ -227,7 +229,7 @@ export class PlaneElement extends KeyedElement {
     context.globalAlpha = 1;
   }
 
-  private drawGuide(context: CanvasRenderingContext2D, { x, y, colour, dashed, down }: Guide): void {
+  private drawGuide(context: CanvasRenderingContext2D, { x, y, colour, dashed, edged, down }: Guide): void {
     const { plane, area: frame } = this;
     const to = (index: number, values: ArrayLike<number>): [number, number] => [
       frame.left + place(plane.across, x[index] ?? 0) * frame.width,
@@ -243,9 +245,14 @@ export class PlaneElement extends KeyedElement {
       context.globalAlpha = 1;
       return;
     }
+    if (edged) {
+      context.strokeStyle = this.theme("--ground");
+      context.lineWidth = 6;
+      context.stroke();
+    }
     context.setLineDash(dashed ? [5, 4] : []);
     context.strokeStyle = this.theme(colour);
-    context.lineWidth = dashed ? 1.5 : 2;
+    context.lineWidth = edged ? 3 : dashed ? 1.5 : 2;
     context.stroke();
     context.setLineDash([]);
   }

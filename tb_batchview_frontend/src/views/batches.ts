@@ -111,9 +111,9 @@ export function batchesView(store: Store): TemplateResult {
     .find(({ key }) => key === batchSort.column)
     ?.label.toLowerCase();
   const words = `${count(batches.total)} ${store.ranged ? "in the range" : "in the run"} · sorted by ${sortedBy ?? batchSort.column}`;
-  const spiked = (store.summary?.spikes.length ?? 0) > 0;
-  return html`<div class=${spiked ? "columns timeline" : ""}>
-      ${store.other === null ? timelineView(store) : comparedTimeline(store)} ${spiked ? spikesView(store, (step) => openBatch(store, step)) : nothing}
+  const spikes = spikesView(store, (step) => openBatch(store, step));
+  return html`<div class=${spikes === null ? "" : "columns timeline"}>
+      ${store.other === null ? timelineView(store) : comparedTimeline(store)} ${spikes ?? nothing}
     </div>
     <div class="columns">
       <section class="panel" aria-label="All batches">

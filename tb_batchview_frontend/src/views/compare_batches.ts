@@ -3,6 +3,7 @@
 import { html, nothing, type TemplateResult } from "lit";
 import type { Line } from "../charts/lines.js";
 import "../charts/lines.js";
+import type { Mark } from "../charts/marks.js";
 import {
   type Aligned,
   type AxisKind,
@@ -131,7 +132,14 @@ function figuresOf(store: Store, a: TimelineHeader, b: TimelineHeader): Compared
     whole("samples", "samples"),
     { label: "mean loss", a: a.loss, b: b.loss, text: figure, better: "lower" },
   ];
-  if (!store.versus.comparable) return figures;
+  const spikes: ComparedFigure = {
+    label: "spikes",
+    a: a.spikes.length,
+    b: b.spikes.length,
+    text: count,
+    better: "lower",
+  };
+  if (!store.versus.comparable) return [...figures, spikes];
   figures.push({
     label: errorLabel(output),
     a: a.error_rate,
@@ -140,6 +148,7 @@ function figuresOf(store: Store, a: TimelineHeader, b: TimelineHeader): Compared
     better: "lower",
     ...(regression ? {} : { changed: points }),
   });
+  figures.push(spikes);
   if (a.outcomes === null || b.outcomes === null) return figures;
   const kinds = Object.keys(OUTCOME_LABELS) as OutcomeKind[];
   return [
@@ -183,8 +192,17 @@ export function comparedTimeline(store: Store): TemplateResult {
   const errors = versus.comparable && a.header.error_rate !== null && b.header.error_rate !== null;
   const { xText, xTick } = axisText(axis);
   const chart = { xText: xText ?? ((x: number) => `batch ${count(x)}`), xTick: xTick ?? count };
+  const spikes = (["b", "a"] as const).flatMap((which) =>
+    (which === "a" ? a : b).header.spikes.map(
+      (spike): Mark => ({
+        step: placeOn(axis.kind, spike.step, axis[which]),
+        label: `▼ ${which.toUpperCase()}: spike, loss ${figure(spike.loss)}`,
+        second: which === "b",
+      }),
+    ),
+  );
   const coarse = Math.max(a.header.bucket, b.header.bucket);
-  const hint = `${coarse > 1 ? `each point up to ${count(coarse)} batches · ` : ""}B dashed · ▼ spikes of A · ${axisHint(axis)} · drag for a range of A, click for a batch of A`;
+  const hint = `${coarse > 1 ? `each point up to ${count(coarse)} batches · ` : ""}B dashed · ▼ spikes, those of B blue · ${axisHint(axis)} · drag for a range of A, click for a batch of A`;
   return html`<section class="panel" data-testid="timeline-b" aria-label="Timelines of both runs">
     ${figuresTable(figuresOf(store, a.header, b.header), "figures-b", "Figures of both runs")}
     <bv-lines
@@ -197,7 +215,7 @@ export function comparedTimeline(store: Store): TemplateResult {
       .steps=${axis.aligned.xs}
       .lines=${linesOf(axis, a, b, "loss")}
       .epochs=${a.header.epochs.map(({ epoch, step }) => ({ step: place(step), label: `epoch ${count(epoch)}` }))}
-      .spikes=${a.header.spikes.map(({ step, loss }) => ({ step: place(step), label: `▼ A: spike, loss ${figure(loss)}` }))}
+      .spikes=${spikes}
       .marker=${store.step === null ? null : place(store.step)}
       .onRange=${onRange}
       .onStep=${onStep}

@@ -227,7 +227,7 @@ export function deltaPanel(store: Store): TemplateResult {
   const options = optionsOf(store, { cells });
   const saved = files(store, {
     name: "delta",
-    file: `against-${store.other?.run.name}-confusion`,
+    file: "confusion-difference",
     title: "Confusion, A − B",
     png: true,
     sheet: () => deltaSheet(new DeltaModel(matrix, options)),

@@ -1,134 +1,163 @@
 // The Layers tab with a run B: the curves of both in one chart, their histograms one under the other on one axis.
 
 import { html, nothing, type TemplateResult } from "lit";
-import "../charts/heatmap.js";
-import type { Histograms } from "../charts/histograms.js";
-import "../charts/lines.js";
-import type { Line } from "../charts/lines.js";
-import "../charts/ridgeline.js";
-import { nearest, placeOn, stepOn } from "../compare.js";
-import { count, figure, many, percent, percentTick, points, tick } from "../format.js";
+import { figure, percent, percentTick, points } from "../format.js";
 import type { Store } from "../state.js";
 import type { Block, LayerHeader } from "../types.js";
-import { axisChips, axisHint, axisText, onAxis, type SharedAxis, sharedAxis } from "./compare_batches.js";
-import { figuresTable, side } from "./compare_parts.js";
+import { axisChips, sharedAxis } from "./compare_batches.js";
+import { type ComparedFigure, figuresTable } from "./compare_parts.js";
+import { type ComparedChart, comparedLines } from "./compared_lines.js";
+import { lastNorm, normsOf } from "./gradients.js";
 import { chip, waiting } from "./parts.js";
+import { deadLines, unitsPanel } from "./units.js";
 
 type Layer = Block<LayerHeader>;
 
 const column = (layer: Layer, name: string): ArrayLike<number> => layer.arrays[name]?.values ?? [];
 
-function pairOf(axis: SharedAxis, a: Layer, b: Layer, names: readonly string[]): Line[] {
-  return names.flatMap((name) =>
-    (["b", "a"] as const).map(
-      (which): Line => ({
-        label: `${which.toUpperCase()} ${name.replace("zero_fraction", "zeros")}`,
-        values: onAxis(axis, which, column(which === "a" ? a : b, name)),
-        colour: `--run-${which}-line`,
-        width: 2,
-        dashed: which === "b",
-      }),
-    ),
-  );
-}
-
 function charts(store: Store, a: Layer, b: Layer): TemplateResult {
   const axis = sharedAxis(store.selection.axis, column(a, "step"), column(b, "step"));
-  const { xText, xTick } = axisText(axis);
-  const onStep = (x: number): void => {
-    const step = nearest(column(a, "step"), stepOn(axis.kind, x, axis.a));
-    if (step !== null) store.select({ batch: step });
-  };
-  const { batch } = store.selection;
   const chart = (
     hook: string,
     heading: string,
-    names: readonly string[],
-    bare: boolean,
-    written: (value: number | null) => string,
-    ticks?: (value: number | null) => string,
-  ): TemplateResult => html`<bv-lines
-    data-testid=${hook}
-    group="compared-layer"
-    heading=${heading}
-    hint=${`B dashed · ${axisHint(axis)}`}
-    label=${`Line chart: ${heading} of ${a.header.layer} in both runs.`}
-    yLabel=${names.length > 0 && names[0] === "zero_fraction" ? "zeros" : "value"}
-    .steps=${axis.aligned.xs}
-    .lines=${pairOf(axis, a, b, names)}
-    .marker=${batch === null ? null : placeOn(axis.kind, batch, axis.a)}
-    .onStep=${onStep}
-    .xText=${xText ?? ((x: number) => `batch ${count(x)}`)}
-    .xTick=${xTick ?? count}
-    .values=${written}
-    .ticks=${ticks ?? tick}
-    ?dark=${store.dark}
-    ?bare=${bare}
-    ?zero=${names[0] === "zero_fraction"}
-    height=${bare ? 130 : 110}
-  ></bv-lines>`;
-  return html`${chart("compared-mean", "Mean, A and B", ["mean"], true, figure)}
-    ${chart("compared-std", "Standard deviation, A and B", ["std"], true, figure)}
-    ${chart("compared-zeros", "Zeros, A and B", ["zero_fraction"], false, percent, percentTick)}
+    name: string,
+    change: Partial<ComparedChart>,
+  ): TemplateResult =>
+    comparedLines(
+      store,
+      {
+        hook,
+        heading: `${heading}, A and B`,
+        label: `Line chart: ${heading}, A and B of ${a.header.layer} in both runs.`,
+        yLabel: "value",
+        group: "compared-layer",
+        ...change,
+      },
+      { step: column(a, "step"), values: column(a, name) },
+      { step: column(b, "step"), values: column(b, name) },
+    );
+  return html`${chart("compared-mean", "Mean", "mean", { bare: true })}
+    ${chart("compared-std", "Standard deviation", "std", { bare: true })}
+    ${chart("compared-zeros", "Zeros", "zero_fraction", { yLabel: "zeros", values: percent, ticks: percentTick, zero: true })}
     <div class="chips">${axisChips(store, axis)}</div>`;
 }
 
-function picture(store: Store, layer: Layer, shown: Histograms, which: "A" | "B"): TemplateResult {
-  const { header } = layer;
-  const onStep = which === "A" ? (step: number): void => store.select({ batch: step }) : null;
-  return html`<div class="head">${side(which)}<span class="quiet small">${many(header.batches, "batch", "batches")} summarised</span></div>
-    <bv-heatmap
-      data-testid=${`compared-heatmap-${which.toLowerCase()}`}
-      label=${`Heatmap, run ${which}: distribution of the values of ${header.layer} from ${figure(header.low)} to ${figure(header.high)} over ${many(shown.steps.length, "window")} of batches.`}
-      .histograms=${shown}
-      .marker=${which === "A" ? store.selection.batch : null}
-      .onStep=${onStep}
-      ?blue=${which === "B"}
-      ?dark=${store.dark}
-    ></bv-heatmap>`;
+/** What is drawn of activations, and beside it of gradients; `which` tells whose where there are two. */
+export interface LayerPart {
+  of: Layer;
+  word: string;
+  what: string;
+  hook: string;
+  which?: "A" | "B";
 }
 
-/** The layer of both runs, in place of that of A alone; `null` where there is nothing of B to put beside it. */
-export function comparedLayer(
+type Picture = (store: Store, part: LayerPart) => TemplateResult;
+
+/** A kind of values that both runs have of the layer. */
+function histograms(
   store: Store,
-  histogramsOf: (layer: Layer) => Histograms,
-): TemplateResult | null {
-  const { versus } = store;
-  if (store.other === null || !versus.hasLayer) return null;
-  const [a, b] = [store.layer.value, versus.layer.value];
-  const error = store.layer.error ?? versus.layer.error;
-  if (a === null || b === null)
-    return html`<section class="panel">${waiting(error, store.layer.loading || versus.layer.loading, "This layer has no summaries in the range.")}</section>`;
+  parts: readonly [LayerPart, LayerPart],
+  heatmap: Picture,
+  ridgeline: Picture,
+): TemplateResult {
   const { allValues } = store.selection;
+  const [{ of: a, word }, { of: b }] = parts;
   const { low, high } = a.header;
   const least = Math.min(a.header.least ?? low, b.header.least ?? low);
   const greatest = Math.max(a.header.greatest ?? high, b.header.greatest ?? high);
-  const [lastA, lastB] = [store.layers, versus.layers].map(({ value }) =>
-    value?.layers.find(({ name }) => name === store.layerName),
-  );
-  const figures = (["mean", "std", "min", "max", "zero_fraction"] as const).map((name) => ({
-    label: name === "zero_fraction" ? "zeros" : name,
-    a: lastA?.[name],
-    b: lastB?.[name],
-    text: name === "zero_fraction" ? percent : figure,
-    ...(name === "zero_fraction" ? { changed: points } : {}),
-    better: null,
-  }));
-  return html`<section class="stack" aria-label=${`Layer ${a.header.layer}, A and B`} data-testid="layer-b">
-    ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
-    <div class="head"><h2>${a.header.layer}</h2><span class="quiet small">figures of the last summary in the range</span></div>
-    ${figuresTable(figures, "layer-figures", `Figures of ${a.header.layer} in both runs`)}
-    ${charts(store, a, b)}
-    <div class="panel">
-      <div class="head"><h2>Histograms over the batches</h2>
-        <span class="quiet small">one axis of values, ${figure(low)} to ${figure(high)} · colour: share of the values, square-root scale</span>
+  return html`<div class="panel">
+      <div class="head"><h2>${word} histograms over the batches</h2>
+        <span class="quiet small">one axis of values, ${figure(low)} to ${figure(high)} · colour and height: share of the values, square-root scale</span>
         ${
           allValues || least < low || greatest > high
             ? html`<span class="end">${chip(`all values, ${figure(least)} to ${figure(greatest)}`, allValues, () => store.select({ allValues: !allValues }), "all-values")}</span>`
             : nothing
         }</div>
-      ${picture(store, a, histogramsOf(a), "A")} ${picture(store, b, histogramsOf(b), "B")}
+      ${parts.map((part) => heatmap(store, part))}
     </div>
+    <div class="twin">${parts.map((part) => ridgeline(store, part))}</div>`;
+}
+
+/** The layer of both runs, in place of that of A alone; `null` where there is nothing of B to put beside it. */
+export function comparedLayer(store: Store, heatmap: Picture, ridgeline: Picture): TemplateResult | null {
+  const { versus } = store;
+  if (store.other === null || !versus.hasLayer) return null;
+  const name = store.layerName ?? "";
+  const rows = [store.layers, versus.layers].map(({ value }) =>
+    value?.layers.find((row) => row.name === name),
+  );
+  const sloped = store.gradientNames.includes(name) && versus.hasGradient;
+  const kinds = [
+    ["layer", "Activation", "activations", "compared", rows[0] !== undefined],
+    ["gradient", "Gradient", "gradients", "compared-gradient", sloped],
+  ] as const;
+  const asked = kinds.filter(([, , , , wanted]) => wanted);
+  const twins = asked.flatMap(([kind, word, what, hook]): [LayerPart, LayerPart][] => {
+    const [a, b] = [store[kind].value, versus[kind].value];
+    if (a === null || b === null) return [];
+    const part = { word, what, hook };
+    return [
+      [
+        { ...part, of: a, which: "A" },
+        { ...part, of: b, which: "B" },
+      ],
+    ];
+  });
+  const errors = asked.map(([kind]) => store[kind].error ?? versus[kind].error);
+  const error = errors.find((one) => one !== null) ?? null;
+  if (twins.length === 0) {
+    const loading = asked.some(([kind]) => store[kind].loading || versus[kind].loading);
+    return html`<section class="panel">${waiting(error, loading, "This layer has no summaries in the range.")}</section>`;
+  }
+  const [ofA, ofB] = [store.gradients.value, versus.gradients.value];
+  const figures: ComparedFigure[] = (["mean", "std", "min", "max", "zero_fraction"] as const).map((key) => ({
+    label: key === "zero_fraction" ? "zeros" : key,
+    a: rows[0]?.[key],
+    b: rows[1]?.[key],
+    text: key === "zero_fraction" ? percent : figure,
+    ...(key === "zero_fraction" ? { changed: points } : {}),
+    better: null,
+  }));
+  const norm = {
+    label: "gradient norm",
+    a: lastNorm(ofA, name),
+    b: lastNorm(ofB, name),
+    text: figure,
+    better: null,
+  };
+  const shown = [...(rows[0] === undefined ? [] : figures), ...(sloped ? [norm] : [])];
+  const alone = store.gradientNames.includes(name) && !sloped ? store.gradient.value : null;
+  const values = twins.find(([{ hook }]) => hook === "compared");
+  return html`<section class="stack" aria-label=${`Layer ${name}, A and B`} data-testid="layer-b">
+    ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
+    <div class="head"><h2>${name}</h2><span class="quiet small">figures of the last summary in the range</span></div>
+    ${figuresTable(shown, "layer-figures", `Figures of ${name} in both runs`)}
+    ${values ? charts(store, values[0].of, values[1].of) : nothing}
+    ${
+      sloped && ofA !== null && ofB !== null
+        ? comparedLines(
+            store,
+            {
+              hook: "compared-norm",
+              heading: "Gradient norm, A and B",
+              label: `Line chart with a log scale: norm of the gradient of ${name} in both runs.`,
+              yLabel: "norm",
+              log: true,
+            },
+            normsOf(ofA, name),
+            normsOf(ofB, name),
+          )
+        : nothing
+    }
+    ${rows[0]?.units == null ? nothing : deadLines(store)}
+    ${twins.map((parts) => histograms(store, parts, heatmap, ridgeline))}
+    ${
+      alone === null
+        ? nothing
+        : html`<p class="quiet">Run B has no gradient of this layer in its range: that of A is shown.</p>
+          <div class="twin">${[heatmap, ridgeline].map((picture) => picture(store, { of: alone, word: "Gradient", what: "gradients", hook: "gradient" }))}</div>`
+    }
+    ${rows[0]?.units == null ? nothing : unitsPanel(store)}
   </section>`;
 }
 

@@ -69,7 +69,7 @@ export function figuresTable(
     cell: (figure: ComparedFigure) => TemplateResult,
   ): TemplateResult =>
     html`<tr><th scope="row">${head}</th>${figures.map((figure) => html`<td>${cell(figure)}</td>`)}</tr>`;
-  return html`<div class="wide"><table class="compared" data-testid=${hook} aria-label=${label}>
+  return html`<div class="wide" role="group" tabindex="0" aria-label=${label}><table class="compared" data-testid=${hook} aria-label=${label}>
     <thead><tr><td></td>${figures.map(({ label: name }) => html`<th scope="col">${name}</th>`)}</tr></thead>
     <tbody>
       ${row(side("A"), ({ a, text }) => number(a, text(a)))} ${row(side("B"), ({ b, text }) => number(b, text(b)))}

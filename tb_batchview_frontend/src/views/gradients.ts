@@ -8,7 +8,8 @@ import "../charts/lines.js";
 import "../charts/time_heatmap.js";
 import { count, exact, figure, many, shortName, tailOf } from "../format.js";
 import type { Store } from "../state.js";
-import type { Block, GradientsHeader } from "../types.js";
+import type { Block, Figure, GradientsHeader } from "../types.js";
+import { pairwise } from "./compare_parts.js";
 import { normSheet } from "./layer_sheets.js";
 import { waiting } from "./parts.js";
 import { csvButton } from "./save.js";
@@ -49,13 +50,26 @@ function describeNorm(norms: Norms, window: number, layer: number): string {
     .join("\n");
 }
 
-const grids = new WeakMap<Norms, TimeGrid>();
-export function normGrid(norms: Norms): TimeGrid {
-  const known = grids.get(norms);
-  if (known !== undefined) return known;
+/** The norm of a layer's gradient in the windows. */
+export function normsOf(norms: Norms, name: string | null): { step: ArrayLike<number>; values: number[] } {
+  const layer = norms.header.layers.findIndex((known) => known.name === name);
+  const step = norms.arrays.step?.values ?? [];
+  return {
+    step,
+    values: Array.from(step, (_, window) => (layer < 0 ? Number.NaN : at(norms, "mean", window, layer))),
+  };
+}
+
+/** That of the last window with a summary of the layer. */
+export const lastNorm = (norms: Norms | null, name: string): Figure =>
+  (norms && normsOf(norms, name).values.findLast((value) => !Number.isNaN(value))) ?? null;
+
+/** With `other` the colours reach over its norms, too. */
+export const normGrid = pairwise((norms: Norms, other: Norms | null): TimeGrid => {
   const { layers } = norms.header;
-  const [low, high] = extent(norms.arrays.mean?.values ?? [], true) ?? [1, 1];
-  const made: TimeGrid = {
+  const means = [norms, other].flatMap((one) => Array.from(one?.arrays.mean?.values ?? []));
+  const [low, high] = extent(means, true) ?? [1, 1];
+  return {
     steps: norms.arrays.step?.values ?? [],
     rows: layers.length,
     rowLabel: (layer) => tailOf(layers[layer]?.name ?? "", 18),
@@ -71,9 +85,7 @@ export function normGrid(norms: Norms): TimeGrid {
     left: 136,
     legend: "norm, log scale",
   };
-  grids.set(norms, made);
-  return made;
-}
+});
 
 /** What the picture says, for those who do not see it: the last window, and what is broken. */
 export function normWords(norms: Norms): string {
@@ -94,7 +106,17 @@ export function normWords(norms: Norms): string {
   return `${ends}${broken === 0 ? "" : ` NaN or infinite at times in ${many(broken, "layer")}.`}`.trim();
 }
 
-function normLines(store: Store, norms: Norms): TemplateResult {
+/** Whose norms: those of A choose the batch; B's are beside them, and choose a layer at most. */
+interface Side {
+  hook: string;
+  words: string;
+  picks: boolean;
+}
+const ALONE: Side = { hook: "", words: "", picks: true };
+const A: Side = { ...ALONE, words: ", A" };
+const B: Side = { hook: "-b", words: ", B", picks: false };
+
+function normLines(store: Store, norms: Norms, side: Side): TemplateResult {
   const { layers, window } = norms.header;
   const steps = norms.arrays.step?.values ?? [];
   const colours = depthRamp(store.dark);
@@ -107,20 +129,20 @@ function normLines(store: Store, norms: Norms): TemplateResult {
     width: name === store.layerName ? 2.5 : 1.25,
   }));
   return html`<bv-lines
-      data-testid="gradient-norms"
-      group="layer"
-      heading="Gradient norms"
+      data-testid=${`gradient-norms${side.hook}`}
+      group=${`layer${side.hook}`}
+      heading=${`Gradient norms${side.words}`}
       hint=${`${window > 1 ? `means of ${count(window)} batches each` : "of each batch"} · log scale · ${normWords(norms)}`}
-      label=${`Line chart with a log scale: norm of the gradient of ${many(layers.length, "layer")} over the batches. ${normWords(norms)}`}
+      label=${`Line chart${side.words} with a log scale: norm of the gradient of ${many(layers.length, "layer")} over the batches. ${normWords(norms)}`}
       yLabel="norm"
       log
       .steps=${steps}
       .lines=${lines}
       .spikes=${brokenMarks(norms)}
-      .marker=${store.selection.batch}
-      .controls=${csvButton(store, "gradient-norms", () => normSheet(norms))}
-      .onStep=${(step: number) => store.select({ batch: step })}
-      .onRange=${store.brush}
+      .marker=${side.picks ? store.selection.batch : null}
+      .controls=${csvButton(store, `gradient-norms${side.hook}`, () => normSheet(norms))}
+      .onRange=${side.picks ? store.brush : null}
+      .onStep=${side.picks ? (step: number) => store.select({ batch: step }) : null}
       ?dark=${store.dark}
       height="180"
     ></bv-lines>
@@ -130,20 +152,20 @@ function normLines(store: Store, norms: Norms): TemplateResult {
     )}</div>`;
 }
 
-function normHeatmap(store: Store, norms: Norms): TemplateResult {
+function normHeatmap(store: Store, norms: Norms, side: Side, other: Norms | null): TemplateResult {
   const { layers, total } = norms.header;
-  return html`<div class="head"><h2>Gradient norms</h2>
+  return html`<div class="head"><h2>Gradient norms${side.words}</h2>
       <span class="quiet small">${layers.length < total ? `the first ${count(layers.length)} of ${count(total)} layers · ` : ""}a row a layer, the first one on top · ${normWords(norms)}</span>
-      <span class="end small">${csvButton(store, "gradient-norms", () => normSheet(norms))}</span></div>
+      <span class="end small">${csvButton(store, `gradient-norms${side.hook}`, () => normSheet(norms))}</span></div>
     <bv-time-heatmap
-      data-testid="gradient-norm-heatmap"
-      heading="Gradient norms"
-      label=${`Heatmap with a log scale: norm of the gradient of ${many(layers.length, "layer")} over the batches. ${normWords(norms)} Arrow keys move, Enter chooses layer and batch.`}
-      .grid=${normGrid(norms)}
+      data-testid=${`gradient-norm-heatmap${side.hook}`}
+      heading=${`Gradient norms${side.words}`}
+      label=${`Heatmap${side.words} with a log scale: norm of the gradient of ${many(layers.length, "layer")} over the batches. ${normWords(norms)} Arrow keys move, Enter chooses layer and batch.`}
+      .grid=${normGrid(norms, other)}
       .row=${layers.findIndex(({ name }) => name === store.layerName)}
-      .marker=${store.selection.batch}
-      .onRange=${store.brush}
-      .onCell=${(step: number, row: number) => store.select({ batch: step, layer: layers[row]?.name ?? "" })}
+      .marker=${side.picks ? store.selection.batch : null}
+      .onRange=${side.picks ? store.brush : null}
+      .onCell=${(step: number, row: number) => store.select({ ...(side.picks ? { batch: step } : {}), layer: layers[row]?.name ?? "" })}
       ?dark=${store.dark}
     ></bv-time-heatmap>`;
 }
@@ -163,8 +185,13 @@ export function gradientsPanel(store: Store): TemplateResult {
             : "Gradients are of training batches: choose the phase train."
       }</p></section>`;
   }
+  const b = store.other === null ? null : store.versus.gradients.value;
+  const other = b !== null && b.header.layers.length > 0 ? b : null;
+  const most = Math.max(layers.length, other?.header.layers.length ?? 0);
+  const normsPicture = (side: Side, one: Norms, beside: Norms | null): TemplateResult =>
+    most > MOST_LINES ? normHeatmap(store, one, side, beside) : normLines(store, one, side);
   return html`<section class="panel wide" data-testid="gradients" aria-label="Gradient norms">
     ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
-    ${layers.length > MOST_LINES ? normHeatmap(store, norms) : normLines(store, norms)}
+    ${other === null ? normsPicture(ALONE, norms, null) : html`<div class="twin"><div>${normsPicture(A, norms, other)}</div><div>${normsPicture(B, other, norms)}</div></div>`}
   </section>`;
 }

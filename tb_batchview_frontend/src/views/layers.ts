@@ -8,8 +8,9 @@ import "../charts/ridgeline.js";
 import { count, exact, figure, many, percent, percentTick } from "../format.js";
 import type { Store } from "../state.js";
 import type { Block, Figure, LayerHeader, LayerRow } from "../types.js";
-import { comparedLayer, loneWords } from "./compare_layers.js";
-import { gradientsPanel } from "./gradients.js";
+import { comparedLayer, type LayerPart, loneWords } from "./compare_layers.js";
+import { side } from "./compare_parts.js";
+import { gradientsPanel, lastNorm } from "./gradients.js";
 import { histogramSheet } from "./layer_sheets.js";
 import { chip, number, waiting } from "./parts.js";
 import { csvButton } from "./save.js";
@@ -90,16 +91,9 @@ const UNKNOWN = {
 
 /** All layers of which anything is known: also those of whose weights alone the gradient is. */
 function rowsOf(store: Store): Row[] {
-  const norms = store.gradients.value;
-  const { gradientNames: names } = store;
-  const values = norms?.arrays.mean?.values ?? [];
   return store.layerNames.map((name) => {
     const known = store.layers.value?.layers.find((row) => row.name === name);
-    const place = names.indexOf(name);
-    // The last window may be without a summary of this layer.
-    let at = values.length - names.length + place;
-    while (at > place && Number.isNaN(values[at])) at -= names.length;
-    return { ...(known ?? { name, ...UNKNOWN }), norm: place < 0 ? null : (values[at] ?? null) };
+    return { ...(known ?? { name, ...UNKNOWN }), norm: lastNorm(store.gradients.value, name) };
   });
 }
 
@@ -211,47 +205,44 @@ function averages({ header }: Block<LayerHeader>, what: string): TemplateResult 
     </dl></div>`;
 }
 
-/** What is drawn of activations, and beside it of gradients. */
-interface Part {
-  of: Block<LayerHeader>;
-  word: string;
-  what: string;
-  hook: string;
-}
-
-function heatmap(store: Store, { of, word, what, hook }: Part): TemplateResult {
+function heatmap(store: Store, { of, word, what, hook, which }: LayerPart): TemplateResult {
   const shown = histogramsOf(of);
+  const [mark, beside] = [which ? `-${which.toLowerCase()}` : "", which ? `, run ${which}` : ""];
+  const mine = which !== "B";
   return html`<div class="panel">
-    <div class="head"><h2>${word} histogram</h2>
-      <span class="end small">${csvButton(store, `${hook}-histogram`, () => histogramSheet(of))}</span></div>
+    <div class="head">${which ? side(which) : nothing}<h2>${word} histogram</h2>
+      <span class="end small">${csvButton(store, `${hook}-histogram${mark}`, () => histogramSheet(of))}</span></div>
     <bv-heatmap
-      data-testid=${`${hook}-heatmap`}
-      heading=${`${word} histogram`}
-      label=${`Heatmap: distribution of ${what} of ${of.header.layer} from ${figure(shown.low)} to ${figure(shown.high)} over ${many(shown.steps.length, "window")} of batches. Arrow keys move, Enter chooses the batch.`}
+      data-testid=${`${hook}-heatmap${mark}`}
+      heading=${`${word} histogram${beside}`}
+      label=${`Heatmap${beside}: distribution of ${what} of ${of.header.layer} from ${figure(shown.low)} to ${figure(shown.high)} over ${many(shown.steps.length, "window")} of batches. Arrow keys move${mine ? ", Enter chooses the batch" : ""}.`}
       .histograms=${shown}
-      .marker=${store.selection.batch}
-      .onStep=${(step: number) => store.select({ batch: step })}
-      .onRange=${store.brush}
+      .marker=${mine ? store.selection.batch : null}
+      .onStep=${mine ? (step: number) => store.select({ batch: step }) : null}
+      .onRange=${mine ? store.brush : null}
+      ?blue=${!mine}
       ?dark=${store.dark}
     ></bv-heatmap>
   </div>`;
 }
 
-function ridgeline(store: Store, { of, word, what, hook }: Part): TemplateResult {
+function ridgeline(store: Store, { of, word, what, hook, which }: LayerPart): TemplateResult {
   const shown = histogramsOf(of);
+  const [mark, beside] = [which ? `-${which.toLowerCase()}` : "", which ? `, run ${which}` : ""];
   return html`<div class="panel">
-    <div class="head"><h2>${word} ridgeline</h2></div>
+    <div class="head">${which ? side(which) : nothing}<h2>${word} ridgeline</h2></div>
     <bv-ridgeline
-      data-testid=${`${hook}-ridgeline`}
-      heading=${`${word} ridgeline`}
-      label=${`Ridgeline: the distribution of ${what} of ${of.header.layer}, one curve a window of batches, from batch ${count(shown.steps[0])} to ${count(shown.steps[shown.steps.length - 1])}. Arrow keys move.`}
+      data-testid=${`${hook}-ridgeline${mark}`}
+      heading=${`${word} ridgeline${beside}`}
+      label=${`Ridgeline${beside}: the distribution of ${what} of ${of.header.layer}, one curve a window of batches, from batch ${count(shown.steps[0])} to ${count(shown.steps[shown.steps.length - 1])}. Arrow keys move.`}
       .histograms=${shown}
+      ?blue=${which === "B"}
       ?dark=${store.dark}
     ></bv-ridgeline>
   </div>`;
 }
 
-function histogramPanels(store: Store, parts: Part[]): TemplateResult {
+function histogramPanels(store: Store, parts: LayerPart[]): TemplateResult {
   const { allValues } = store.selection;
   const cut = parts.filter(({ of: { header } }) => {
     const { low, high, least, greatest } = header;
@@ -284,7 +275,7 @@ function layerPanel(store: Store): TemplateResult {
     const loading = (row !== undefined && store.layer.loading) || (sloped && store.gradient.loading);
     return html`<section class="panel">${waiting(failed, loading, "This layer has no summaries in the range.")}</section>`;
   }
-  const parts: Part[] = [];
+  const parts: LayerPart[] = [];
   if (layer) parts.push({ of: layer, word: "Activation", what: "activations", hook: "layer" });
   if (gradient) parts.push({ of: gradient, word: "Gradient", what: "gradients", hook: "gradient" });
   const units = layer?.header.units ?? null;
@@ -332,6 +323,6 @@ export function layersView(store: Store): TemplateResult {
         .isPicked=${(row: Row) => row.name === store.layerName}
       ></bv-table>
     </section>
-    ${comparedLayer(store, histogramsOf) ?? html`<div class="stack">${loneWords(store) === "" ? nothing : html`<p class="quiet" data-testid="lone-layer">${loneWords(store)}</p>`}${layerPanel(store)}</div>`}
+    ${comparedLayer(store, heatmap, ridgeline) ?? html`<div class="stack">${loneWords(store) === "" ? nothing : html`<p class="quiet" data-testid="lone-layer">${loneWords(store)}</p>`}${layerPanel(store)}</div>`}
   </div>`;
 }

@@ -46,7 +46,9 @@ const planeOf = pairwise((answer: CalibrationAnswer, other: CalibrationAnswer | 
     guides: [
       { x: [0, 1], y: [0, 1], colour: "--text", dashed: true },
       ...(other?.bins ?? []).flatMap(({ low, high, accuracy }) =>
-        accuracy === null ? [] : [{ x: [low, high], y: [accuracy, accuracy], colour: "--run-b-line" }],
+        accuracy === null
+          ? []
+          : [{ x: [low, high], y: [accuracy, accuracy], colour: "--run-b-line", edged: true }],
       ),
     ],
     square: true,

@@ -152,6 +152,7 @@ const picturesOf = pairwise((answer: Answer, other: Answer | null, wanted: strin
                 x: others.edges.flatMap((edge, bin) => (bin === 0 || bin === BINS ? [edge] : [edge, edge])),
                 y: others.counts.flatMap((samples) => [samples * scale, samples * scale]),
                 colour: "--run-b-line",
+                edged: true,
               },
             ]),
       ],
@@ -291,9 +292,9 @@ function spreadTable(a: Spread, b: Spread): TemplateResult {
   return figuresTable(
     [
       of("root mean square (RMSE)", ({ rmse }) => rmse),
-      of("median", ({ median }) => median, false),
+      of("median residual", ({ median }) => median, false),
       of("distance of median from 0", ({ median }) => Math.abs(median)),
-      of("10 % to 90 %", ({ low, high }) => high - low),
+      of("from 10 % to 90 %", ({ low, high }) => high - low),
     ],
     "residual-figures",
     "Residuals of both runs, of the samples drawn",

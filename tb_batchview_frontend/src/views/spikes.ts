@@ -4,7 +4,8 @@ import { html, nothing, type TemplateResult } from "lit";
 import { count, exact, figure, many, percent, times } from "../format.js";
 import type { Sort } from "../selection.js";
 import type { Store } from "../state.js";
-import type { Spike } from "../types.js";
+import type { Block, Output, Spike, TimelineHeader } from "../types.js";
+import { side } from "./compare_parts.js";
 import { ERROR_HEADS, errorText } from "./error_words.js";
 import { cellBar } from "./parts.js";
 import { csvButton, spikeSheet } from "./save.js";
@@ -29,8 +30,9 @@ export function sortSpikes(spikes: readonly Spike[], { column, descending }: Sor
 export const spikeWords = ({ loss, ratio }: Spike): string =>
   ratio === null ? `loss ${figure(loss)}` : `${times(ratio)} the batches before`;
 
-function columns(store: Store, spikes: readonly Spike[]): TableColumn<Spike>[] {
-  const output = store.chosen?.output ?? null;
+type Names = readonly string[] | null;
+
+function columns(output: Output | null, names: Names, spikes: readonly Spike[]): TableColumn<Spike>[] {
   const most = Math.max(0, ...spikes.map(({ ratio }) => ratio ?? 0));
   return [
     {
@@ -73,34 +75,61 @@ function columns(store: Store, spikes: readonly Spike[]): TableColumn<Spike>[] {
         output?.task === "regression" ? errorText(output, error_rate) : percent(error_rate),
       hint: ({ error_rate }) => exact(error_rate),
     },
-    ...worstColumns<Spike>(output, store.classNames, { label: "Mostly", width: 128 }),
+    ...worstColumns<Spike>(output, names, { label: "Mostly", width: 128 }),
   ];
 }
 
-export function spikesView(store: Store, openBatch: (step: number) => void): TemplateResult {
-  const spikes = sortSpikes(store.summary?.spikes ?? [], store.spikeSort);
-  const broken = Array.from(store.timeline?.arrays.nonfinite?.values ?? []).reduce(
-    (sum, some) => sum + some,
-    0,
-  );
-  return html`<section class="panel" aria-label="Spikes" data-testid="spikes">
+interface Listed {
+  timeline: Block<TimelineHeader> | null;
+  output: Output | null;
+  names: Names;
+  /** Of run B: its batches are not to be chosen. */
+  second: boolean;
+}
+
+function listOf(
+  store: Store,
+  { timeline, output, names, second }: Listed,
+  openBatch: (step: number) => void,
+): TemplateResult {
+  const spikes = sortSpikes(timeline?.header.spikes ?? [], store.spikeSort);
+  const broken = Array.from(timeline?.arrays.nonfinite?.values ?? []).reduce((sum, some) => sum + some, 0);
+  const hook = second ? "spikes-b" : "spikes";
+  return html`<section class="panel" aria-label=${second ? "Spikes of run B" : "Spikes"} data-testid=${hook}>
     <div class="head line">
-      <h2>${spikes.length === 1 ? "1 spike" : `${count(spikes.length)} spikes`}</h2>
-      ${broken === 0 ? nothing : html`<span class="bad small" data-testid="nonfinite">loss NaN or infinite in ${many(broken, "batch", "batches")}</span>`}
-      <span class="end small">${csvButton(store, "spikes", () => spikeSheet(spikes, store.classNames))}</span>
+      ${store.other === null ? nothing : side(second ? "B" : "A")}<h2>${spikes.length === 1 ? "1 spike" : `${count(spikes.length)} spikes`}</h2>
+      ${broken === 0 ? nothing : html`<span class="bad small" data-testid=${second ? "nonfinite-b" : "nonfinite"}>loss NaN or infinite in ${many(broken, "batch", "batches")}</span>`}
+      <span class="end small">${csvButton(store, hook, () => spikeSheet(spikes, names))}</span>
     </div>
     <bv-table
-      id="spikes"
-      data-testid="spikes-table"
-      label="Batches whose loss stands out"
-      .columns=${columns(store, spikes)}
+      id=${hook}
+      data-testid=${`${hook}-table`}
+      label=${`Batches whose loss stands out${second ? ", of run B" : ""}`}
+      .columns=${columns(output, names, spikes)}
       .rows=${{ total: spikes.length, row: (index: number) => spikes[index], want: () => undefined }}
       .sort=${store.spikeSort}
       .subject=${JSON.stringify(store.spikeSort)}
       .onSort=${(sort: Sort) => store.select({ spikeSort: sort })}
-      .onPick=${({ step }: Spike) => store.pick(step)}
-      .onOpen=${({ step }: Spike) => openBatch(step)}
-      .isPicked=${({ step }: Spike) => step === store.step}
+      .onPick=${second ? null : ({ step }: Spike) => store.pick(step)}
+      .onOpen=${second ? null : ({ step }: Spike) => openBatch(step)}
+      .isPicked=${({ step }: Spike) => !second && step === store.step}
     ></bv-table>
   </section>`;
+}
+
+/** The spikes of A, and of B below them; `null` where neither has any. */
+export function spikesView(store: Store, openBatch: (step: number) => void): TemplateResult | null {
+  const { chosen, classNames, other, timeline, versus } = store;
+  const lists: Listed[] = [{ timeline, output: chosen?.output ?? null, names: classNames, second: false }];
+  if (other !== null)
+    lists.push({
+      timeline: versus.timeline,
+      output: other.output,
+      names: versus.classNames,
+      second: true,
+    });
+  const found = lists.filter((one) => (one.timeline?.header.spikes.length ?? 0) > 0);
+  return found.length === 0
+    ? null
+    : html`<div class="stack spiked">${found.map((one) => listOf(store, one, openBatch))}</div>`;
 }

@@ -171,7 +171,7 @@ function comparedFigures(
   );
 }
 
-function sliderView(store: Store, counts: Thresholds, steps: number): TemplateResult {
+function sliderView(store: Store, counts: Thresholds, steps: number, other: Decision | null): TemplateResult {
   const decision = decisionAt(counts, Math.round(store.threshold * steps));
   const written = store.threshold.toFixed(3);
   const slide = (event: Event): void =>
@@ -184,11 +184,16 @@ function sliderView(store: Store, counts: Thresholds, steps: number): TemplateRe
         aria-valuetext=${`${written}: precision ${score(decision.precision)}, recall ${score(decision.recall)}`}
         .value=${live(String(Math.round(store.threshold * steps)))} @input=${slide} />
     </div>
-    <div class="beside">${countsTable(store, decision)}
-      <dl class="facts" data-testid="threshold-figures">
-        ${fact("precision", decision.precision)} ${fact("recall", decision.recall)} ${fact("F1", decision.f1)}
-        ${fact("false-positive rate", decision.fpr)}
-      </dl></div>`;
+    ${
+      other === null
+        ? html`<div class="beside">${countsTable(store, decision)}
+            <dl class="facts" data-testid="threshold-figures">
+              ${fact("precision", decision.precision)} ${fact("recall", decision.recall)} ${fact("F1", decision.f1)}
+              ${fact("false-positive rate", decision.fpr)}
+            </dl></div>`
+        : html`<div class="beside">${side("A")} ${countsTable(store, decision)}</div>
+          <div class="beside">${side("B")} ${countsTable(store, other)}</div>`
+    }`;
 }
 
 /** Why there is nothing of B. */
@@ -266,7 +271,7 @@ export function thresholdsPanel(store: Store): TemplateResult {
         A click on a curve takes that threshold. Scores closer than 1/${count(header.steps)} count as equal.</p>`;
     return html`${error === null ? "" : html`<p class="bad" role="alert">${error}</p>`}
       ${b && other ? comparedFigures(decision, decisionAt(other.counts, index), header, b.header) : loneWords(store)}
-      <div class="three"><div class="panel">${sliderView(store, counts, header.steps)} ${words}</div>
+      <div class="three"><div class="panel">${sliderView(store, counts, header.steps, other && decisionAt(other.counts, index))} ${words}</div>
       ${
         missing
           ? html`<p class="quiet">All samples of this range are of one class: there is no ROC and no precision-recall curve.</p>`

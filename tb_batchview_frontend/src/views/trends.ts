@@ -1,16 +1,14 @@
 // Each class over the range: the sparkline in the table's row, and the heatmap of classes × time.
 
 import { html, nothing, type TemplateResult } from "lit";
-import type { Line } from "../charts/lines.js";
-import "../charts/lines.js";
 import { sparkline } from "../charts/sparkline.js";
 import "../charts/trend.js";
 import { className, count, many, percent, percentTick, shortName } from "../format.js";
 import type { Store } from "../state.js";
 import { cellOf, greatestRate, missedRate, ordered, recalls, type Trend } from "../trend.js";
 import type { Block, ClassRow, TrendHeader } from "../types.js";
-import { axisHint, axisText, onAxis, sharedAxis } from "./compare_batches.js";
 import { pairwise, side } from "./compare_parts.js";
+import { comparedLines, type Series } from "./compared_lines.js";
 import { named, type Sheet } from "./download.js";
 import { waiting } from "./parts.js";
 import { foldable } from "./picture.js";
@@ -83,15 +81,18 @@ export function sparkColumn(store: Store): TableColumn<ClassRow> {
   };
 }
 
-const orders = new WeakMap<Trend, { key: string; order: number[] }>();
-function orderOf(store: Store, trend: Trend): number[] {
+const madeOrder = pairwise((a: Followed, b: Followed | null, more: string): number[] => {
+  const { sort, words, names, matched } = JSON.parse(more);
+  return ordered(a, sort, classMatches(names, words) ?? (() => true), b && { trend: b, matched });
+});
+
+/** A's columns in the order of the table, by what changed against B where that is the order. */
+function orderOf(store: Store, trend: Followed, other: Followed | null): number[] {
   const words = store.chosen?.output?.task === "multilabel" ? "" : store.search.trim();
-  const key = JSON.stringify([store.classSort, words]);
-  const known = orders.get(trend);
-  if (known?.key === key) return known.order;
-  const order = ordered(trend, store.classSort, classMatches(store.classNames, words) ?? (() => true));
-  orders.set(trend, { key, order });
-  return order;
+  const sort = store.classSort;
+  const matched = sort.column.endsWith("_change") ? Array.from(store.versus.matched) : [];
+  const names = words === "" ? null : store.classNames;
+  return madeOrder(trend, other, JSON.stringify({ sort, words, names, matched }));
 }
 
 export function trendSheet(trend: Trend, order: readonly number[], names: readonly string[] | null): Sheet {
@@ -129,19 +130,11 @@ function comparedTrend(
   const label = store.selection.target ?? a.labels[order[0] ?? 0] ?? 0;
   const columns = [a.columns.get(label), b.columns.get(matched[label] ?? -1)] as const;
   const name = className(store.classNames, label);
-  const axis = sharedAxis(store.selection.axis, a.steps, b.steps);
-  const line = (which: "a" | "b", trend: Followed, column: number | undefined): Line => ({
-    label: which.toUpperCase(),
-    values: onAxis(
-      axis,
-      which,
-      Array.from(trend.steps, (_, window) =>
-        column === undefined ? Number.NaN : (missedRate(trend, window, column) ?? Number.NaN),
-      ),
+  const missed = (trend: Followed, column: number | undefined): Series => ({
+    step: trend.steps,
+    values: Array.from(trend.steps, (_, window) =>
+      column === undefined ? Number.NaN : (missedRate(trend, window, column) ?? Number.NaN),
     ),
-    colour: `--run-${which}-line`,
-    width: 2,
-    dashed: which === "b",
   });
   const left = order.length - rows.length;
   return html`<p class="small">${side("B")} <span class="quiet">the same rows and the same scale${left === 0 ? "" : `; ${count(left)} of them not in B`}</span></p>
@@ -153,37 +146,35 @@ function comparedTrend(
       .trend=${b}
       .order=${rows}
       .names=${classNames}
-      .target=${columns[1] === undefined ? null : b.labels[columns[1]]}
+      .target=${store.selection.target === null || columns[1] === undefined ? null : b.labels[columns[1]]}
       .greatest=${most}
       blue
       ?dark=${store.dark}
     ></bv-trend>
-    <bv-lines
-      data-testid="trend-lines"
-      heading=${`${shortName(name, 40)}: share not found, A and B`}
-      hint=${`B dashed · ${axisHint(axis)}`}
-      label=${`Line chart: share of ${name} not found by both runs over the batches.`}
-      yLabel="not found"
-      .steps=${axis.aligned.xs}
-      .lines=${[line("b", b, columns[1]), line("a", a, columns[0])]}
-      .xText=${axisText(axis).xText ?? ((x: number) => `batch ${count(x)}`)}
-      .xTick=${axisText(axis).xTick ?? count}
-      .values=${percent}
-      .ticks=${percentTick}
-      ?dark=${store.dark}
-      zero
-      height="120"
-    ></bv-lines>`;
+    ${comparedLines(
+      store,
+      {
+        hook: "trend-lines",
+        heading: `${shortName(name, 40)}: share not found, A and B`,
+        label: `Line chart: share of ${name} not found by both runs over the batches.`,
+        yLabel: "not found",
+        values: percent,
+        ticks: percentTick,
+        zero: true,
+      },
+      missed(a, columns[0]),
+      missed(b, columns[1]),
+    )}`;
 }
 
 /** Which class fails when: a heatmap whose rows are in the order of the table. */
 export function trendPanel(store: Store, what: "class" | "label"): TemplateResult {
   const { value: answer, loading } = store.trend;
   const trend = answer === null ? null : trendOf(answer);
-  const order = trend === null ? [] : orderOf(store, trend);
   const beside = store.versus.beside("trend");
   const error = store.trend.error ?? beside?.error ?? null;
   const other = beside?.value ? trendOf(beside.value) : null;
+  const order = trend === null ? [] : orderOf(store, trend, other);
   const most = trend && other ? Math.max(greatestRate(trend), greatestRate(other)) : null;
   const shown = answer === null || answer.header.shown === answer.header.classes;
   const header = answer?.header;
@@ -221,7 +212,7 @@ export function trendPanel(store: Store, what: "class" | "label"): TemplateResul
               : "No samples with a target in this range.",
           )
         : html`${error === null ? "" : html`<p class="bad" role="alert">${error}</p>`}
-        ${other === null ? "" : side("A")}
+        ${other === null ? "" : html`<p class="small">${side("A")}</p>`}
         <bv-trend
           data-testid="trend-heatmap"
           heading=${`${plural} over time`}

@@ -9,6 +9,8 @@ import { count, exact, exactPercent, figure, many, percent } from "../format.js"
 import { UNIT_ORDERS, type UnitOrder } from "../selection.js";
 import type { Store } from "../state.js";
 import type { Block, DeadUnitsAnswer, UnitFigure, UnitList, UnitsHeader } from "../types.js";
+import { pairwise, side } from "./compare_parts.js";
+import { comparedLines } from "./compared_lines.js";
 import { deadSheet, unitSheet } from "./layer_sheets.js";
 import { chip, number, waiting } from "./parts.js";
 import { csvButton } from "./save.js";
@@ -36,11 +38,7 @@ export function orderUnits(units: Units, order: UnitOrder): number[] {
   return places.sort((a, b) => (rank(a) === rank(b) ? a - b : rank(b) > rank(a) ? 1 : -1));
 }
 
-const grids = new WeakMap<Units, Map<UnitOrder, TimeGrid>>();
-/** The same object for the same answer and order, so that the picture is made once and not at every render. */
-export function unitGrid(units: Units, order: UnitOrder): TimeGrid {
-  const known = grids.get(units)?.get(order);
-  if (known !== undefined) return known;
+function makeGrid(units: Units, order: UnitOrder, other: Units | null): TimeGrid {
   const { shown, figure: kind, window } = units.header;
   const [steps, values, names] = ["step", "values", "unit"].map((name) => column(units, name)) as [
     ArrayLike<number>,
@@ -50,10 +48,11 @@ export function unitGrid(units: Units, order: UnitOrder): TimeGrid {
   const places = orderUnits(units, order);
   const place = (row: number): number => places[row] ?? 0;
   const value = (at: number, row: number): number => values[at * shown + place(row)] ?? Number.NaN;
-  const [least, greatest] = extent(values) ?? [0, 1];
+  const all = [values, other === null ? [] : column(other, "values")].flatMap((some) => extent(some) ?? []);
+  const [least, greatest] = extent(all) ?? [0, 1];
   const far = Math.max(-least, greatest);
   const signed = kind === "mean" && least < 0;
-  const made: TimeGrid = {
+  return {
     steps,
     rows: places.length,
     rowLabel: (row) => count(names[place(row)]),
@@ -80,9 +79,21 @@ export function unitGrid(units: Units, order: UnitOrder): TimeGrid {
     legend:
       kind === "mean" ? "mean activation" : kind === "zero_fraction" ? "share of zeros" : "share saturated",
   };
-  const all = grids.get(units) ?? new Map<UnitOrder, TimeGrid>();
-  grids.set(units, all.set(order, made));
-  return made;
+}
+
+const grids = new Map(
+  UNIT_ORDERS.map((order) => [
+    order,
+    pairwise((units: Units, other: Units | null) => makeGrid(units, order, other)),
+  ]),
+);
+/** The same object for the same answers and order; with `other` the colours reach over its values, too. */
+export const unitGrid = (units: Units, order: UnitOrder, other: Units | null = null): TimeGrid =>
+  grids.get(order)?.(units, other) ?? makeGrid(units, order, other);
+
+/** The units of the layer in run B, where it tells them apart. */
+function unitsOfB({ other, versus }: Store): Units | null {
+  return other !== null && versus.layerRow?.units != null ? versus.units.value : null;
 }
 
 /** How many units were dead and saturated at once. */
@@ -92,6 +103,24 @@ export function deadLines(store: Store): TemplateResult | typeof nothing {
   const { figures, window, layer } = units.header;
   if (!figures.includes("zero_fraction")) return nothing;
   const saturated = figures.includes("saturated_fraction");
+  const b = unitsOfB(store);
+  const names = ["dead", ...(saturated ? ["saturated"] : [])];
+  if (b !== null) {
+    return html`${names.map((name) =>
+      comparedLines(
+        store,
+        {
+          hook: `compared-${name}`,
+          heading: `${name.charAt(0).toUpperCase()}${name.slice(1)} units`,
+          label: `Line chart: how many units of ${layer} are ${name} in both runs.`,
+          yLabel: "units",
+          zero: true,
+        },
+        { step: column(units, "step"), values: column(units, `${name}_units`) },
+        { step: column(b, "step"), values: column(b, `${name}_units`) },
+      ),
+    )}`;
+  }
   return html`<bv-lines
     data-testid="layer-dead"
     group="layer"
@@ -135,8 +164,9 @@ function deadList(store: Store, units: Units): TemplateResult | typeof nothing {
   const input = html`<input type="number" class="steps" min="1" step="1" data-testid="dead-last" aria-label="how many of the last summarised batches"
     .value=${live(String(store.selection.last))} @change=${change}>`;
   const saturated = units.header.figures.includes("saturated_fraction");
-  const list = (found: DeadUnitsAnswer): TemplateResult => html`
-    <div data-testid="dead-list">${listed("dead", found.dead, found.units)}${saturated ? listed("saturated", found.saturated, found.units) : nothing}</div>`;
+  const b = unitsOfB(store) === null ? null : store.versus.deadUnits.value;
+  const list = (found: DeadUnitsAnswer, which: "A" | "B"): TemplateResult => html`
+    <div data-testid=${which === "A" ? "dead-list" : "dead-list-b"}>${b === null ? nothing : side(which)}${listed("dead", found.dead, found.units)}${saturated ? listed("saturated", found.saturated, found.units) : nothing}</div>`;
   return html`<div class="head"><h2>${saturated ? "Dead and saturated units" : "Dead units"}</h2>
       <span class="quiet small">in every one of the last ${input} summarised batches${
         answer === null || answer.batches === store.selection.last
@@ -145,7 +175,7 @@ function deadList(store: Store, units: Units): TemplateResult | typeof nothing {
       }${answer === null ? "" : `, ${count(answer.first_step)} to ${count(answer.last_step)}`}</span>
       <span class="end small">${answer === null ? nothing : csvButton(store, "dead-units", () => deadSheet(answer))}</span></div>
     ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
-    ${answer === null ? waiting(null, loading, "") : list(answer)}`;
+    ${answer === null ? waiting(null, loading, "") : list(answer, "A")}${b === null ? nothing : list(b, "B")}`;
 }
 
 export function unitsPanel(store: Store): TemplateResult {
@@ -159,6 +189,21 @@ export function unitsPanel(store: Store): TemplateResult {
       : many(header.units, "unit");
   const recorded = header.figures.includes(header.figure);
   const orders = UNIT_ORDERS.filter((order) => order !== "zeros" || header.figures.includes("zero_fraction"));
+  const b = unitsOfB(store);
+  const heatmap = (one: Units, other: Units | null, hook: string): TemplateResult => {
+    const grid = unitGrid(one, unitOrder, other);
+    const mine = hook === "";
+    return html`<bv-time-heatmap
+      data-testid=${`unit-heatmap${hook}`}
+      heading=${`Units over the batches${mine ? "" : ", run B"}`}
+      label=${`Heatmap: ${grid.legend} of ${mine ? part : "units"} of ${header.layer} over the batches${mine ? "" : " of run B"}, ordered by ${ORDERS[unitOrder]}. Arrow keys move${mine ? ", Enter chooses the batch" : ""}.`}
+      .grid=${grid}
+      .marker=${mine ? batch : null}
+      .onRange=${mine ? store.brush : null}
+      .onCell=${mine ? (step: number) => store.select({ batch: step }) : null}
+      ?dark=${store.dark}
+    ></bv-time-heatmap>`;
+  };
   return html`<section class="panel" aria-label="Units over the batches" data-testid="units">
       <div class="head"><h2>Units over the batches</h2><span class="quiet small">${part} · a click chooses the batch, a drag the range</span>
         <span class="end small">${csvButton(store, "units", () => unitSheet(units))}</span></div>
@@ -181,17 +226,13 @@ export function unitsPanel(store: Store): TemplateResult {
       ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
       ${
         recorded
-          ? html`<bv-time-heatmap
-            data-testid="unit-heatmap"
-            heading="Units over the batches"
-            label=${`Heatmap: ${unitGrid(units, unitOrder).legend} of ${part} of ${header.layer} over the batches, ordered by ${ORDERS[unitOrder]}. Arrow keys move, Enter chooses the batch.`}
-            .grid=${unitGrid(units, unitOrder)}
-            .marker=${batch}
-            .onRange=${store.brush}
-            .onCell=${(step: number) => store.select({ batch: step })}
-            ?dark=${store.dark}
-          ></bv-time-heatmap>`
+          ? html`${b === null ? nothing : html`<p class="small">${side("A")}</p>`}${heatmap(units, b, "")}`
           : html`<p class="state">Of this layer that is not recorded.</p>`
+      }
+      ${
+        b?.header.figures.includes(b.header.figure)
+          ? html`<p class="small">${side("B")} <span class="quiet">${many(b.header.shown, "unit")}, the same scale</span></p>${heatmap(b, units, "-b")}`
+          : nothing
       }
     </section>
     <section class="panel" aria-label="Dead units">${deadList(store, units)}</section>`;
