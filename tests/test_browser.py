@@ -1435,6 +1435,8 @@ def test_two_runs_are_compared_in_every_tab(watched: Watched, pair_tensorboard: 
     # The classes of B, which has them in the other order, stand in the rows of A's.
     first = NAMES[int(np.argmin(changes))]
     assert f"class {first}\n" in read_tip(trend, 0.5, 0.02 + 8 / trend.bounding_box()["height"])
+    assert read_csv(watched, "trend-b-csv")[0]["name"] == first
+    assert Image.open(io.BytesIO(download(watched, "trend-b-png"))).format == "PNG"
     expect(plugin.get_by_test_id("trend-lines")).to_contain_text(f"{first}: share not found, A and B")
     plugin.get_by_test_id("delta-matrix").locator("canvas").click()
     expect(plugin.get_by_test_id("confusion-samples")).to_be_visible()

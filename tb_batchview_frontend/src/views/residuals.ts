@@ -21,7 +21,7 @@ import type { Block, ResidualsHeader, Sample } from "../types.js";
 import { type ComparedFigure, figuresTable, pairwise, side } from "./compare_parts.js";
 import type { Sheet } from "./download.js";
 import { waiting } from "./parts.js";
-import { foldable, type PictureHead } from "./picture.js";
+import { foldable, type PictureHead, picture } from "./picture.js";
 import { sampleView } from "./sample.js";
 import { isOpen, openSample, sampleColumns } from "./sample_columns.js";
 import type { TableColumn } from "./table.js";
@@ -388,16 +388,24 @@ export function regressionView(store: Store): TemplateResult {
         ${
           b === null || answerB === null || store.isFolded("scatter")
             ? nothing
-            : html`<div class="panel" data-testid="scatter-b">
-              <p class="quiet small">${side("B")} ${drawnWords(answerB.header, b.drawn)}</p>
-              <bv-plane
+            : picture(
+                store,
+                {
+                  name: "scatter-b",
+                  file: `scatter-of-${store.other?.run.name}`,
+                  title: "Run B",
+                  note: html`${side("B")} ${drawnWords(answerB.header, b.drawn)}`,
+                  png: true,
+                  sheet: () => residualSheet(b.drawn),
+                },
+                html`<bv-plane
                 data-testid="scatter-b-picture"
                 heading="Predicted against target, run B"
                 label="Scatter of predicted against target of run B on the axes of run A. Left and right move from item to item."
                 .plane=${b.scatter}
                 .describe=${(at: number) => sampleWords(b.drawn, at)}
-                ?dark=${store.dark}
-              ></bv-plane></div>`
+                ?dark=${store.dark}></bv-plane>`,
+              )
         }
         ${panel(
           {

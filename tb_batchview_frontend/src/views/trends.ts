@@ -11,7 +11,7 @@ import { pairwise, side } from "./compare_parts.js";
 import { comparedLines, type Series } from "./compared_lines.js";
 import { named, type Sheet } from "./download.js";
 import { waiting } from "./parts.js";
-import { foldable } from "./picture.js";
+import { foldable, picture } from "./picture.js";
 import { classMatches } from "./sidebar.js";
 import type { TableColumn } from "./table.js";
 
@@ -137,8 +137,18 @@ function comparedTrend(
     ),
   });
   const left = order.length - rows.length;
-  return html`<p class="small">${side("B")} <span class="quiet">the same rows and the same scale${left === 0 ? "" : `; ${count(left)} of them not in B`}</span></p>
-    <bv-trend
+  const head = {
+    name: "trend-b",
+    file: `trend-of-${store.other?.run.name}`,
+    title: "Run B",
+    note: html`${side("B")} the same rows and the same scale${left === 0 ? "" : `; ${count(left)} of them not in B`}`,
+    png: true,
+    sheet: () => trendSheet(b, rows, classNames),
+  };
+  return html`${picture(
+    store,
+    head,
+    html`<bv-trend
       data-testid="trend-heatmap-b"
       heading=${`${what} over time, run B`}
       label=${`Heatmap: share not found of ${count(rows.length)} rows over ${many(b.steps.length, "window")} of run B.`}
@@ -150,7 +160,8 @@ function comparedTrend(
       .greatest=${most}
       blue
       ?dark=${store.dark}
-    ></bv-trend>
+    ></bv-trend>`,
+  )}
     ${comparedLines(
       store,
       {
