@@ -18,10 +18,12 @@ import numpy as np
 
 from tb_batchview import arguments, metadata
 from tb_batchview.capture import (
+    NOTHING_SHOWN,
     Observation,
     Observed,
     TappedStep,
     describe_model,
+    find_shown,
     find_worker,
     has_loss,
     install,
@@ -120,10 +122,10 @@ def record_predictions(
             "multiclass", "binary", "multilabel" or "regression", or a dict by
             output name.
         top_k: Keep only the k largest scores of each sample.
-        inputs: What the samples were, to be seen in the viewer: "thumbnails"
-            for inputs that are pictures, or a function of a batch of inputs
-            that returns pictures or texts, one per sample, as
-            `BatchWriter.add_batch` takes them.
+        inputs: What the samples were, to be seen in the viewer, as of
+            `BatchViewCallback`: "thumbnails" for the input that looks like
+            pictures or texts, or a function of a batch of inputs, in NumPy,
+            that returns pictures or texts, one per sample.
         verbose: "auto" shows a bar at a terminal and in a notebook, 1
             anywhere, 0 nowhere.
 
@@ -185,9 +187,7 @@ def record_predictions(
                 given = ids.take(batch.size)
                 found = _choose(seen, chosen, carried if given is None else given)
                 if inputs is not None:
-                    found["inputs"] = keras.tree.map_structure(
-                        to_array, batch.x if inputs == "thumbnails" else structured(inputs(batch.x))
-                    )
+                    found["inputs"] = _choose_shown(inputs, batch.x)
                 writer.add_batch(phase=phase, step=step, epoch=epoch or 0, index=done, **found)
                 step = None
                 done += 1
@@ -278,8 +278,14 @@ class _Subject:
     def see(self, batch: Batch) -> Observed:
         """Put a batch through the model, once."""
         if not self._is_keras:
-            outputs = structured(self._model(batch.x))
-            return self._predicted(keras.tree.map_structure(to_array, outputs), batch)
+            outputs = keras.tree.map_structure(to_array, structured(self._model(batch.x)))
+            for leaf in keras.tree.flatten(outputs):
+                if leaf.dtype.kind in "OSTUMmc" or leaf.shape[:1] != (batch.size,):
+                    raise ArgumentError(
+                        "model must return numbers, one row per sample. Received: an array of dtype "
+                        f"{leaf.dtype} and shape {leaf.shape} for {batch.size} samples."
+                    )
+            return self._predicted(outputs, batch)
         x = keras.tree.map_structure(_native, batch.x)
         # Tensors also of a step that runs eagerly, which would see arrays as they are.
         y, sample_weight = (keras.tree.map_structure(_to_tensor, part) for part in (batch.y, batch.sample_weight))
@@ -391,6 +397,35 @@ def _choose(seen: Observed, chosen: Sequence[str] | None, ids: Array | None) -> 
     if ids is not None:
         fields["sample_ids"] = ids
     return fields | {"loss": seen.loss, "metrics": seen.metrics}
+
+
+def _choose_shown(inputs: Any, x: Any) -> Any:
+    """Return what `add_batch` keeps pictures or texts of.
+
+    Args:
+        inputs: "thumbnails" or the user's function.
+        x: Inputs of a batch.
+    """
+    # Copied: a function may work in place, and these are the user's own arrays.
+    x = keras.tree.map_structure(_copy_given, x)
+    if callable(inputs):
+        return keras.tree.map_structure(lambda leaf: to_array(leaf) if hasattr(leaf, "detach") else leaf, inputs(x))
+    leaves = [leaf for leaf in keras.tree.flatten(x) if leaf is not None]
+    shown = leaves[0] if len(leaves) == 1 else find_shown(leaves)
+    if shown is None:
+        raise ArgumentError(NOTHING_SHOWN)
+    return shown
+
+
+def _copy_given(leaf: Any) -> Any:
+    """Return an input as a callback's function is given it."""
+    if leaf is None:
+        return None
+    array = np.array(to_array(leaf))
+    if array.dtype.kind in "OS":
+        texts = [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in array.ravel()]
+        array = np.array(texts, object).reshape(array.shape)
+    return array
 
 
 def _count_passes(log_dir: str, phase: str) -> int:

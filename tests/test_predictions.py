@@ -492,6 +492,55 @@ def test_pictures_and_texts_of_the_samples_are_kept(tmp_path: Path):
     assert run.input_of("predict", step=0, row=3) == f"sample {pictures[3].sum()}"
 
 
+def test_of_several_inputs_the_one_that_looks_like_pictures_or_texts_is_kept(tmp_path: Path):
+    pictures = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3)).astype("uint8")
+    numbers, texts = np.zeros((20, 5), "float32"), np.array([[f"text {place}".encode()] for place in range(20)])
+    score = lambda x: np.zeros((len(x["numbers"]), CLASSES))  # noqa: E731
+    both = {"numbers": numbers, "picture": pictures}
+    run = record_predictions(score, (both, Y[:20]), tmp_path / "pictures", inputs="thumbnails")
+    _, content = run.input_of("predict", step=0, row=3)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), pictures[3])
+
+    data = tf.data.Dataset.from_tensor_slices(({"numbers": numbers, "text": texts}, Y[:20])).batch(8)
+    run = record_predictions(score, data, tmp_path / "texts", inputs="thumbnails")
+    assert run.input_of("predict", step=1, row=3) == "text 11"
+
+    neither = {"numbers": numbers, "more": numbers}
+    with pytest.raises(ArgumentError, match="No input of the model looks like a picture or a text"):
+        record_predictions(score, (neither, Y[:20]), tmp_path / "neither", inputs="thumbnails")
+
+
+@pytest.mark.parametrize("kind", ["arrays", "dataset"])
+def test_a_function_of_inputs_is_given_what_a_callback_gives_it(kind: str, tmp_path: Path):
+    x = {"picture": np.full((6, 4, 4), 0.5, "float32"), "text": np.array([["ü"]] * 6)}
+    x["text"] = np.char.encode(x["text"], "utf-8")
+    given = tf.data.Dataset.from_tensor_slices((x, Y[:6])).batch(6) if kind == "dataset" else (x, Y[:6])
+
+    def show(x: Any) -> Any:
+        assert x["text"].tolist() == [["ü"]] * 6
+        x["picture"] *= 255  # in place
+        return x["picture"].round().astype("uint8")
+
+    run = record_predictions(lambda x: np.zeros((6, CLASSES)), given, tmp_path, inputs=show)
+    _, content = run.input_of("predict", step=0, row=3)
+    assert np.asarray(Image.open(io.BytesIO(content))).tolist() == [[128] * 4] * 4
+    assert x["picture"].max() == 0.5
+
+
+def test_a_function_of_inputs_may_return_pictures_of_several_sizes(tmp_path: Path):
+    show = lambda x: [Image.new("L", (3 + place, 4)) for place in range(len(x))]  # noqa: E731
+    run = record_predictions(lambda x: np.zeros((len(x), CLASSES)), (X[:3], Y[:3]), tmp_path, inputs=show)
+    sizes = [Image.open(io.BytesIO(content)).size for content in run.batches("predict")[0].inputs]
+    assert sizes == [(3, 4), (4, 4), (5, 4)]
+
+
+@pytest.mark.parametrize("outputs", [3, None, np.zeros((2, CLASSES)), [["a"]] * 9, {"a": np.zeros((9, 2)), "b": 1}])
+def test_a_function_must_return_numbers_of_each_sample(outputs: Any, tmp_path: Path):
+    with pytest.raises(ArgumentError, match="model must return numbers, one row per sample"):
+        record_predictions(lambda x: outputs, (X[:9], Y[:9]), tmp_path)
+    assert not load(tmp_path)
+
+
 # --- memory, interruption, what is shown ---
 
 

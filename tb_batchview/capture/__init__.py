@@ -9,6 +9,8 @@ from tb_batchview.capture.carried import name_place as name_place
 from tb_batchview.capture.carried import take_attached as take_attached
 from tb_batchview.capture.gather import has_loss as has_loss
 from tb_batchview.capture.gather import output_units as output_units
+from tb_batchview.capture.inputs import NOTHING_SHOWN as NOTHING_SHOWN
+from tb_batchview.capture.inputs import find_shown as find_shown
 from tb_batchview.capture.install import BACKENDS as BACKENDS
 from tb_batchview.capture.install import build_without_ids as build_without_ids
 from tb_batchview.capture.install import find_worker as find_worker

@@ -30,6 +30,11 @@ MAX_TEXT_BYTES = 1000
 _CHANNELS = (1, 3, 4)
 _PICTURE, _TEXT = "picture", "text"
 
+NOTHING_SHOWN = (
+    "No input of the model looks like a picture or a text: inputs='thumbnails' keeps nothing. Give inputs a function "
+    "that makes pictures or texts of x."
+)
+
 
 class SeenInputs(NamedTuple):
     """What a step was given.
@@ -64,12 +69,9 @@ def name_inputs(sight: Sight, wanted: Iterable[str], problems: list[str]) -> dic
     own = {path: leaf for path, leaf in leaves.items() if sight.belongs(leaf) and rank_of(leaf)}
     named: dict[str, Any] = {}
     if THUMBNAILS in wanted:
-        found = _find_picture(own.values())
+        found = find_shown(own.values())
         if found is None:
-            problems.append(
-                "No input of the model looks like a picture or a text: inputs='thumbnails' keeps nothing. Give inputs "
-                "a function that makes pictures or texts of x."
-            )
+            problems.append(NOTHING_SHOWN)
         elif is_text(found):
             named[f"inputs/{THUMBNAILS}/{_TEXT}"] = _to_codes(found, MAX_TEXT_BYTES)
         else:
@@ -134,6 +136,8 @@ def shrink(pictures: Any) -> Any:
 
 def is_text(value: Any) -> bool:
     """Tell whether a tensor holds texts."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind in "OSTU"
     return getattr(value.dtype, "name", str(value.dtype)) == "string"
 
 
@@ -155,7 +159,7 @@ def _given(sight: Sight) -> Any:
     return from_batch if not leaves or strange else x
 
 
-def _find_picture(leaves: Iterable[Any]) -> Any:
+def find_shown(leaves: Iterable[Any]) -> Any:
     """Return the first that looks like a picture, else a text, else a plane."""
     leaves = list(leaves)
     plain = [leaf for leaf in leaves if not is_text(leaf)]
