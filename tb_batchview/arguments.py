@@ -19,6 +19,8 @@ from tb_batchview.records import TASKS, Array, GradientSummary, LayerSummary, Ou
 
 # The name of the output when arrays are given without one.
 DEFAULT_OUTPUT = "output"
+# How PNG, JPEG and GIF begin.
+_FILES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8")
 
 
 def check_log_dir(log_dir: str | os.PathLike[str]) -> str:
@@ -89,7 +91,9 @@ def input_values(inputs: Any) -> Array | list[Array]:
     Of large pictures every n-th pixel is copied: of what becomes 64 pixels
     at last 128 are enough.
     """
-    if isinstance(inputs, (list, tuple)) and inputs and all(isinstance(item, (str, bytes)) for item in inputs):
+    if isinstance(inputs, np.ndarray) and inputs.dtype == object and inputs.ndim == 1:
+        inputs = inputs.tolist()
+    if isinstance(inputs, (list, tuple)) and all(isinstance(item, (str, bytes)) for item in inputs):
         inputs = np.array(inputs, object)
     if isinstance(inputs, (list, tuple)) and len({np.shape(item) for item in inputs}) > 1:
         return [_copy_picture(item, batched=False) for item in inputs]
@@ -103,7 +107,13 @@ def _copy_picture(given: Any, *, batched: bool) -> Array:
         raise ArgumentError(
             f"inputs must be an array, or what numpy.asarray takes. Received: {type(given).__name__} ({error})."
         ) from error
-    if batched and array.ndim == 1 and array.dtype.kind in "USTO" and len(array):
+    if batched and array.dtype.kind in "USTO" and array.shape[1:] in ((), (1,)):
+        array = array.reshape(-1)
+        if any(isinstance(item, bytes) and item.startswith(_FILES) for item in array):
+            raise ArgumentError(
+                "inputs must be pixels or texts. Received: the bytes of a picture file. Give the pixels: "
+                "numpy.asarray(PIL.Image.open(io.BytesIO(content)))."
+            )
         texts = [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in array.tolist()]
         if all(isinstance(text, str) for text in texts):
             return np.array(texts, object)

@@ -144,7 +144,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         self.sample_ids = _check_sample_ids(sample_ids)
         self._record = _check_record(record)
         self.gradients = _check_gradients(gradients, self.histogram_freq, self._record)
-        self.inputs = _check_inputs(inputs)
+        self.inputs = _check_inputs(inputs, self._record)
         self._class_names = class_names
         worker, workers = find_worker()
         self._writer = BatchWriter(
@@ -395,13 +395,18 @@ def _check_count(name: str, value: Any, *, least: int) -> int:
     return value
 
 
-def _check_inputs(inputs: Any) -> Any:
-    if inputs is None or inputs == "thumbnails" or callable(inputs):
-        return inputs
-    raise ArgumentError(
-        "inputs must be None, 'thumbnails' or a function of x that returns pictures or texts, one per sample. "
-        f"Received: inputs={inputs!r}."
-    )
+def _check_inputs(inputs: Any, record: Sequence[str]) -> Any:
+    if not (inputs is None or inputs == "thumbnails" or callable(inputs)):
+        raise ArgumentError(
+            "inputs must be None, 'thumbnails' or a function of x that returns pictures or texts, one per sample. "
+            f"Received: inputs={inputs!r}."
+        )
+    if inputs is not None and set(record) == {"predict"}:
+        raise ArgumentError(
+            f"inputs need the phase 'train' or 'validation'. Received: record={record!r}. Of predict none are kept; "
+            "record_predictions keeps them."
+        )
+    return inputs
 
 
 def _check_gradients(gradients: Any, histogram_freq: int, record: Sequence[str]) -> bool:

@@ -86,6 +86,8 @@ class Thumbnails:
         if not self.lacks(phase, ids):
             return None
         inputs = give()
+        if not len(inputs):
+            return None
         keys = [None] * len(inputs) if ids is None else [_key(phase, item) for item in ids.tolist()]
         new: dict[Any, int] = {}
         rows = []

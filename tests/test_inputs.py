@@ -158,6 +158,30 @@ def test_pictures_of_several_sizes_are_a_list(tmp_path: Path) -> None:
         np.testing.assert_array_equal(decode(content), pixels)
 
 
+@pytest.mark.parametrize("kind", ["sizes", "texts", "column of texts"])
+def test_a_list_may_be_an_array_of_objects(kind: str, tmp_path: Path) -> None:
+    shown = np.empty(3, object)
+    shown[:] = [PIXELS[0], PIXELS[1][:4], PIXELS[2]] if kind == "sizes" else ["a", "b", "c"]
+    with BatchWriter(tmp_path) as writer:
+        add(writer, shown[:, None] if kind == "column of texts" else shown)
+
+    found = load(tmp_path)["."].batches("train")[0].inputs
+    for content, item in zip(found, shown, strict=True):
+        np.testing.assert_array_equal(content if isinstance(content, str) else decode(content), item)
+
+
+@pytest.mark.parametrize("nothing", [[], (), np.zeros(0, object), PIXELS[:0]])
+def test_a_batch_of_no_samples_has_no_inputs(nothing: Any, tmp_path: Path) -> None:
+    with BatchWriter(tmp_path) as writer:
+        add(writer, nothing)
+        add(writer, ["a text"])
+
+    batches = load(tmp_path)["."].batches("train")
+    assert [batch.size for batch in batches] == [0, 1]
+    assert not batches[0].inputs
+    assert list(batches[1].inputs) == ["a text"]
+
+
 def test_texts_are_kept_as_texts(tmp_path: Path) -> None:
     texts = ["good film", "bad ü", "", "x" * 5000]
     with BatchWriter(tmp_path) as writer:
@@ -179,6 +203,7 @@ def test_texts_are_kept_as_texts(tmp_path: Path) -> None:
         (np.zeros((2, 4, 4), complex), "inputs must be pictures, of shape"),
         ([{"a": 1}, None], "inputs must be pictures, of shape"),
         (np.zeros((3, 4, 4)), "inputs must be one per sample. Received: 3 of 2 samples"),
+        ([thumbnails.encode_picture(PIXELS[0])] * 2, "inputs must be pixels or texts. Received: the bytes of a pic"),
     ],
 )
 def test_what_is_no_picture_is_refused_at_once(shown: Any, message: str, tmp_path: Path) -> None:

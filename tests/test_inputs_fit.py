@@ -285,6 +285,11 @@ def test_inputs_must_be_known(wrong: Any, tmp_path: Path) -> None:
         BatchViewCallback(tmp_path, inputs=wrong)
 
 
+def test_inputs_of_predict_alone_would_be_none(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="inputs need the phase 'train' or 'validation'"):
+        BatchViewCallback(tmp_path, inputs="thumbnails", record=["predict"])
+
+
 @pytest.mark.parametrize(("setting", "small"), [("channels_last", (2, 3, 9, 4)), ("channels_first", (2, 9, 4, 3))])
 def test_where_both_ends_could_be_channels_the_setting_of_keras_decides(setting: str, small: tuple[int, ...]) -> None:
     before = keras.config.image_data_format()
