@@ -487,13 +487,18 @@ def test_a_loop_of_train_on_batch_is_recorded_through_the_callbacks_hooks(mode: 
         for number in range(3):
             place = slice(16 * number, 16 * number + 16)
             callbacks.on_train_batch_begin(number)
-            model.train_on_batch(x[place], y[place])
+            buffers = x[place].copy(), y[place].copy(), np.ones(16, "float32")
+            model.train_on_batch(*buffers)
+            for buffer in buffers:
+                buffer[:] = 0  # A loop may use them again.
             callbacks.on_train_batch_end(number)
         callbacks.on_epoch_end(epoch)
     callbacks.on_train_end()
     batches = load(tmp_path)["."].batches("train")
 
     assert [(batch.epoch, batch.index) for batch in batches] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    np.testing.assert_array_equal(np.concatenate([batch.targets.ravel() for batch in batches]), [*y[:48]] * 2)
+    np.testing.assert_array_equal(np.concatenate([batch.sample_weight for batch in batches]), np.ones(96))
     assert [batch.loss for batch in batches] == pytest.approx([batch["loss"] for batch in truth], abs=1e-5)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tb_batchview.records import Array
@@ -133,6 +135,17 @@ def to_codes(texts: Any, nbytes: int) -> Any:
     """Return the first bytes of each text, as int32, zeros behind them."""
     flat = tf.reshape(texts, [-1])
     return tf.io.decode_raw(flat, tf.int32, fixed_length=nbytes)
+
+
+def copy_array(value: Any) -> Any:
+    """Return a tensor of an array, which a loop may use again.
+
+    What is none, or no tensor can be made of, is returned as it is.
+    """
+    if isinstance(value, np.ndarray):
+        with contextlib.suppress(Exception):
+            return tf.constant(value)
+    return value
 
 
 def to_numpy(value: Any) -> Array:

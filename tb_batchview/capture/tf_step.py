@@ -6,6 +6,7 @@ extra output of the same graph; in eager mode every step reports by itself.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -13,6 +14,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tb_batchview.capture import keras_names
@@ -20,6 +22,7 @@ from tb_batchview.capture.gradients import Weight, plan_gradients, summarise_gra
 from tb_batchview.capture.observation import Observation, Tensors
 from tb_batchview.capture.step import TappedStep
 from tb_batchview.capture.tap import Sight, Tap
+from tb_batchview.capture.tf_arrays import copy_array
 from tb_batchview.capture.tf_loop import loop_many, loop_once
 from tb_batchview.capture.tf_merge import merge_logs, merge_pieces
 from tb_batchview.capture.tf_pack import Layout, Leaf, PackedTensors, pack
@@ -172,6 +175,11 @@ class TensorFlowStep(TappedStep):
         # From here on the step is done: what is added cannot move its ids, and
         # metrics are updated again without being watched.
         tap.end()
+        if tf.executing_eagerly():
+            # `train_on_batch` hands NumPy's arrays to the step as they are. What is no structure of Keras' is told of
+            # by `_gather`.
+            with contextlib.suppress(Exception):
+                sight.inputs, sight.batch = keras.tree.map_structure(copy_array, (sight.inputs, sight.batch))
         tensors, states = self._gather(tap, sight)
         layers, gradients = self._summarise(tap, sight)
         return logs, {"tensors": tensors, "states": states, "layers": layers, "gradients": gradients}
