@@ -114,9 +114,13 @@ def _copy_picture(given: Any, *, batched: bool) -> Array:
                 "inputs must be pixels or texts. Received: the bytes of a picture file. Give the pixels: "
                 "numpy.asarray(PIL.Image.open(io.BytesIO(content)))."
             )
-        texts = [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in array.tolist()]
+        # Cut now: they may have to wait.
+        most = thumbnails.MOST_CHARACTERS
+        texts = [
+            item[: 4 * most].decode("utf-8", "replace") if isinstance(item, bytes) else item for item in array.tolist()
+        ]
         if all(isinstance(text, str) for text in texts):
-            return np.array(texts, object)
+            return np.array([text[:most] for text in texts], object)
     pictures = thumbnails.channels_last(array, batched=batched)
     step = max(1, max(pictures.shape[-3:-1]) // (2 * thumbnails.MOST_PIXELS))
     return encode.storable(np.array(pictures[..., ::step, ::step, :]), "inputs")

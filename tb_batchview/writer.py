@@ -310,6 +310,8 @@ class BatchWriter:
         held += [value for value in (*layers.values(), *slopes.values()) if isinstance(value, np.ndarray)]
         held += [] if shown is None else [shown] if isinstance(shown, np.ndarray) else shown
         nbytes = sum(array.nbytes for array in held)
+        if shown is not None and thumbnails.is_text(shown):
+            nbytes += sum(map(len, shown))
         # Steps are put in the order in which they are given out.
         with self._adding:
             with self._lock:

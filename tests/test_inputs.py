@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import threading
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 from recorded import SPECS, event_file, make_record
 from tensorboard.compat.proto import event_pb2
 
-from tb_batchview import BatchWriter, encode, inputs, load, tfrecord, thumbnails
+from tb_batchview import BatchWriter, arguments, encode, inputs, load, tfrecord, thumbnails
 from tb_batchview import writer as writing
 from tb_batchview.errors import ArgumentError, BatchViewWarning, NotFoundError
 from tb_batchview.eventfile import EventFile
@@ -192,6 +193,27 @@ def test_texts_are_kept_as_texts(tmp_path: Path) -> None:
     assert list(run.batches("train")[0].inputs) == ["good film", "bad ü", None, "x" * 1000]
     assert list(run.batches("train")[1].inputs) == ["café", "b"]
     assert run.input_of("train", 0, 1) == "bad ü"
+
+
+def test_texts_that_wait_count_and_are_cut_before(tmp_path: Path) -> None:
+    assert arguments.input_values(["ä" * 5000, ("ä" * 5000).encode()]).tolist() == ["ä" * 1000] * 2
+    go_on = threading.Event()
+
+    def wait() -> list[Any]:
+        go_on.wait(30)
+        return []
+
+    def overfill() -> None:
+        with BatchWriter(tmp_path, max_pending_mb=0.5, on_full="drop") as writer:
+            writer.submit(wait, nbytes=1)
+            for _ in range(100):
+                add(writer, ["x" * 5000] * 10)  # 10 kB of each batch
+            go_on.set()
+
+    with pytest.warns(BatchViewWarning, match="dropped"):
+        overfill()
+
+    assert 40 <= len(load(tmp_path)["."].batches("train")) <= 60
 
 
 @pytest.mark.parametrize(
