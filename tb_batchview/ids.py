@@ -26,7 +26,9 @@ from tb_batchview.errors import ArgumentError, BatchViewWarning
 from tb_batchview.records import Array
 
 # The leaf with the ids; where the inputs are no dict, they are the other one.
-KEY = "__batchview_ids__"
+# Behind all names of inputs: where nobody took the ids out, Keras gives a model
+# of a dict its leaves by their order, and would take the first for an input.
+KEY = "~batchview_ids"
 INPUTS = "__batchview_x__"
 
 # Bytes of a text that travel. Of a longer one the last, after a digest of all.
@@ -264,6 +266,8 @@ def _as_array(ids: Any) -> Array:
         raise ArgumentError(
             f"ids must be in the order of the samples. Received: a {type(ids).__name__}. Give a list or an array."
         )
+    if np.ma.is_masked(ids):
+        ids = ids.tolist()  # Has None in their places.
     try:
         # As objects, since NumPy would make texts of 1 and "a" alike.
         array = np.asarray(ids, object if isinstance(ids, (list, tuple, os.PathLike)) else None)
@@ -386,7 +390,10 @@ def _is_symbolic(value: Any) -> bool:
         return False
     if isinstance(value, (Mapping, tuple, list)):
         return any(_is_symbolic(inner) for inner in (value.values() if isinstance(value, Mapping) else value))
-    return bool(tensorflow.is_tensor(value)) and not hasattr(value, "numpy")
+    if not tensorflow.is_tensor(value):
+        return False
+    # A sparse tensor has no `numpy` anywhere, a ragged one has it in a graph too.
+    return any(not hasattr(part, "numpy") for part in tensorflow.nest.flatten(value, expand_composites=True))
 
 
 def _is_dataset(value: Any) -> bool:

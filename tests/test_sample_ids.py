@@ -569,3 +569,76 @@ def test_one_pass_over_data_with_ids_records_them(tmp_path: Path):
     function = lambda x: np.asarray(model(x))  # noqa: E731
     record_predictions(function, (with_ids(X, LONG), Y), tmp_path / "function")
     assert_each_has_its_id(tmp_path / "function", LONG, {"predict": [list(Y)]})
+
+
+# --- at the edges ---
+
+
+def test_a_model_of_a_dict_finds_its_inputs_before_the_ids():
+    """Keras hands a model without our callback the leaves by the order of their keys, with a warning."""
+    one, other = keras.Input((2,), name="one"), keras.Input((2,), name="other")
+    model = keras.Model({"one": one, "other": other}, LAYERS.Dense(SAMPLES)(LAYERS.Subtract()([one, other])))
+    x = {"one": X[:, :2], "other": X[:, 2:4]}
+
+    with pytest.warns(UserWarning, match="doesn't match the expected structure"):
+        found = model.predict(with_ids(x, NUMBERS), verbose=0)
+    np.testing.assert_array_equal(found, model.predict(x, verbose=0))
+
+
+def test_masked_ids_are_missing_ones():
+    masked = np.ma.masked_array(NUMBERS, np.arange(SAMPLES) == 3)
+    with pytest.raises(ArgumentError, match=r"none missing\. Received: None"):
+        with_ids(X, masked)
+    assert with_ids(X, np.ma.masked_array(NUMBERS))[ids.KEY].shape == (SAMPLES, 2)
+
+
+def test_sparse_inputs_outside_of_a_pipeline_take_ids_of_numpy(tmp_path: Path):
+    x = tf.sparse.from_dense(X)
+    plain, carried = feed(tf.sparse.from_dense(X), Y), feed(with_ids(x, NAMES), Y)
+
+    train_both(lambda: make({}), plain, carried, tmp_path)
+
+    assert_each_has_its_id(tmp_path, NAMES, {"train": [list(Y)] * 2})
+
+
+@pytest.mark.parametrize("phase", ["train", "predict"])
+def test_a_table_of_texts_is_no_ids_and_all_else_is_recorded(phase: str, tmp_path: Path):
+    class Ignores(DataStep):
+        def call(self, inputs: Any, training: Any = None) -> Any:
+            return super().call(inputs["one"] if isinstance(inputs, dict) else inputs, training=training)
+
+    data = tf.data.Dataset.from_tensor_slices(({"one": X, "path": np.stack([NAMES, NAMES], 1)}, Y)).batch(BATCH)
+    callback = BatchViewCallback(tmp_path, sample_ids="path", record=[phase])
+    predict = lambda model, callbacks: model.predict(data, verbose=0, callbacks=callbacks)  # noqa: E731
+    model = make({}, Ignores)
+    run = feed(data, epochs=1) if phase == "train" else predict
+    with pytest.warns(BatchViewWarning) as caught:
+        run(model, [callback])
+
+    shape = "(None, 2)" if phase == "train" else "(16, 2)"
+    assert messages(caught)[0].startswith(
+        f"The sample ids of a batch are not recorded: ids must be one for each sample. Received: shape={shape}."
+    )
+    batches = load(tmp_path)["."].batches(phase)
+    assert [(batch.size, batch.sample_ids, batch.predictions.shape) for batch in batches] == [
+        (size, None, (size, SAMPLES)) for size in SIZES
+    ]
+
+
+def test_ids_of_two_kinds_in_one_call_do_not_stop_predict(tmp_path: Path):
+    class Kinds(Rows):
+        def __getitem__(self, number: int) -> Any:
+            rows = slice(number * BATCH, (number + 1) * BATCH)
+            return (with_ids(X[rows], (NAMES, NUMBERS, NAMES)[number][rows]),)
+
+    model = make({"run_eagerly": True, "steps_per_execution": 2})
+    callback = BatchViewCallback(tmp_path, record=["predict"])
+    with pytest.warns(BatchViewWarning, match="The sample ids of a batch are not recorded"):
+        scores = model.predict(Kinds(None), verbose=0, callbacks=[callback])
+
+    assert scores.shape == (SAMPLES, SAMPLES)
+    batches = load(tmp_path)["."].batches("predict")
+    assert [None if batch.sample_ids is None else batch.sample_ids.tolist() for batch in batches] == [
+        None,
+        [*NAMES[32:]],
+    ]

@@ -86,7 +86,10 @@ def name_tensors(ids: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
         elif dtype == "string":  # TensorFlow alone has tensors of texts.
             from tb_batchview.capture.tf_ids import encode_tensor
 
-            named[f"ids/{name}"] = encode_tensor(value)
+            try:
+                named[f"ids/{name}"] = encode_tensor(value)
+            except ArgumentError as error:
+                problems.append(refuse(error))
         elif dtype in _INTEGERS:
             named[f"plain_ids/{name}"] = value
         else:
@@ -114,7 +117,7 @@ def read_ids(kind: str, array: Array, size: int, problems: list[str]) -> Array |
         if array.dtype.kind == "u" and array.size and int(array.max()) >= 2**63:
             raise ArgumentError(f"ids that are numbers must fit into 64 bits with a sign. Received: {array.max()}.")
     except ArgumentError as error:
-        problems.append(f"The sample ids of a batch are not recorded: {error}")
+        problems.append(refuse(error))
         return None
     if array.ndim != 1 or len(array) != size:
         problems.append("The sample ids are not one per sample of the batch and are not recorded.")
@@ -125,6 +128,11 @@ def read_ids(kind: str, array: Array, size: int, problems: list[str]) -> Array |
             "cannot leave dataset.map or another process. Use shorter ones, such as paths below the folder of the data."
         )
     return array
+
+
+def refuse(error: Exception | str) -> str:
+    """Say that a batch is recorded without ids, and why."""
+    return f"The sample ids of a batch are not recorded: {error}"
 
 
 def take_attached(x: Any, size: int, problems: list[str]) -> tuple[Any, Array | None]:

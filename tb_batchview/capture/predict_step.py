@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tb_batchview.capture import arrays, keras_names
-from tb_batchview.capture.carried import name_tensors
+from tb_batchview.capture.carried import name_tensors, refuse
 from tb_batchview.capture.observation import Observation
 from tb_batchview.capture.step import TappedStep
 from tb_batchview.ids import split_ids
@@ -44,7 +44,11 @@ class PredictStep(TappedStep):
             return batch
 
         result = self._call(take, arguments)
-        self._ids = {name: np.concatenate(parts) for name, parts in found.items()}
+        try:
+            self._ids = {name: np.concatenate(parts) for name, parts in found.items()}
+        except ValueError:  # A guest must not stop prediction.
+            self._ids = {}
+            problems.append(refuse("ids must be all texts or all whole numbers. Received: both."))
         for problem in problems:
             self._complain(problem)
         return result, []
