@@ -166,7 +166,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         self._batch = dict.fromkeys(PHASES, 0)
         self._fitting = False
         self._described = False
-        build_without_ids()
+        build_without_ids(self)
 
     def set_model(self, model: Any) -> None:
         """Take the model, and check that its layers are those asked for."""

@@ -7,7 +7,10 @@ is the same to the bit as without ids and without the callback.
 
 from __future__ import annotations
 
+import gc
+import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ import pytest
 import tensorflow as tf
 
 from tb_batchview import BatchViewCallback, handoff, ids, load, record_predictions, with_ids, without_ids, writer
+from tb_batchview.capture import keras_names
 from tb_batchview.capture.tf_ids import encode_tensor
 from tb_batchview.errors import ArgumentError, BatchViewWarning
 from tests.fits import feed, messages, state_of
@@ -642,3 +646,20 @@ def test_ids_of_two_kinds_in_one_call_do_not_stop_predict(tmp_path: Path):
         None,
         [*NAMES[32:]],
     ]
+
+
+def test_keras_builds_models_as_before_once_no_callback_lives(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    # `capture.install` is the function.
+    monkeypatch.setattr(sys.modules["tb_batchview.capture.install"], "_living", weakref.WeakSet())
+    keras_names.build_as_before()
+    own = keras.Model._symbolic_build
+    callbacks = [BatchViewCallback(tmp_path / name) for name in "ab"]
+    assert keras.Model._symbolic_build is not own
+
+    del callbacks[0]
+    gc.collect()
+    assert keras.Model._symbolic_build is not own
+
+    del callbacks[0]
+    gc.collect()
+    assert keras.Model._symbolic_build is own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import keras
@@ -12,6 +13,9 @@ from tb_batchview.capture.step import Recorder, TappedStep
 from tb_batchview.ids import split_ids
 
 BACKENDS = ("tensorflow", "jax", "torch")
+
+# The recorders whose models may be built from batches with ids.
+_living: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
 def _step_class() -> type[TappedStep]:
@@ -63,12 +67,20 @@ def install(
     return step
 
 
-def build_without_ids() -> None:
-    """Have Keras build models from batches without ids, from now on.
+def build_without_ids(recorder: Recorder) -> None:
+    """Have Keras build models from batches without ids, as long as one lives.
 
     Some backends build them before a callback is told of anything.
     """
+    _living.add(recorder)
+    weakref.finalize(recorder, _build_as_before).atexit = False
     keras_names.build_without(split_ids)
+
+
+def _build_as_before() -> None:
+    # Not its length, which counts the one that is dying.
+    if not list(_living):
+        keras_names.build_as_before()
 
 
 def find_worker() -> tuple[int, int]:

@@ -183,16 +183,15 @@ def make_jax_step(model: Any, phase: str, step: Callable[[Any, Any], Any], state
 # PyTorch and strategies build what is not built, before any callback is told.
 # Without it a model with ids must be built there by the user.
 def build_without(split: Callable[[Any], tuple[Any, Any]]) -> None:
-    """Have Keras build models from batches without their ids, from now on.
+    """Have Keras build models from batches without their ids.
 
-    The only name of a class of Keras that is replaced, and for good; batches
-    without ids are handed on as they are.
+    The only name of a class of Keras that is replaced, until
+    `build_as_before`; batches without ids are handed on as they are.
 
     Args:
         split: Returns a batch without its ids, and the ids.
     """
-    owner = next((kind for kind in keras.Model.__mro__ if "_symbolic_build" in vars(kind)), None)
-    original: Any = None if owner is None else vars(owner)["_symbolic_build"]
+    owner, original = _symbolic_build()
     if original is None or hasattr(original, "without_ids"):
         return
     signature = inspect.signature(original)
@@ -213,8 +212,22 @@ def build_without(split: Callable[[Any], tuple[Any, Any]]) -> None:
             given.arguments["data_batch"] = split(given.arguments["data_batch"])[0]
         return original(*given.args, **given.kwargs)
 
-    build.without_ids = True  # type: ignore[attr-defined]
+    build.without_ids = build  # type: ignore[attr-defined]
     setattr(owner, "_symbolic_build", build)  # noqa: B010
+
+
+def build_as_before() -> None:
+    """Put back what `build_without` replaced, if nobody replaced it since."""
+    owner, current = _symbolic_build()
+    # Whoever wrapped ours with functools.wraps has the attribute too.
+    if current is not None and getattr(current, "without_ids", None) is current:
+        setattr(owner, "_symbolic_build", vars(current)["__wrapped__"])  # noqa: B010
+
+
+def _symbolic_build() -> tuple[Any, Any]:
+    """Return the class with the method, and the method, or None twice."""
+    owner: Any = next((kind for kind in keras.Model.__mro__ if "_symbolic_build" in vars(kind)), None)
+    return owner, None if owner is None else vars(owner)["_symbolic_build"]
 
 
 # `Trainer._compile_loss`, a CompileLoss with `_flat_losses` (3.7 to 3.15) and
