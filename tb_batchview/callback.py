@@ -186,6 +186,7 @@ class BatchViewCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         """Begin to watch the training steps."""
         self._fitting = True
+        self._writer.await_others()
         self._begin(_FIT)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -469,4 +469,7 @@ def _show_progress(total: int | None, verbose: int | str) -> Iterator[Any]:
 
 def _is_looked_at() -> bool:
     screen: Any = sys.stdout  # None where Python has no console.
-    return "ipykernel" in sys.modules or (screen is not None and screen.isatty())
+    ipython: Any = sys.modules.get("IPython")
+    # A notebook's shell has a kernel, that of a terminal has none.
+    in_notebook = ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+    return in_notebook or (screen is not None and screen.isatty())

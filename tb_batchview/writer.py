@@ -46,6 +46,8 @@ from tb_batchview.version import __version__
 FLUSH_SECONDS = 1.0
 # Different messages counted; further ones are counted as one.
 _MAX_MESSAGES = 20
+# Seconds that another writer of the same directory is waited for.
+_MOST_WAIT = 10.0
 _MB = 1 << 20
 
 
@@ -162,6 +164,7 @@ class BatchWriter:
         limit = math.inf if math.isinf(max_pending_mb) else max_pending_mb * _MB
         self._handoff = Handoff(limit, idle=self._idle, finish=self._finish)
         _open_writers.add(self)
+        self.await_others()
         # Handlers run from the last to the first: ours before those of the
         # libraries loaded by now, which the waiting thunks need.
         atexit.unregister(_close_writers)
@@ -368,6 +371,16 @@ class BatchWriter:
         if self._handoff.is_idle():
             return True
         return self._handoff.put(self._flush, 0, wait=True) and self._handoff.drain(timeout) and not self._unwritable
+
+    def await_others(self) -> None:
+        """Have other writers of this process to the same log_dir write what waits.
+
+        A training that crashed ends no writer, and the next one goes on after
+        what is in the files.
+        """
+        for other in list(_open_writers):
+            if other is not self and other._earlier.log_dir == self._earlier.log_dir:
+                other.flush(_MOST_WAIT)
 
     def close(self) -> None:
         """Write what waits, end the thread and close the file."""

@@ -140,6 +140,16 @@ def test_another_model_after_an_interrupted_training_is_kept_apart(tmp_path: Pat
     assert (len(steps(tmp_path / "run")), steps(tmp_path / "run-2")) == (50, [0])
 
 
+def test_what_waits_of_a_training_that_crashed_comes_before_the_next(tmp_path: Path) -> None:
+    crashed = BatchWriter(tmp_path / "run", run=A)
+    for _ in range(5):
+        crashed.submit(lambda: [BatchRecord("train", None, 0, 0, 0, 1.0)], nbytes=1, phase="train")
+    record(tmp_path / "run", A)
+
+    assert steps(tmp_path / "run") == list(range(7))
+    crashed.close()
+
+
 def test_other_constants_told_on_the_way_change_nothing(tmp_path: Path) -> None:
     writer = BatchWriter(tmp_path / "run", run=A)
     writer.add_batch(loss=1.0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import itertools
+import sys
 import tracemalloc
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import keras
 import numpy as np
@@ -624,6 +626,20 @@ def test_a_bar_is_shown_where_somebody_looks(
     record_predictions(model, pieces(X, Y) if data == "generator" else data, tmp_path, verbose=verbose)
     shown = capfd.readouterr()
     assert expected in shown.out if expected else shown.out == ""
+
+
+@pytest.mark.parametrize(
+    ("shell", "shows"), [(None, False), (types.SimpleNamespace(kernel=1), True), (object(), False)]
+)
+def test_a_notebook_has_a_bar_of_its_own_accord(
+    shell: Any, shows: bool, model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    ipython = types.SimpleNamespace(get_ipython=lambda: shell)
+    # That of a notebook may be imported anywhere.
+    with mock.patch.dict(sys.modules, {"IPython": ipython, "ipykernel": mock.Mock()}):
+        record_predictions(model, (X, Y), tmp_path)
+
+    assert ("3/3" in capsys.readouterr().out) == shows
 
 
 def test_a_terminal_has_a_bar_of_its_own_accord(

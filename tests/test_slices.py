@@ -38,6 +38,13 @@ def ticking(chunk: int = tfrecord.CHUNK_BYTES) -> Iterator[None]:
         yield
 
 
+def age(logdir: Path, names: str) -> None:
+    """Let each run be newer than the next one: the newest has the first turn."""
+    for seconds, name in enumerate(names):
+        for file in (logdir / name).rglob("*.batchview"):
+            os.utime(file, (1e9 - seconds, 1e9 - seconds))
+
+
 def steps(view: RunView) -> list[int]:
     return view.phases["train"].step.tolist() if "train" in view.phases else []
 
@@ -237,6 +244,7 @@ def test_a_small_run_is_there_while_a_huge_one_is_read(tmp_path: Path) -> None:
         write(tmp_path / name, [make_record(step) for step in range(3)])
     log = open_log(tmp_path)
 
+    age(tmp_path, "abc")
     with ticking(500):
         log.look()
         assert list(log) == ["a", "b", "c"]
@@ -259,6 +267,7 @@ def test_the_run_asked_for_has_every_second_turn(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     turns = []
 
+    age(tmp_path, "abc")
     with ticking(500):
         log.look()
         log.prefer("b")

@@ -19,9 +19,10 @@ import pytest
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugins import base_plugin
 from tensorboard.util import tensor_util
+from werkzeug.test import Client
 
 from tb_batchview import BatchViewCallback, load
-from tb_batchview.http import Parameters, unpack_arrays
+from tb_batchview.http import unpack_arrays
 from tb_batchview.plugin import BatchViewPlugin
 from tests import models
 from tests.fits import Act, state_of
@@ -171,9 +172,9 @@ def crash(model: Any) -> None:
 def marks(logdir: Path, run: str = ".", phase: str = "train") -> list[tuple[int, int]]:
     """Return the epochs that the page marks on the timeline: number and first step."""
     plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(logdir)), refresh_seconds=0, patience=60)
-    plugin.runs_impl(Parameters({"run": run}, ("run",)))
     asked = {"run": run, "phase": phase, "points": "100"}
-    header, _ = unpack_arrays(plugin.batches_impl(Parameters(asked, asked)))
+    response = Client(plugin.get_plugin_apps()["/batches"]).get("/", query_string=asked)
+    header, _ = unpack_arrays(response.get_data())
     return [(mark["epoch"], mark["step"]) for mark in header["epochs"]]
 
 
