@@ -25,13 +25,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from reading import clock, find_file, make_run, write_pattern
 from tensorboard.plugins import base_plugin
+from werkzeug.test import Client
 
 import tb_batchview
-from tb_batchview.answers import Answer
-from tb_batchview.http import Parameters
 from tb_batchview.plugin import BatchViewPlugin
 
 PAUSE = 0.005  # seconds between two questions of a page that cannot wait
@@ -56,9 +56,9 @@ def make_sweep(logdir: Path, single: Path, runs: int, batches: int) -> None:
         os.link(file, link)
 
 
-def ask(plugin: BatchViewPlugin, run: str | None = None) -> Answer:
+def ask(page: Client, run: str | None = None) -> Any:
     """Ask for all runs, or for one."""
-    return plugin.runs_impl(Parameters({} if run is None else {"run": run}, ("run",)))
+    return page.get("/", query_string={} if run is None else {"run": run}).get_json()
 
 
 def wait(done: Callable[[], bool]) -> None:
@@ -67,18 +67,19 @@ def wait(done: Callable[[], bool]) -> None:
         time.sleep(PAUSE)
 
 
-def open_page(logdir: Path) -> tuple[BatchViewPlugin, dict[str, float]]:
+def open_page(logdir: Path) -> tuple[Client, dict[str, float]]:
     """Open a log directory as the page does; tell the seconds until each moment."""
     plugin = BatchViewPlugin(base_plugin.TBContext(logdir=str(logdir)), refresh_seconds=0)
+    page = Client(plugin.get_plugin_apps()["/runs"])
     begin = time.perf_counter()
-    runs = ask(plugin)["runs"]
+    runs = ask(page)["runs"]
     seconds = {"first": time.perf_counter() - begin}
     newest = max(runs, key=lambda run: run["updated"] or 0)["name"]
-    wait(lambda: ask(plugin, newest)["runs"][0]["indexing"] is None)
+    wait(lambda: ask(page, newest)["runs"][0]["indexing"] is None)
     seconds["newest"] = time.perf_counter() - begin
-    wait(lambda: ask(plugin)["indexing"] is None)
+    wait(lambda: ask(page)["indexing"] is None)
     seconds["all"] = time.perf_counter() - begin
-    return plugin, seconds
+    return page, seconds
 
 
 def measure(logdir: Path, single: Path, repeats: int) -> dict[str, list[tuple[float, float]]]:
