@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import tb_batchview
 from tb_batchview import BatchWriter, tfrecord
@@ -47,23 +48,28 @@ ADDED = 100
 _MB = 1e6
 
 
+def add_batch(writer: BatchWriter, rng: np.random.Generator, step: int, scores: npt.NDArray[np.float32]) -> None:
+    """Add a batch of random targets to what was predicted, and now and then of layers."""
+    targets = rng.integers(0, scores.shape[1], SAMPLES)
+    losses = -np.log(scores[np.arange(SAMPLES), targets] + 1e-7)
+    layers = {f"dense_{number}": rng.normal(size=(SAMPLES, 32)) for number in range(LAYERS)}
+    writer.add_batch(
+        predictions=scores,
+        targets=targets,
+        loss=float(losses.mean()),
+        metrics={"accuracy": float((scores.argmax(1) == targets).mean())},
+        sample_loss=losses,
+        histograms=None if step % EVERY else layers,
+    )
+
+
 def write_pattern(log_dir: Path, classes: int = CLASSES, top_k: int | None = None) -> list[bytes]:
     """Write a short run and return the payloads of its file."""
     rng = np.random.default_rng(0)
     with BatchWriter(log_dir, top_k=top_k) as writer:
         for step in range(WRITTEN):
             scores = rng.dirichlet(np.ones(classes), SAMPLES).astype(np.float32)
-            targets = rng.integers(0, classes, SAMPLES)
-            losses = -np.log(scores[np.arange(SAMPLES), targets] + 1e-7)
-            layers = {f"dense_{number}": rng.normal(size=(SAMPLES, 32)) for number in range(LAYERS)}
-            writer.add_batch(
-                predictions=scores,
-                targets=targets,
-                loss=float(losses.mean()),
-                metrics={"accuracy": float((scores.argmax(1) == targets).mean())},
-                sample_loss=losses,
-                histograms=None if step % EVERY else layers,
-            )
+            add_batch(writer, rng, step, scores)
     path = find_file(log_dir)
     content = path.read_bytes()
     with path.open("rb") as file:

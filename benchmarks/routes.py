@@ -40,7 +40,7 @@ from pathlib import Path
 from urllib.parse import urlencode, urlparse
 
 import numpy as np
-from reading import EVERY, LAYERS, SAMPLES, make_run, write_pattern
+from reading import SAMPLES, add_batch, make_run, write_pattern
 from tensorboard.backend.application import TensorBoardWSGI
 from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
@@ -80,17 +80,7 @@ def fill_run(log_dir: Path, batches: int, classes: int) -> None:
         for step in range(batches):
             # The same scores of other classes: to draw a million of them for each batch would take hours.
             scores = np.roll(drawn[rng.permutation(SAMPLES)], rng.integers(classes), axis=1)
-            targets = rng.integers(0, classes, SAMPLES)
-            losses = -np.log(scores[np.arange(SAMPLES), targets] + 1e-7)
-            layers = {f"dense_{number}": rng.normal(size=(SAMPLES, 32)) for number in range(LAYERS)}
-            writer.add_batch(
-                predictions=scores,
-                targets=targets,
-                loss=float(losses.mean()),
-                metrics={"accuracy": float((scores.argmax(1) == targets).mean())},
-                sample_loss=losses,
-                histograms=None if step % EVERY else layers,
-            )
+            add_batch(writer, rng, step, scores)
 
 
 def ask(address: tuple[str, int], request: str) -> tuple[float, bytes]:

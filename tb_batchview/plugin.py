@@ -165,7 +165,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "/dead_units": _route(self.dead_units_impl, (*_LAYER, "last")),
             "/gradients": _route(self.gradients_impl, ("run", "phase", "start", "stop", "points")),
             "/gradient": _route(self.gradient_impl, (*_LAYER, "points", "axis", *_LAYER_AGAINST)),
-            "/export": self._serve(self.export_impl, (*_RANGE, "table", "scores")),
+            "/export": self._serve(lambda parameters, _: self.export_impl(parameters), (*_RANGE, "table", "scores")),
             "/doctor": _route(self.doctor_impl, ("run",)),
             "/static/*": _static_route,
         }
@@ -343,7 +343,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         run, phase, start, stop = self._choose_phase(parameters, "against_")
         return layer_answers.histogram_axis(summaries(run, phase), start, stop, *_window_choice(parameters))
 
-    def export_impl(self, parameters: Parameters, _: bool = False) -> wrappers.Response:
+    def export_impl(self, parameters: Parameters) -> wrappers.Response:
         """Return a table of the range as CSV, to be saved; never gzipped."""
         table = parameters.choice("table", downloads.TABLES, "samples")
         scores = parameters.flag("scores", default=True)

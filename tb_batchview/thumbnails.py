@@ -38,7 +38,7 @@ _RANGE_VALUES = 1024
 _PERCENTILES = (0.5, 99.5)
 
 
-class Kept(NamedTuple):
+class NewInputs(NamedTuple):
     """What of a batch is to be kept.
 
     Attributes:
@@ -71,7 +71,7 @@ class Thumbnails:
         """Tell whether any sample of a batch is still to be kept."""
         return ids is None or any(_key(phase, item) not in self._ids for item in ids.tolist())
 
-    def make(self, phase: str, give: Callable[[], Array | Sequence[Array]], ids: Array | None) -> Kept | None:
+    def make(self, phase: str, give: Callable[[], Array | Sequence[Array]], ids: Array | None) -> NewInputs | None:
         """Return what is to be kept of a batch, None if nothing.
 
         Args:
@@ -106,9 +106,9 @@ class Thumbnails:
             for row, picture in zip(rows, pictures, strict=True):
                 values[row] = encode_picture(picture)
         nbytes = sum(len(value) for value in values) + _ID_BYTES * len(new)
-        return Kept(values, tuple(new), nbytes)
+        return NewInputs(values, tuple(new), nbytes)
 
-    def remember(self, kept: Kept) -> None:
+    def remember(self, kept: NewInputs) -> None:
         """Count what was written."""
         self._left -= kept.nbytes
         self._ids.update(kept.ids)

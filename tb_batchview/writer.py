@@ -39,7 +39,7 @@ from tb_batchview.records import (
 )
 from tb_batchview.specs import SpecBook
 from tb_batchview.tasks import TaskHint
-from tb_batchview.thumbnails import Kept, Thumbnails
+from tb_batchview.thumbnails import NewInputs, Thumbnails
 from tb_batchview.version import __version__
 
 # How often what was written is handed to the operating system.
@@ -565,7 +565,7 @@ class BatchWriter:
             return True
         return False
 
-    def _show(self, record: BatchRecord) -> tuple[BatchRecord, Kept | None]:
+    def _show(self, record: BatchRecord) -> tuple[BatchRecord, NewInputs | None]:
         """Make small pictures of a record's inputs, or leave them out."""
         if record.inputs is None:
             return record, None
