@@ -183,7 +183,7 @@ def _exact(ids: dict[str, Any], problems: list[str]) -> dict[str, Any]:
     Without a distribution a batch is NumPy's until the step takes it; with one
     it is on the devices already, where numbers have 32 bits.
     """
-    if keras.distribution.distribution() is None or jax.config.jax_enable_x64 or not set(ids) - {ATTACHED}:
+    if keras.distribution.distribution() is None or jax.config.read("jax_enable_x64") or not set(ids) - {ATTACHED}:
         return ids
     problems.append(
         "sample_ids are not recorded under a distribution of Keras on JAX, which cuts whole numbers to 32 bits. Use "
