@@ -25,7 +25,7 @@ from tb_batchview.errors import ArgumentError, FormatError
 from tb_batchview.records import Array, BatchRecord, GradientSummary, LayerSummary, OutputRecord, OutputSpec
 
 Payload = bytes | memoryview
-# Phase, output or layer, and kind of a value; its tag, and the content of its metadata.
+# Phase, output or layer (of inputs, their form), and kind of a value; its tag, and the content of its metadata.
 _Key = tuple[str, str, str]
 _Name = tuple[str, bytes]
 
@@ -53,6 +53,8 @@ MAX_STRINGS_BYTES = 1 << 26
 _MAX_TEXT_BYTES = 1 << 16
 
 _DOUBLE = struct.Struct("<d")
+# Wall time, and the key of what follows.
+_HEAD = struct.Struct("<BdB")
 _NO_FIGURES = (math.nan, math.nan)
 # Wire types.
 _VARINT, _FIXED64, _LEN, _FIXED32 = 0, 1, 2, 5
@@ -80,9 +82,8 @@ class EventEncoder:
         self._worker, self._workers = worker, workers
         self._specs: dict[str, OutputSpec] = {}
         self._prefixes: dict[tuple[str, np.dtype[Any], tuple[int, ...]], _Prefix] = {}
-        # What stands before the arrays of values whose metadata was said: as nearly all are.
-        self._plain: dict[tuple[_Key, np.dtype[Any], tuple[int, ...]], tuple[bytes, int]] = {}
-        self._plain_headers: dict[tuple[str, ...], tuple[bytes, struct.Struct]] = {}
+        # Of events that say nothing new: as nearly all are.
+        self._layouts: dict[tuple[Any, ...], _Layout] = {}
         self._said: dict[str, bytes] = {}
         self._names: dict[_Key, _Name] = {}
         self._headers: dict[tuple[str, ...], _Name] = {}
@@ -112,32 +113,35 @@ class EventEncoder:
         if record.step is None or not 0 <= record.step < 2**63:
             raise ArgumentError(f"step must be a number from 0 to 2**63 - 1. Received: step={record.step!r}.")
         self._use(specs)
-        phase = record.phase
-        derived = {name: tasks.derive(specs[name], output) for name, output in record.outputs.items()}
+        # Comprehensions and generators would take a third of the time of an event.
+        derived: dict[str, dict[str, Array]] = {}
+        for name, output in record.outputs.items():
+            derived[name] = tasks.derive(specs[name], output)
+        numbers = self._header(record, derived)
+        keys: list[_Key] = []
+        arrays: list[Array] = []
+        kinds: list[Any] = [record.phase, *record.metrics]
+        for key, array in _values(record, specs, derived, top_k):
+            keys.append(key)
+            arrays.append(array)
+            kinds += key, array.dtype, array.shape, array.flags.c_contiguous
+        form = tuple(kinds)
+        layout = self._layouts.get(form)
+        if layout is not None and record.step and record.wall_time:
+            return layout.fill(record.wall_time, record.step, numbers, arrays)
         event = _Pieces()
         said: dict[str, bytes] = {}
-        self._add_header(event, record, self._header(record, derived), said)
-        for name, output in record.outputs.items():
-            for kind, array in _front(output, derived[name]):
-                self._add(event, (phase, name, kind), array, said)
-        for name, output in record.outputs.items():
-            for kind, array in _bulk(output, specs[name], top_k):
-                self._add(event, (phase, name, kind), array, said)
-        if record.inputs is not None:
-            form = "text" if any(isinstance(value, str) for value in record.inputs) else "image"
-            name_of = metadata.inputs_tag(phase), metadata.inputs_content(phase, form)
-            self._add_value(event, name_of, record.inputs, said)
-        for layer, summary in record.layers.items():
-            for kind, array in _layer_arrays(summary):
-                self._add(event, (phase, layer, kind), array, said)
-        for layer, gradient in record.gradients.items():
-            for kind, array in _gradient_arrays(gradient):
-                self._add(event, (phase, layer, kind), array, said)
+        self._add_value(event, self._header_name(record), np.array(numbers, np.float64), said)
+        for key, array in zip(keys, arrays, strict=True):
+            self._add_value(event, self._name(key), array, said)
         # Only now: an event that could not be encoded has said nothing.
         if said:
             self._said.update(said)
-            self._plain.clear()
-            self._plain_headers.clear()
+            self._layouts.clear()
+        elif event.is_plain:
+            if len(self._layouts) > _MAX_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[form] = event.layout(len(numbers))
         return event.join(record.wall_time, record.step)
 
     def encode_status(self, status: metadata.Status, *, step: int, wall_time: float) -> bytes:
@@ -153,9 +157,10 @@ class EventEncoder:
         if self._specs != specs:
             self._specs = dict(specs)
             self._headers.clear()
-            self._plain_headers.clear()
+            self._layouts.clear()
 
-    def _header_name(self, record: BatchRecord, key: tuple[str, ...]) -> _Name:
+    def _header_name(self, record: BatchRecord) -> _Name:
+        key = (record.phase, *record.metrics)
         name = self._headers.get(key)
         if name is None:
             fields = (
@@ -179,6 +184,8 @@ class EventEncoder:
                 name = metadata.layer_tag(*key), metadata.layer_content(*key)
             elif key[2] in metadata.GRADIENT_KINDS:
                 name = metadata.gradient_tag(*key), metadata.layer_content(*key)
+            elif key[2] == metadata.INPUTS_KIND:
+                name = metadata.inputs_tag(key[0]), metadata.inputs_content(key[0], key[1])
             else:
                 name = metadata.output_tag(*key), metadata.output_content(*key)
             self._names[key] = name
@@ -192,42 +199,8 @@ class EventEncoder:
             numbers += (tasks.error_rate(figures), tasks.mean_confidence(figures)) if figures else _NO_FIGURES
         return numbers
 
-    def _add_header(self, event: _Pieces, record: BatchRecord, numbers: list[float], said: dict[str, bytes]) -> None:
-        """Add the numbers of the batch to an event."""
-        key = (record.phase, *record.metrics)
-        plain = self._plain_headers.get(key)
-        if plain is not None:
-            # As an array would hold them, in a third of the time.
-            framed, numbers_struct = plain
-            event.pieces += (framed, numbers_struct.pack(*numbers))
-            event.size += len(framed) + numbers_struct.size
-            return
-        new = self._add_value(event, self._header_name(record, key), np.array(numbers, np.float64), said)
-        if new is not None:
-            self._plain_headers[key] = new, struct.Struct(f"<{len(numbers)}d")
-
-    def _add(self, event: _Pieces, key: _Key, array: Array, said: dict[str, bytes]) -> None:
-        """Add an array of an output or layer to an event."""
-        form = key, array.dtype, array.shape
-        plain = self._plain.get(form)
-        if plain is not None and array.flags.c_contiguous:
-            event.pieces += (plain[0], array)
-            event.size += plain[1]
-            return
-        framed = self._add_value(event, self._name(key), array, said)
-        # Of another type a copy was added: what stands before it is of that one.
-        if framed is not None and array.dtype in _DTYPE_NUMBERS and 0 < array.nbytes < LARGE_BYTES:
-            if len(self._plain) > _MAX_PREFIXES:
-                self._plain.clear()
-            self._plain[form] = framed, len(framed) + array.nbytes
-
-    def _add_value(self, event: _Pieces, name: _Name, array: Array, said: dict[str, bytes]) -> bytes | None:
-        """Add a value to an event; with metadata if that is news.
-
-        Returns:
-            What stands before the array of another value of this name and
-            form; None if something else is to be said with it.
-        """
+    def _add_value(self, event: _Pieces, name: _Name, array: Array, said: dict[str, bytes]) -> None:
+        """Add a value to an event; with metadata if that is news."""
         tag, content = name
         suffix = b""
         if self._said.get(tag) != content and said.get(tag) != content:
@@ -235,20 +208,21 @@ class EventEncoder:
             suffix = summary_pb2.Summary.Value(metadata=metadata.summary_metadata(content)).SerializeToString()
         if array.dtype.kind in "USO":
             event.add(_string_value(tag, array), None, suffix)
-            return None
-        array = storable(array, tag)
-        key = (tag, array.dtype, array.shape)
+            return
+        held = storable(array, tag)
+        key = (tag, held.dtype, held.shape)
         prefix = self._prefixes.get(key)
         if prefix is None:
             if len(self._prefixes) > _MAX_PREFIXES:
                 self._prefixes.clear()
-            bare = _value_prefix(tag, array)
-            prefix = self._prefixes[key] = _Prefix(bare, b"\x0a" + _varint(len(bare) + array.nbytes) + bare)
+            bare = _value_prefix(tag, held)
+            prefix = self._prefixes[key] = _Prefix(bare, b"\x0a" + _varint(len(bare) + held.nbytes) + bare)
         if suffix:
-            event.add(prefix.bare, array, suffix)
-            return None
-        event.add_framed(prefix.framed, array)
-        return prefix.framed if self._said.get(tag) == content else None
+            event.add(prefix.bare, held, suffix)
+            return
+        event.add_framed(prefix.framed, held)
+        # What was copied here must be copied in the next event, too.
+        event.is_plain &= held is array and held.nbytes > 0
 
 
 class _Prefix(NamedTuple):
@@ -264,19 +238,44 @@ class _Prefix(NamedTuple):
     framed: bytes
 
 
+class _Layout(NamedTuple):
+    """What is alike in events whose arrays have the same form.
+
+    Attributes:
+        pieces: Of an event, without its time, step, numbers and arrays.
+        numbers: How the header's are packed.
+        large: Where the large arrays are among the pieces.
+    """
+
+    pieces: list[Any]
+    numbers: struct.Struct
+    large: list[int]
+
+    def fill(self, wall_time: float, step: int, numbers: list[float], arrays: list[Array]) -> list[Payload]:
+        """Return the event of another batch, large arrays by themselves."""
+        pieces = self.pieces.copy()
+        pieces[0], pieces[1] = _HEAD.pack(9, wall_time, 16), _varint(step)
+        pieces[3] = self.numbers.pack(*numbers)
+        pieces[5::2] = arrays
+        return _join(pieces, self.large)
+
+
 class _Pieces:
     """The pieces of an event's values, the small ones to be joined.
 
     Attributes:
         pieces: Those of the head, which `join` fills in, and of the values.
         size: Bytes of the values.
+        is_plain: Whether every value is a prefix and the bytes of the array
+            that was given.
     """
 
-    __slots__ = ("_large", "pieces", "size")
+    __slots__ = ("_large", "is_plain", "pieces", "size")
 
     def __init__(self) -> None:
         self.pieces: list[Any] = [b"\x09", b"", b"\x10", b"", b"\x2a", b""]
         self.size = 0
+        self.is_plain = True
         # Where the large arrays are among them.
         self._large: list[int] = []
 
@@ -292,6 +291,7 @@ class _Pieces:
             self._large.append(len(self.pieces) + 3)
         self.pieces += (b"\x0a", length, prefix, bulk, suffix)
         self.size += 1 + len(length) + size
+        self.is_plain = False
 
     def add_framed(self, framed: bytes, array: Array) -> None:
         """Add a value that the array's bytes end."""
@@ -304,29 +304,45 @@ class _Pieces:
     def join(self, wall_time: float, step: int) -> list[Payload]:
         """Return the event, large arrays by themselves."""
         pieces = self.pieces
-        pieces[1], pieces[3], pieces[5] = _DOUBLE.pack(wall_time), _varint(step), _length(self.size)
+        pieces[1], pieces[3], pieces[5] = _DOUBLE.pack(wall_time), _varint(step), _varint(self.size)
         # As protobuf does: zero is left out.
         if not step:
             pieces[2:4] = b"", b""
         if not any(pieces[1]):
             pieces[:2] = b"", b""
-        if not self._large:
-            return [b"".join(pieces)]
-        joined: list[Payload] = []
-        begin = 0
-        for place in self._large:
-            joined.append(b"".join(pieces[begin:place]))
-            # Flat: the length of a view is that of its first dimension.
-            joined.append(memoryview(pieces[place].reshape(-1)).cast("B"))
-            begin = place + 1
-        joined.append(b"".join(pieces[begin:]))
-        return joined
+        return _join(pieces, self._large)
+
+    def layout(self, numbers: int) -> _Layout:
+        """Return what a plain event shares with others of as many numbers."""
+        head = b"\x2a" + _varint(self.size) + self.pieces[6]
+        # The fields of the head are six pieces here and three there.
+        pieces = [b"", b"", head, *self.pieces[7:]]
+        # No array is kept. The header's numbers, in the first place, are packed and no array.
+        pieces[3::2] = [None] * len(pieces[3::2])
+        large = [place - 4 for place in self._large if place > 7]
+        return _Layout(pieces, struct.Struct(f"<{numbers}d"), large)
+
+
+def _join(pieces: list[Any], large: list[int]) -> list[Payload]:
+    """Return pieces in one, but large arrays by themselves."""
+    if not large:
+        return [b"".join(pieces)]
+    joined: list[Payload] = []
+    begin = 0
+    for place in large:
+        joined.append(b"".join(pieces[begin:place]))
+        # Flat: the length of a view is that of its first dimension.
+        joined.append(memoryview(pieces[place].reshape(-1)).cast("B"))
+        begin = place + 1
+    joined.append(b"".join(pieces[begin:]))
+    return joined
 
 
 # An array of so many bytes is not copied to stand in one piece with the rest.
 LARGE_BYTES = 1 << 16
 # Shapes differ from batch to batch in ragged data: the cache must end somewhere.
 _MAX_PREFIXES = 4096
+_MAX_LAYOUTS = 256
 
 
 def encode_file_version(wall_time: float) -> bytes:
@@ -353,10 +369,43 @@ def storable(array: Array, name: str) -> Array:
     return np.asarray(array, dtype=little, order="C")
 
 
-def _front(output: OutputRecord, derived: Mapping[str, Array]) -> list[tuple[str, Array]]:
-    """Return the arrays of one value per sample, in the format's order."""
-    if not derived and output.sample_loss is output.sample_weight is output.sample_ids is None:
-        return []
+def _values(
+    record: BatchRecord, specs: Mapping[str, OutputSpec], derived: Mapping[str, Mapping[str, Array]], top_k: int | None
+) -> list[tuple[_Key, Array]]:
+    """Return the arrays of a batch, in the format's order."""
+    phase = record.phase
+    values: list[tuple[_Key, Array]] = []
+    for name, output in record.outputs.items():
+        # Of one value per sample.
+        front = _front(output, derived[name])
+        for kind in front and metadata.FRONT_KINDS:
+            if kind in front:
+                values.append(((phase, name, kind), front[kind]))
+    for name, output in record.outputs.items():
+        if output.targets is not None:
+            values.append(((phase, name, "targets"), output.targets))
+        predictions = output.predictions
+        if predictions is None:
+            continue
+        if top_k and _has_scores(specs[name], predictions) and predictions.shape[1] > top_k:
+            kept, classes = tasks.top_scores(predictions, top_k)
+            values += [((phase, name, "top_scores"), kept), ((phase, name, "top_classes"), classes)]
+        else:
+            values.append(((phase, name, "predictions"), predictions))
+    if record.inputs is not None:
+        form = "text" if any(isinstance(value, str) for value in record.inputs) else "image"
+        values.append(((phase, form, metadata.INPUTS_KIND), record.inputs))
+    for layer, summary in record.layers.items():
+        values += [((phase, layer, kind), array) for kind, array in _layer_arrays(summary)]
+    for layer, gradient in record.gradients.items():
+        values += [((phase, layer, kind), array) for kind, array in _gradient_arrays(gradient)]
+    return values
+
+
+def _front(output: OutputRecord, derived: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Return the arrays of one value per sample, by kind."""
+    if output.sample_loss is output.sample_weight is output.sample_ids is None:
+        return derived
     arrays: dict[str, Array] = dict(derived)
     if output.sample_loss is not None:
         arrays["sample_loss"] = _per_sample(output.sample_loss)
@@ -364,21 +413,12 @@ def _front(output: OutputRecord, derived: Mapping[str, Array]) -> list[tuple[str
         arrays["sample_weight"] = _per_sample(output.sample_weight)
     if output.sample_ids is not None:
         arrays["sample_ids"] = sample_ids(output.sample_ids)
-    return [(kind, arrays[kind]) for kind in metadata.FRONT_KINDS if kind in arrays]
+    return arrays
 
 
-def _bulk(output: OutputRecord, spec: OutputSpec, top_k: int | None) -> list[tuple[str, Array]]:
-    """Return the arrays of many values per sample, in the format's order."""
-    arrays: list[tuple[str, Array]] = []
-    if output.targets is not None:
-        arrays.append(("targets", output.targets))
-    predictions = output.predictions
-    if predictions is None:
-        return arrays
-    if top_k and spec.task in ("multiclass", "multilabel") and predictions.ndim == 2 and predictions.shape[1] > top_k:
-        kept, classes = tasks.top_scores(predictions, top_k)
-        return [*arrays, ("top_scores", kept), ("top_classes", classes)]
-    return [*arrays, ("predictions", predictions)]
+def _has_scores(spec: OutputSpec, predictions: Array) -> bool:
+    """Tell whether there is one row of class or label scores a sample."""
+    return spec.task in ("multiclass", "multilabel") and predictions.ndim == 2
 
 
 def _layer_arrays(summary: LayerSummary) -> Iterator[tuple[str, Array]]:

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 from tb_batchview import encode, metadata, tfrecord
 
-# Written at once when so much has gathered; else about every second.
-_BUFFER_BYTES = 1 << 20
+# Written at once when so much has gathered, else about every second: more would leave the caches
+# of a processor before it is written.
+_BUFFER_BYTES = 1 << 18
 # os.writev takes no more pieces (IOV_MAX on Linux and macOS).
 _PIECES = 1024
 
