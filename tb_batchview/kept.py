@@ -6,15 +6,14 @@ by `plugin` for its answers.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 # Of all runs of a process together.
 LIMIT_BYTES = 64 << 20
-# Threads that make different things seldom share one of so many locks.
-_LOCKS = 64
 
 
 class Kept:
@@ -30,7 +29,8 @@ class Kept:
         self.bytes = 0
         self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()
-        self._making = tuple(threading.RLock() for _ in range(_LOCKS))
+        # What is being made, and how many threads make it or wait for it.
+        self._making: dict[Hashable, tuple[threading.RLock, int]] = {}
 
     def __len__(self) -> int:
         return len(self._values)
@@ -66,6 +66,19 @@ class Kept:
             self._values.move_to_end(key, last=not passing)
             self.bytes += size
 
-    def making(self, key: Hashable) -> threading.RLock:
-        """Return the lock to hold while something is made, so that one does."""
-        return self._making[hash(key) % _LOCKS]
+    @contextlib.contextmanager
+    def making(self, key: Hashable) -> Iterator[None]:
+        """Hold up others that make the same, so that one does."""
+        with self._lock:
+            lock, threads = self._making.get(key) or (threading.RLock(), 0)
+            self._making[key] = lock, threads + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                threads = self._making[key][1] - 1
+                if threads:
+                    self._making[key] = lock, threads
+                else:
+                    del self._making[key]

@@ -10,12 +10,10 @@ with `os.pread`, never mapped: a file truncated under a map would end TensorBoar
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
-import threading
 import time
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +46,7 @@ from tb_batchview.pictures import FLAG
 from tb_batchview.records import PHASES
 from tb_batchview.refresher import Refresher
 from tb_batchview.summaries import SummaryLog
+from tb_batchview.turns import Turns
 from tb_batchview.version import __version__
 from tb_batchview.views import PhaseView
 
@@ -56,7 +55,8 @@ MAX_POINTS = 5_000  # buckets of a timeline
 MAX_WINDOWS = 500  # of a layer and of a trend
 MAX_MAPPED = 20_000  # samples in a data map
 
-# Requests that are worked on at once; one that takes long does not hold up the others for longer.
+# Requests that are worked on at once: more threads than processors take turns a few milliseconds
+# each, and all are late. One that takes long does not hold up the others for longer than MOST_WAIT.
 AT_ONCE = max(2, os.cpu_count() or 2)
 MOST_WAIT = 0.25  # seconds
 
@@ -135,7 +135,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         self._log = Log(self._roots)
         self._refresher = Refresher(self._log, refresh_seconds, patience)
         self._refresh_seconds = refresh_seconds
-        self._working = threading.Semaphore(AT_ONCE)
+        self._turns = Turns(AT_ONCE, MOST_WAIT)
         self._kept = Kept(KEPT_BYTES)
         self._active = False
         self._looked: float | None = None
@@ -375,7 +375,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         """Return a route whose answers are made anew."""
 
         def answer(parameters: Parameters, gzipped: bool) -> Body:
-            with self._turn():
+            with self._turns.turn():
                 return pack(impl(parameters), gzipped=gzipped)
 
         return self._serve(answer, known)
@@ -392,7 +392,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
                 with self._kept.making(key):
                     body = self._kept.get(key)
                     if body is None:
-                        with self._turn():
+                        with self._turns.turn():
                             body = pack(counted.make(), gzipped=gzipped)
                         size = sum(len(name) + len(text) for name, text in parameters.given)
                         self._kept.put(key, body, len(body.content) + size + _KEY_BYTES)
@@ -430,20 +430,6 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             self._refresher.ask(parameters.text(name))
         if not names:
             self._refresher.ask()
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait until few others work, but not long.
-
-        More threads than processors take turns a few milliseconds each, and
-        all are late; one after the other, most are early.
-        """
-        mine = self._working.acquire(timeout=MOST_WAIT)
-        try:
-            yield
-        finally:
-            if mine:
-                self._working.release()
 
     def _excuse(self, parameters: Parameters) -> str:
         """Say that what is not there may yet be found, where it is so."""

@@ -8,6 +8,7 @@ looked at a stretch at a time, so that temporary arrays stay small.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -265,7 +266,8 @@ class Samples:
                 marks.append(latest[start:end])
             if wanted is not None:
                 marks.append(wanted[self._codes(start, end)])
-            mask = np.logical_and.reduce(marks) if marks else None
+            # Not logical_and.reduce, which copies them all into one array first.
+            mask = functools.reduce(np.logical_and, marks) if marks else None
             yield start, end, mask, end - start if mask is None else int(np.count_nonzero(mask))
             batch = following
 
@@ -314,7 +316,8 @@ class Samples:
             if chosen.learning != "all":
                 marks.append(figures.forgotten if chosen.learning == "forgotten" else figures.never_learned)
             for name in ("mean_target_score", "variability"):
-                marks.append(_within(getattr(figures, name), *getattr(chosen, name)))
+                if getattr(chosen, name) != ANY:
+                    marks.append(_within(getattr(figures, name), *getattr(chosen, name)))
         return np.append(np.logical_and.reduce(marks), False) if marks else None
 
     # -- columns --------------------------------------------------------------------------------------------------

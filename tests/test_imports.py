@@ -58,6 +58,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "store": (FACTS | {"blocks", "columns", "index", "layouts", "shards", "views"}, set()),
     "histograms": (set(), set()),
     "kept": (set(), set()),
+    "turns": (set(), set()),
     "rollups": (FACTS | {"analysis", "encode", "histograms", "kept", "layouts", "places", "views"}, set()),
     "summaries": (FACTS | {"analysis", "histograms", "rollups", "views"}, set()),
     "layers": (FACTS | {"places", "rollups", "summaries", "views"}, set()),
@@ -77,7 +78,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "plugin": (
         READING
         | {"answers", "checks", "downloads", "export", "http", "input_answers", "join_answers", "layer_answers"}
-        | {"pictures", "refresher", "score_answers"},
+        | {"pictures", "refresher", "score_answers", "turns"},
         LIGHT_TENSORBOARD | {"werkzeug"},
     ),
     "export": (READING, {"pyarrow"}),

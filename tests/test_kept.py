@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,3 +56,44 @@ def test_the_bound_holds(puts: list[tuple[int, int, bool]], limit: int) -> None:
         assert kept.get(key) in ((size,) if size <= limit else (None,))
 
     assert kept.bytes == sum(sizes[key] for key in range(10) if kept.get(key) is not None)
+
+
+def test_one_makes_what_several_ask_for_at_once() -> None:
+    kept, made = Kept(100), []
+
+    def find(key: str) -> None:
+        with kept.making(key):
+            if kept.get(key) is None:
+                made.append(key)
+                time.sleep(0.005)
+                kept.put(key, key, 1)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(find, ["a", "b", "c"] * 16))
+    assert sorted(made) == ["a", "b", "c"]
+    assert not kept._making
+
+
+def test_no_other_key_waits_for_what_is_being_made() -> None:
+    kept = Kept(100)
+    done = [threading.Event() for _ in range(200)]
+
+    def make(number: int) -> None:
+        with kept.making(number):
+            done[number].set()
+
+    with kept.making("slow"):
+        threads = [threading.Thread(target=make, args=(number,)) for number in range(len(done))]
+        for thread in threads:
+            thread.start()
+        assert all(event.wait(60) for event in done)
+    for thread in threads:
+        thread.join()
+
+
+def test_what_could_not_be_made_can_be_tried_again() -> None:
+    kept = Kept(100)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no"), kept.making("a"):
+            raise ValueError("no")
+    assert not kept._making
