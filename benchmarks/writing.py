@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 from tensorboard.compat.proto import event_pb2, summary_pb2
 
-from tb_batchview import BatchWriter, encode
+from tb_batchview import BatchWriter, encode, metadata
 from tb_batchview.eventfile import EventFile
 from tb_batchview.records import BatchRecord, OutputRecord, OutputSpec
 
@@ -160,14 +160,14 @@ def open_summary(directory: Path, batches: int, shape: tuple[int, int]) -> tuple
     return add, writer.close
 
 
-def prepare_storage() -> Callable[[int, Array, Array], list[encode.Payload]]:
+def prepare_storage() -> Callable[[int, Array, Array], list[metadata.Payload]]:
     """Return what makes an event of a prepared record of the two arrays."""
     encoder = encode.EventEncoder({})
     # An output without targets, and one without predictions: nothing is to be compared.
     specs = {name: OutputSpec("regression", 0) for name in ("predictions", "targets")}
     prepared: dict[int, BatchRecord] = {}
 
-    def prepare(step: int, predictions: Array, targets: Array) -> list[encode.Payload]:
+    def prepare(step: int, predictions: Array, targets: Array) -> list[metadata.Payload]:
         record = prepared.get(id(predictions))
         if record is None:
             outputs = {"predictions": OutputRecord(predictions), "targets": OutputRecord(targets=targets)}

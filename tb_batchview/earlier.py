@@ -1,7 +1,7 @@
 """What earlier trainings left in a log_dir: their last steps, their model.
 
 `writer` asks before its first batch, to go on after them or beside them. Calls
-`eventfile` for the names and `encode` for the fronts of the records.
+`eventfile` for the names and `decode` for the fronts of the records.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 
-from tb_batchview import encode, metadata, tfrecord
+from tb_batchview import decode, metadata, tfrecord
 from tb_batchview.errors import BatchViewError
 from tb_batchview.eventfile import event_files
 from tb_batchview.records import PHASES
@@ -121,7 +121,7 @@ def _read_architecture(path: str) -> str:
         for _, _, frame in _batches(path):
             fd = tfrecord.open_file(path)
             try:
-                event = encode.decode_event(tfrecord.read_payload(fd, frame))
+                event = decode.decode_event(tfrecord.read_payload(fd, frame))
             finally:
                 os.close(fd)
             contents = [metadata.parse_content(slot.content) for slot in event.slots if slot.content]
@@ -139,7 +139,7 @@ def _batches(path: str) -> Iterator[tuple[str, int, tfrecord.Frame]]:
             if frame.status == "ok":
                 with contextlib.suppress(BatchViewError):
                     front = os.pread(fd, min(frame.length, _FRONT_BYTES), frame.payload_position)
-                    step, tag = encode.peek_event(front)
+                    step, tag = decode.peek_event(front)
                     if tag in _HEADER_TAGS:
                         yield _HEADER_TAGS[tag], step, frame
     finally:

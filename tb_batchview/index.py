@@ -1,7 +1,7 @@
 """Follow the event files of one run: which records are complete, and where.
 
 Called by `store`. Calls `tfrecord` for the framing, `blocks` for stretches of
-records whose layouts are known, and else `encode` for the walk through an event
+records whose layouts are known, and else `decode` for the walk through an event
 and `metadata` for what its values are. Files are read with `os.pread`, in parts:
 the bulk of a record is passed by for its checksum, and not kept.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tb_batchview import blocks, encode, layouts, metadata, tfrecord
+from tb_batchview import blocks, decode, layouts, metadata, tfrecord
 from tb_batchview.blocks import Block
 from tb_batchview.errors import FormatError, VersionError
 from tb_batchview.layouts import Entry, KnownLayout, make_layout
@@ -210,8 +210,8 @@ class EventFile:
                     return entry
         return self._walk(tfrecord.read_payload(fd, frame), frame)
 
-    def _walk(self, payload: encode.Walkable, frame: tfrecord.Frame) -> Entry | StatusEntry | None:
-        event = encode.decode_event(payload)
+    def _walk(self, payload: decode.Walkable, frame: tfrecord.Frame) -> Entry | StatusEntry | None:
+        event = decode.decode_event(payload)
         news = self._parse_news(event)
         contents = collections.ChainMap(news, self._contents)
         try:
@@ -270,7 +270,7 @@ class EventFile:
             self._parsed[content] = parsed
         return parsed
 
-    def _parse_news(self, event: encode.DecodedEvent) -> dict[str, Content]:
+    def _parse_news(self, event: decode.DecodedEvent) -> dict[str, Content]:
         """Return the metadata of this event that were not said before."""
         said: dict[str, Content] = {}
         for slot in event.slots:
@@ -397,16 +397,16 @@ def is_ours(name: str) -> bool:
     return "tfevents" in name and name.endswith(metadata.FILE_SUFFIX)
 
 
-def _kind(contents: Mapping[str, Content], slot: encode.Slot) -> str:
+def _kind(contents: Mapping[str, Content], slot: decode.Slot) -> str:
     content = contents.get(slot.tag)
     return content.kind if content is not None else ""
 
 
-def _read_status(payload: encode.Walkable, slot: encode.Slot) -> Status:
+def _read_status(payload: decode.Walkable, slot: decode.Slot) -> Status:
     if slot.dtype is not None or slot.shape not in ((), (1,)) or slot.nbytes > MAX_STATUS_BYTES:
         raise FormatError(f"A status must hold one text of at most {MAX_STATUS_BYTES} bytes.")
     text = payload[slot.offset : slot.offset + slot.nbytes]
-    return metadata.parse_status(encode.slot_array(text, dataclasses.replace(slot, offset=0)).item())
+    return metadata.parse_status(decode.slot_array(text, dataclasses.replace(slot, offset=0)).item())
 
 
 class _opened:

@@ -16,7 +16,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import encode, tfrecord
+from tb_batchview import decode, tfrecord
 from tb_batchview.errors import FormatError
 from tb_batchview.places import Place, gone, open_place
 
@@ -115,11 +115,11 @@ def _count(part: Place) -> int:
     return max(part.layout.samples.values(), default=0 if slot is None else slot.shape[0])
 
 
-def _read_string(place: Place, slot: encode.Slot, row: int) -> bytes:
+def _read_string(place: Place, slot: decode.Slot, row: int) -> bytes:
     if row >= slot.shape[0]:
         raise FormatError(f"Inputs of a batch must be one per sample. Received: {slot.shape[0]}.")
     with open_place(place) as fd:
-        payload: encode.Walkable
+        payload: decode.Walkable
         if slot.nbytes <= _WHOLE_BYTES:
             first = slot.offset
             payload = os.pread(fd, slot.nbytes, place.position + first)
@@ -129,7 +129,7 @@ def _read_string(place: Place, slot: encode.Slot, row: int) -> bytes:
             first = 0
             frame = tfrecord.Frame(place.position - tfrecord.HEADER_BYTES, place.position, place.length, "ok")
             payload = tfrecord.LongPayload(fd, frame)
-        start, stop = encode.find_string(payload, dataclasses.replace(slot, offset=slot.offset - first), row)
+        start, stop = decode.find_string(payload, dataclasses.replace(slot, offset=slot.offset - first), row)
         if stop - start > MOST_BYTES:
             raise FormatError(f"An input must have at most {MOST_BYTES} bytes. Received: {stop - start} bytes.")
         return bytes(payload[start:stop])

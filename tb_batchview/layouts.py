@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tb_batchview import encode, metadata, tfrecord
+from tb_batchview import decode, metadata, tfrecord
 from tb_batchview.errors import FormatError
 from tb_batchview.metadata import Content
 
@@ -53,11 +53,11 @@ class Layout:
 
     phase: str
     content: Content
-    header: encode.Slot
-    arrays: Mapping[tuple[str, str], encode.Slot]
-    layers: Mapping[tuple[str, str], encode.Slot]
+    header: decode.Slot
+    arrays: Mapping[tuple[str, str], decode.Slot]
+    layers: Mapping[tuple[str, str], decode.Slot]
     samples: Mapping[str, int]
-    inputs: encode.Slot | None = None
+    inputs: decode.Slot | None = None
     form: str = ""
 
     @property
@@ -110,7 +110,7 @@ class KnownLayout:
     summaries: tuple[tuple[tuple[str, str], int, int], ...]
 
     @classmethod
-    def of(cls, layout: Layout, event: encode.DecodedEvent, payload: encode.Walkable) -> KnownLayout | None:
+    def of(cls, layout: Layout, event: decode.DecodedEvent, payload: decode.Walkable) -> KnownLayout | None:
         """Remember a record; None if its step is not in its usual place.
 
         None, too, if much stands between its values.
@@ -172,7 +172,7 @@ class KnownLayout:
         )
 
 
-def make_layout(event: encode.DecodedEvent, contents: Mapping[str, Content]) -> Layout | None:
+def make_layout(event: decode.DecodedEvent, contents: Mapping[str, Content]) -> Layout | None:
     """Sort the values of an event by what they are.
 
     Returns:
@@ -181,11 +181,11 @@ def make_layout(event: encode.DecodedEvent, contents: Mapping[str, Content]) -> 
     Raises:
         FormatError: It is not a batch as docs/data-format.md says.
     """
-    header: encode.Slot | None = None
-    arrays: dict[tuple[str, str], encode.Slot] = {}
-    layers: dict[tuple[str, str], encode.Slot] = {}
+    header: decode.Slot | None = None
+    arrays: dict[tuple[str, str], decode.Slot] = {}
+    layers: dict[tuple[str, str], decode.Slot] = {}
     samples: dict[str, int] = {}
-    inputs: encode.Slot | None = None
+    inputs: decode.Slot | None = None
     content = None
     form = ""
     nameless = False
@@ -234,7 +234,7 @@ def make_layout(event: encode.DecodedEvent, contents: Mapping[str, Content]) -> 
     return layout
 
 
-def _check(slot: encode.Slot, rank: int | None, thing: str) -> None:
+def _check(slot: decode.Slot, rank: int | None, thing: str) -> None:
     """Refuse an array of a shape or type that the kind cannot have."""
     if not slot.shape or (rank is not None and len(slot.shape) != rank):
         raise FormatError(f"The {thing} of a batch must have one row per sample. Received: shape={slot.shape}.")

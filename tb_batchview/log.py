@@ -24,7 +24,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis, dynamics, encode, index, metadata, tasks
+from tb_batchview import analysis, decode, dynamics, index, metadata, tasks
 from tb_batchview.analysis import ClassReport, ClassTrend
 from tb_batchview.calibration import Calibration, ThresholdCurve, calibrate, trace_thresholds
 from tb_batchview.dynamics import DataMap, Dynamics, History
@@ -246,7 +246,7 @@ class Run:
         """Return the columns as of the last refresh."""
         return self._source.view if isinstance(self._source, RunStore) else self._source
 
-    def read(self, place: Place, slot: encode.Slot) -> Array:
+    def read(self, place: Place, slot: decode.Slot) -> Array:
         """Read one array of a batch."""
         return self._reader(place, slot)
 
@@ -1221,7 +1221,7 @@ class _Maps:
         self._lock = threading.Lock()
         self._maps: dict[tuple[Path, tuple[int, int]], mmap.mmap] = {}
 
-    def read(self, place: Place, slot: encode.Slot) -> Array:
+    def read(self, place: Place, slot: decode.Slot) -> Array:
         """Return an array of a batch: a view into the mapped file.
 
         What several workers recorded is put together: a copy.
@@ -1241,4 +1241,4 @@ class _Maps:
         # Past the end of a truncated file a map is a bus error, which nothing can catch.
         if mapped.size() < stop:
             raise gone(place)
-        return encode.slot_array(memoryview(mapped)[place.position : stop], slot)
+        return decode.slot_array(memoryview(mapped)[place.position : stop], slot)

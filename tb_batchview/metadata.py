@@ -1,6 +1,6 @@
-"""Names and constants of the format: plugin, version, tags, summary metadata.
+"""Names and constants of the format: plugin, version, tags, dtypes, metadata.
 
-`encode` and `writer` use it to write, the index and the plugin to read; it
+`encode` and `writer` use it to write, `decode` and the index to read; it
 calls nothing of ours but the record types. docs/data-format.md in code.
 """
 
@@ -12,7 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tensorboard.compat.proto import summary_pb2
+import numpy as np
+from tensorboard.compat.proto import summary_pb2, types_pb2
 
 from tb_batchview.errors import FormatError, VersionError
 from tb_batchview.records import PHASES, TASKS, OutputSpec
@@ -51,6 +52,24 @@ GRADIENT_FIGURES = (*LAYER_FIGURES, "norm")
 # The first fields of every header; metrics and figures of outputs follow.
 HEADER_FIELDS = ("epoch", "index", "size", "loss")
 OUTPUT_FIGURES = ("error_rate", "confidence")
+
+# The bytes of an event, or a view of them.
+Payload = bytes | memoryview
+# Of the arrays, by protobuf's numbers; strings are apart.
+DTYPES: dict[int, np.dtype[Any]] = {
+    types_pb2.DT_FLOAT: np.dtype("<f4"),
+    types_pb2.DT_DOUBLE: np.dtype("<f8"),
+    types_pb2.DT_HALF: np.dtype("<f2"),
+    types_pb2.DT_INT8: np.dtype("i1"),
+    types_pb2.DT_INT16: np.dtype("<i2"),
+    types_pb2.DT_INT32: np.dtype("<i4"),
+    types_pb2.DT_INT64: np.dtype("<i8"),
+    types_pb2.DT_UINT8: np.dtype("u1"),
+    types_pb2.DT_UINT16: np.dtype("<u2"),
+    types_pb2.DT_UINT32: np.dtype("<u4"),
+    types_pb2.DT_UINT64: np.dtype("<u8"),
+    types_pb2.DT_BOOL: np.dtype("?"),
+}
 
 # A thousand classes with long names are 100 kB; more than this is no metadata.
 MAX_CONTENT_BYTES = 16 << 20

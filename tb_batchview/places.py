@@ -1,7 +1,7 @@
 """Where the arrays of a batch are: in one file, or in those of its workers.
 
 Made by `views`; used by `log`, `answers` and `export`. Calls `layouts` for what
-a record holds and `encode` for an array of it. A batch that several workers
+a record holds and `decode` for an array of it. A batch that several workers
 recorded is one place: its layout has the arrays of all, put together when they
 are read.
 """
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import encode, index, tfrecord
+from tb_batchview import decode, index, tfrecord
 from tb_batchview.errors import FormatError, NotFoundError
 from tb_batchview.layouts import SUMMARIES, Layout, make_layout
 
@@ -63,11 +63,11 @@ class JoinedPlace(Place):
 
 
 # How an array of a batch is read: as a view into a mapped file, or copied.
-Reader = Callable[[Place, encode.Slot], Array]
+Reader = Callable[[Place, decode.Slot], Array]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class JoinedSlot(encode.Slot):
+class JoinedSlot(decode.Slot):
     """An array that is in the records of several workers.
 
     Attributes:
@@ -75,7 +75,7 @@ class JoinedSlot(encode.Slot):
             and its rows.
     """
 
-    pieces: tuple[tuple[int, encode.Slot | None, int], ...] = ()
+    pieces: tuple[tuple[int, decode.Slot | None, int], ...] = ()
 
 
 def join_layouts(layouts: Sequence[Layout]) -> Layout:
@@ -91,7 +91,7 @@ def join_layouts(layouts: Sequence[Layout]) -> Layout:
         output: sum(counts) if any(layout.samples.get(output) for layout in layouts) else 0
         for output in dict.fromkeys(output for layout in layouts for output in layout.samples)
     }
-    arrays: dict[tuple[str, str], encode.Slot] = {}
+    arrays: dict[tuple[str, str], decode.Slot] = {}
     for output, kind in dict.fromkeys(key for layout in layouts for key in layout.arrays):
         slots = [layout.arrays.get((output, kind)) for layout in layouts]
         rows = counts if samples[output] else [0] * len(counts)
@@ -101,7 +101,7 @@ def join_layouts(layouts: Sequence[Layout]) -> Layout:
     return dataclasses.replace(layouts[0], arrays=arrays, layers=_pick_layers(layouts), samples=samples)
 
 
-def _join_slots(kind: str, slots: Sequence[encode.Slot | None], rows: Sequence[int]) -> JoinedSlot | None:
+def _join_slots(kind: str, slots: Sequence[decode.Slot | None], rows: Sequence[int]) -> JoinedSlot | None:
     """Return the slot of an array in pieces; None where it is too large."""
     found = [slot for slot in slots if slot is not None]
     rank = max(len(slot.shape) for slot in found)
@@ -120,7 +120,7 @@ def _join_slots(kind: str, slots: Sequence[encode.Slot | None], rows: Sequence[i
     return JoinedSlot(found[0].tag, dtype, (sum(rows), *shape), 0, nbytes, pieces=pieces)
 
 
-def _pick_layers(layouts: Sequence[Layout]) -> Mapping[tuple[str, str], encode.Slot]:
+def _pick_layers(layouts: Sequence[Layout]) -> Mapping[tuple[str, str], decode.Slot]:
     """Return the figures of each layer, of the first worker that has it."""
     lead: dict[tuple[str, str], int] = {}
     # The summary decides: without one a layer, or a gradient, is not listed.
@@ -171,7 +171,7 @@ def read_joined(place: Place, slot: JoinedSlot, read: Reader) -> Array:
     return values
 
 
-def read_array(place: Place, slot: encode.Slot) -> Array:
+def read_array(place: Place, slot: decode.Slot) -> Array:
     """Read one array of a batch from its file.
 
     Returns:
@@ -183,13 +183,13 @@ def read_array(place: Place, slot: encode.Slot) -> Array:
     """
     if isinstance(slot, JoinedSlot):
         return read_joined(place, slot, read_array)
-    if slot.dtype is None and slot.nbytes > encode.MAX_STRINGS_BYTES:
-        return encode.slot_array(b"", slot)  # which says so
+    if slot.dtype is None and slot.nbytes > decode.MAX_STRINGS_BYTES:
+        return decode.slot_array(b"", slot)  # which says so
     with open_place(place) as fd:
         content = os.pread(fd, slot.nbytes, place.position + slot.offset)
     if len(content) < slot.nbytes:
         raise gone(place)
-    return encode.slot_array(content, dataclasses.replace(slot, offset=0))
+    return decode.slot_array(content, dataclasses.replace(slot, offset=0))
 
 
 class open_place:
@@ -228,7 +228,7 @@ def walk_again(file: index.EventFile, position: int, length: int) -> Layout:
     place = Place(file.path, file.identity, position, length, unknown)
     with open_place(place) as fd:
         payload = tfrecord.read_payload(fd, tfrecord.Frame(position - tfrecord.HEADER_BYTES, position, length, "ok"))
-        layout = make_layout(encode.decode_event(payload), file.contents_at(position))
+        layout = make_layout(decode.decode_event(payload), file.contents_at(position))
     if layout is None:
         raise FormatError(f"{file.path.name} no longer has a batch at byte {position}.")
     return layout

@@ -18,7 +18,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis, encode, histograms, metadata
+from tb_batchview import analysis, decode, histograms, metadata
 from tb_batchview.histograms import Histograms
 from tb_batchview.kept import Kept
 from tb_batchview.layouts import Layout
@@ -230,7 +230,7 @@ class Rollup:
                         some = rows[at : at + step]
                         yield some, _read_slots(fd, where, position[some] + slot.offset, slot)
 
-    def _slots(self, kind: str, first: int, rows: Array, layout: Array) -> Iterator[tuple[Array, encode.Slot]]:
+    def _slots(self, kind: str, first: int, rows: Array, layout: Array) -> Iterator[tuple[Array, decode.Slot]]:
         """Yield the slot of an array in each layout, and the rows of it."""
         order = np.argsort(layout, kind="stable")
         numbers, begins = np.unique(layout[order], return_index=True)
@@ -380,7 +380,7 @@ class _Blocks(Generic[Rows]):
         return made
 
 
-def _read_slots(fd: int, where: Place, positions: Array, slot: encode.Slot) -> Array:
+def _read_slots(fd: int, where: Place, positions: Array, slot: decode.Slot) -> Array:
     """Read an array from each of several records of a file, as float32."""
     assert slot.dtype is not None  # of a layer there are no texts
     if not slot.nbytes:

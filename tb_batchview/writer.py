@@ -598,7 +598,7 @@ class BatchWriter:
         self._thumbnails.forget()
         self._shown_in.clear()
 
-    def _append(self, event: Sequence[encode.Payload]) -> None:
+    def _append(self, event: Sequence[metadata.Payload]) -> None:
         if self._file is None:
             with self._lock:
                 self._settle()

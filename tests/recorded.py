@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tb_batchview import encode, metadata, tfrecord
+from tb_batchview import decode, encode, metadata, tfrecord
 from tb_batchview.records import BatchRecord, LayerSummary, OutputRecord, OutputSpec
 
 TIME = 1_780_000_000.0
@@ -89,3 +89,14 @@ def append(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def read_arrays(payload: bytes) -> dict[str, np.ndarray]:
+    """Return the arrays of an event by tag."""
+    return {slot.tag: decode.slot_array(payload, slot) for slot in decode.decode_event(payload).slots}
+
+
+def assert_same(left: np.ndarray, right: np.ndarray) -> None:
+    """Compare arrays with their types and shapes."""
+    assert (left.dtype, left.shape) == (right.dtype, right.shape)
+    np.testing.assert_array_equal(left, right)

@@ -16,6 +16,9 @@ from hypothesis.extra import numpy as hnp
 
 from tb_batchview.records import PHASES, BatchRecord, GradientSummary, LayerSummary, OutputRecord, OutputSpec
 
+# A batch, and the specs of its outputs.
+Drawn = tuple[BatchRecord, dict[str, OutputSpec]]
+
 settings.register_profile("drawn", derandomize=True, deadline=None, database=None)
 settings.load_profile("drawn")
 

@@ -17,7 +17,7 @@ from recorded import MODEL, SPEC, TIME, append, event_file, frames, make_record,
 from strategies import settings
 from tensorboard.compat.proto import event_pb2, types_pb2
 
-from tb_batchview import blocks, encode, index, metadata, tfrecord
+from tb_batchview import blocks, decode, encode, index, metadata, tfrecord
 from tb_batchview.blocks import Block
 from tb_batchview.index import EventFile
 from tb_batchview.records import BatchRecord, OutputRecord
@@ -56,7 +56,7 @@ def describe(value: Any) -> Any:
     if isinstance(value, (RunningSums, RunningSpikes)):
         # What was asked so far, of the columns that are compared.
         return type(value)
-    if isinstance(value, encode.Slot):
+    if isinstance(value, decode.Slot):
         return value.tag, value.dtype, value.shape, value.offset, value.nbytes
     if dataclasses.is_dataclass(value):
         # What is counted from the columns, when it is asked for, is no part of them.

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recorded import read_arrays
 from tensorboard.compat.proto import event_pb2
 
-from tb_batchview import encode, load, metadata, tfrecord
+from tb_batchview import decode, encode, load, metadata, tfrecord
 from tb_batchview.records import BatchRecord, OutputRecord, OutputSpec
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -118,10 +119,10 @@ def payloads_of(path: Path) -> list[bytes]:
 
 def test_version_1_is_read_as_ever():
     payloads = payloads_of(V1)
-    decoded = [encode.decode_event(payload) for payload in payloads]
+    decoded = [decode.decode_event(payload) for payload in payloads]
     assert [(event.step, event.wall_time) for event in decoded] == [(step, time) for step, time, _ in EVENTS]
     for payload, event, (_, _, expected) in zip(payloads, decoded, EVENTS, strict=True):
-        arrays = {slot.tag: encode.slot_array(payload, slot) for slot in event.slots}
+        arrays = {slot.tag: decode.slot_array(payload, slot) for slot in event.slots}
         assert list(arrays) == list(expected)
         for tag, array in arrays.items():
             assert array.dtype.name == expected[tag][0], tag
@@ -129,7 +130,7 @@ def test_version_1_is_read_as_ever():
 
 
 def test_metadata_of_version_1_is_read_as_ever():
-    events = [encode.decode_event(payload) for payload in payloads_of(V1)]
+    events = [decode.decode_event(payload) for payload in payloads_of(V1)]
     contents = [{s.tag: metadata.parse_content(s.content) for s in e.slots if s.content is not None} for e in events]
     header = contents[1]["train/header"]
     assert header.fields[:5] == ("epoch", "index", "size", "loss", "metrics/acc")
@@ -169,13 +170,13 @@ LATER = {
 def test_gradients_and_shares_by_unit_are_read_as_ever(tmp_path: Path):
     payloads = payloads_of(V1_GRADIENTS)
     for payload, later in zip(payloads[1:], (True, False, True), strict=True):
-        arrays = {slot.tag: encode.slot_array(payload, slot) for slot in encode.decode_event(payload).slots}
+        arrays = read_arrays(payload)
         assert arrays.pop("train/header").tolist()[2:] == [2.0, 0.5]
         assert list(arrays) == (list(LATER) if later else [])
         for tag, array in arrays.items():
             assert array.dtype == np.float32
             np.testing.assert_array_equal(array, LATER[tag], err_msg=tag)
-    contents = [metadata.parse_content(slot.content) for slot in encode.decode_event(payloads[1]).slots[1:]]
+    contents = [metadata.parse_content(slot.content) for slot in decode.decode_event(payloads[1]).slots[1:]]
     assert {content.version for content in contents} == {1}
     assert contents[3] == metadata.Content(1, "layer_unit_zeros", "train", layer="gate")
     assert contents[9] == metadata.Content(1, "gradient_summary", "train", layer="block/gate")
@@ -222,7 +223,7 @@ def test_inputs_are_read_as_ever(tmp_path: Path):
     contents = [
         metadata.parse_content(slot.content)
         for payload in payloads
-        for slot in encode.decode_event(payload).slots
+        for slot in decode.decode_event(payload).slots
         if slot.content and slot.tag == "train/inputs"
     ]
     assert contents == [metadata.Content(1, "inputs", "train", form=form) for form in ("image", "text")]

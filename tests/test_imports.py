@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
-READING = FACTS | {"analysis", "blocks", "calibration", "columns", "encode", "gradients", "histograms", "index", "kept"}
+READING = FACTS | {"analysis", "blocks", "calibration", "columns", "decode", "gradients", "histograms", "index", "kept"}
 READING |= {"layers", "layouts", "log", "places", "rollups", "running", "samples", "store", "tfrecord", "views"}
 READING |= {"dynamics", "identity", "inputs", "summaries"}
 WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord", "thumbnails"}
@@ -39,13 +39,14 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "metadata": (FACTS, PROTO),
     "tfrecord": ({"errors"}, {"crc32c"}),
     "encode": (FACTS, PROTO),
+    "decode": (FACTS, PROTO),
     "analysis": (FACTS, set()),
     "seriation": (set(), set()),
-    "layouts": (FACTS | {"encode", "tfrecord"}, set()),
+    "layouts": (FACTS | {"decode", "tfrecord"}, set()),
     "blocks": (FACTS | {"layouts", "tfrecord"}, set()),
-    "index": (FACTS | {"blocks", "encode", "layouts", "tfrecord"}, set()),
-    "places": (FACTS | {"encode", "index", "layouts", "tfrecord"}, set()),
-    "inputs": (FACTS | {"encode", "places", "tfrecord"}, set()),
+    "index": (FACTS | {"blocks", "decode", "layouts", "tfrecord"}, set()),
+    "places": (FACTS | {"decode", "index", "layouts", "tfrecord"}, set()),
+    "inputs": (FACTS | {"decode", "places", "tfrecord"}, set()),
     "growing": (set(), set()),
     "calibration": (FACTS | {"analysis"}, set()),
     "running": (FACTS | {"analysis"}, set()),
@@ -59,7 +60,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "histograms": (set(), set()),
     "kept": (set(), set()),
     "turns": (set(), set()),
-    "rollups": (FACTS | {"analysis", "encode", "histograms", "kept", "layouts", "places", "views"}, set()),
+    "rollups": (FACTS | {"analysis", "decode", "histograms", "kept", "layouts", "places", "views"}, set()),
     "summaries": (FACTS | {"analysis", "histograms", "rollups", "views"}, set()),
     "layers": (FACTS | {"places", "rollups", "summaries", "views"}, set()),
     "gradients": (FACTS | {"places", "rollups", "summaries", "views"}, set()),
@@ -94,7 +95,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "thumbnails": (FACTS, {"PIL"}),
     "specs": (FACTS, set()),
     "eventfile": (FACTS | {"encode", "tfrecord"}, set()),
-    "earlier": (FACTS | {"encode", "eventfile", "tfrecord"}, set()),
+    "earlier": (FACTS | {"decode", "eventfile", "tfrecord"}, set()),
     "writer": (WRITING, set()),
     "callback": (FACTS | {"capture", "writer"}, KERAS),
     "feeds": ({"errors"}, KERAS),

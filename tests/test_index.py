@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from recorded import SPECS, TIME, append, event_file, frames, make_record, make_summary, write
 from tensorboard.compat.proto import event_pb2, summary_pb2
 
-from tb_batchview import encode, layouts, metadata, tfrecord
+from tb_batchview import decode, encode, layouts, metadata, tfrecord
 from tb_batchview.index import RunIndex, StatusEntry
 from tb_batchview.layouts import Entry
 from tb_batchview.records import BatchRecord
@@ -47,9 +47,9 @@ def test_every_batch_is_found_with_its_values(tmp_path: Path) -> None:
     for entry, record in zip(entries, records, strict=True):
         assert isinstance(entry, Entry)
         payload = content[entry.position : entry.position + entry.length]
-        stored = encode.slot_array(payload, entry.layout.arrays["scores", "predictions"])
+        stored = decode.slot_array(payload, entry.layout.arrays["scores", "predictions"])
         assert np.array_equal(stored, record.outputs["scores"].predictions)
-        header = encode.slot_array(payload, entry.layout.header)
+        header = decode.slot_array(payload, entry.layout.header)
         assert dict(zip(entry.layout.content.fields, header.tolist(), strict=True))["loss"] == record.loss
         assert (entry.wall_time, entry.layout.samples) == (record.wall_time, {"scores": 8})
 
@@ -145,7 +145,7 @@ def test_one_changed_byte_never_yields_a_wrong_batch(tmp_path: Path, place: int,
     for entry in refresh(follow(tmp_path)):
         assert isinstance(entry, Entry)
         payload = bytes(content[entry.position : entry.position + entry.length])
-        stored = encode.slot_array(payload, entry.layout.arrays["scores", "predictions"])
+        stored = decode.slot_array(payload, entry.layout.arrays["scores", "predictions"])
         assert np.array_equal(stored, records[entry.step].outputs["scores"].predictions)
 
 
@@ -164,7 +164,7 @@ def same_values(found: Entry | StatusEntry, content: bytes) -> bool:
     """Compare an entry with a walk of its record from nothing."""
     assert isinstance(found, Entry)
     payload = content[found.position : found.position + found.length]
-    event = encode.decode_event(payload)
+    event = decode.decode_event(payload)
     places = {slot.tag: (slot.dtype, slot.shape, slot.offset, slot.nbytes) for slot in event.slots}
     layout = found.layout
     remembered = [layout.header, *layout.arrays.values(), *layout.layers.values()]

@@ -13,7 +13,7 @@ from recorded import SPECS, TIME, append, event_file, frames, make_record, make_
 from sklearn import metrics
 
 from tb_batchview import log as logs
-from tb_batchview.encode import Slot
+from tb_batchview.decode import Slot
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.log import Log, load
 from tb_batchview.places import Place, read_array

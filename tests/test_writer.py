@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tb_batchview import encode, metadata, tfrecord
+from tb_batchview import decode, metadata, tfrecord
 from tb_batchview.errors import ArgumentError, BatchViewWarning
 from tb_batchview.handoff import Handoff
 from tb_batchview.log import load
@@ -54,8 +54,8 @@ def read_file(path: Path) -> list[tuple[int, dict[str, np.ndarray]]]:
     events = []
     for frame in frames:
         payload = content[frame.payload_position :][: frame.length]
-        decoded = encode.decode_event(payload)
-        events.append((decoded.step, {slot.tag: encode.slot_array(payload, slot) for slot in decoded.slots}))
+        decoded = decode.decode_event(payload)
+        events.append((decoded.step, {slot.tag: decode.slot_array(payload, slot) for slot in decoded.slots}))
     return events
 
 
@@ -315,7 +315,7 @@ def specs_of(path: Path) -> list[dict[str, OutputSpec]]:
     content = path.read_bytes()
     with open(path, "rb") as file:
         frames = list(tfrecord.scan(file.fileno(), 0, len(content)))
-    slots = [encode.decode_event(content[f.payload_position :][: f.length]).slots for f in frames]
+    slots = [decode.decode_event(content[f.payload_position :][: f.length]).slots for f in frames]
     contents = [metadata.parse_content(slot.content) for some in slots for slot in some if slot.content]
     return [dict(content.outputs) for content in contents if content.kind == "header"]
 
@@ -816,7 +816,7 @@ def test_metadata_of_the_run_is_in_every_file(tmp_path: Path):
     with contextlib.closing(open(files(tmp_path)[0], "rb")) as file:
         frames = list(tfrecord.scan(file.fileno(), 0, len(content)))
     payloads = [content[f.payload_position :][: f.length] for f in frames]
-    contents = [slot.content for payload in payloads for slot in encode.decode_event(payload).slots if slot.content]
+    contents = [slot.content for payload in payloads for slot in decode.decode_event(payload).slots if slot.content]
     runs = [dict(metadata.parse_content(content).run) for content in contents if b"header" in content]
     from tb_batchview.version import __version__
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tb_batchview import encode, metadata
+from tb_batchview import decode, metadata
 from tb_batchview.errors import ArgumentError, FormatError
 from tb_batchview.log import Run, find_output, find_phase
 from tb_batchview.places import Place
@@ -35,7 +35,7 @@ CLASSES = ("target", "predicted")  # of these, int32; the others are float32
 _BLOCK_VALUES = 1 << 15
 # Header columns, so many batches at a time.
 _BATCHES = 1024
-_NONE: Mapping[tuple[str, str], encode.Slot] = {}
+_NONE: Mapping[tuple[str, str], decode.Slot] = {}
 
 Progress = Callable[[int, int], None]
 
@@ -70,7 +70,7 @@ class Found:
     numbers: bool = False
     letters: int = 0
 
-    def add(self, slot: encode.Slot) -> None:
+    def add(self, slot: decode.Slot) -> None:
         """Take in the array of one more batch."""
         shape = slot.shape[1:]
         if self.shape != shape:
@@ -234,7 +234,7 @@ class Selection:
     def _count(self, place: Place) -> int:
         return place.layout.samples.get(self.output, 0) if self.output is not None else 0
 
-    def _arrays(self, place: Place) -> dict[str, encode.Slot]:
+    def _arrays(self, place: Place) -> dict[str, decode.Slot]:
         return {kind: slot for (output, kind), slot in place.layout.arrays.items() if output == self.output}
 
     def _read(self, place: Place, kind: str) -> Array | None:
