@@ -1,6 +1,6 @@
 """Count, rank and summarise recorded batches.
 
-Called by `log` and `plugin` with the columns of `store`. Calls NumPy and
+Called by `run` and `answers` with the columns of `store`. Calls NumPy and
 nothing else: no function here reads a file or keeps anything.
 """
 

@@ -1,7 +1,7 @@
 """What the routes answer: plain Python made of a run's columns and arrays.
 
 Called by `plugin` only, so that each answer can be had without HTTP. Calls
-`analysis` for what is counted, `log` for what is read, `http` for parameters
+`analysis` for what is counted, `run` for what is read, `http` for parameters
 and the form of array answers.
 """
 
@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis, comparison, dynamics, metadata, seriation, tasks
-from tb_batchview import log as logs
+from tb_batchview import analysis, comparison, dynamics, following, lookup, metadata, seriation, tasks
 from tb_batchview.errors import ArgumentError
 from tb_batchview.http import Parameters, missing, pack_arrays
-from tb_batchview.log import Run
 from tb_batchview.places import Place
 from tb_batchview.records import OutputSpec
+from tb_batchview.run import Run
 from tb_batchview.samples import COLUMNS, EACH, LEARNING, OUTCOMES, Filter, Followed, Samples
 from tb_batchview.views import PhaseView, RunView
 
@@ -85,7 +84,7 @@ class Chosen:
         """Return the row of a step; 404 if it was not kept."""
         row = self.phase.row_of(step)
         if row is None:
-            raise missing(logs.unknown_step(self.phase, step))
+            raise missing(lookup.unknown_step(self.phase, step))
         return row
 
     def row_with(self, step: int, sample: int) -> int:
@@ -398,7 +397,7 @@ def follow(
     if not (needed or wanted.each == "last" or exact or part):
         return None, None
     if needed:
-        logs.check_followed(chosen.output, chosen.spec)
+        lookup.check_followed(chosen.output, chosen.spec)
     ids = chosen.run.identify(chosen.phase, chosen.output)
     marks = np.ones(ids.count, bool) if part is None else ids.search(part)
     if exact is not None:
@@ -419,10 +418,10 @@ def describe_history(chosen: Chosen, number: int, sample_id: str | int | None) -
     except ArgumentError as error:  # too many to be followed: the sample itself can be shown
         return nothing | {"history_refused": str(error)}
     numbers = np.flatnonzero(codes == codes[number])
-    history = chosen.run.history(chosen.phase, chosen.output, numbers[-MAX_HISTORY:])
+    history = following.trace(chosen.phase, chosen.output, numbers[-MAX_HISTORY:])
     figures = None
     if chosen.spec.has_classes:
-        figures = dynamics.describe(chosen.run.history(chosen.phase, chosen.output, numbers).dynamics, 0)
+        figures = dynamics.describe(following.trace(chosen.phase, chosen.output, numbers).dynamics, 0)
     columns: dict[str, list[Any]] = {name: getattr(history, name).tolist() for name in ("step", "epoch", "sample")}
     for name in ("target", "predicted"):
         columns[name] = [class_or_none(value) for value in getattr(history, name)]
@@ -439,7 +438,7 @@ def describe_history(chosen: Chosen, number: int, sample_id: str | int | None) -
 
 def data_map(chosen: Chosen, limit: int) -> bytes:
     """Return how the model came to know each sample, by id."""
-    logs.check_followed(chosen.output, chosen.spec)
+    lookup.check_followed(chosen.output, chosen.spec)
     phase, first, last = chosen.phase, chosen.first, chosen.last
     ids = chosen.run.identify(phase, chosen.output)
     found = chosen.run.follow(phase, chosen.output, first, last)
@@ -732,7 +731,7 @@ def mark_named(spec: OutputSpec, search: str, classes: int) -> Array:
 
 def confusion(chosen: Chosen, limit: int, *, clustered: bool = False, against: Chosen | None = None) -> bytes:
     """Return the confusion matrix of the range, at most `limit` classes."""
-    logs.check_classes(chosen.output, chosen.spec)
+    lookup.check_classes(chosen.output, chosen.spec)
     classes = chosen.spec.classes
     shown = np.arange(classes, dtype=np.int32)
     if classes > limit:
@@ -750,7 +749,7 @@ def confusion(chosen: Chosen, limit: int, *, clustered: bool = False, against: C
         arrays["clustered"] = seriation.order_confusable(counts)
     if against is not None:
         comparison.check_tasks(chosen.spec, against.spec)
-        logs.check_classes(against.output, against.spec)
+        lookup.check_classes(against.output, against.spec)
         matched = comparison.match_classes(chosen.spec, against.spec)
         numbers = matched.numbers[shown]
         places = np.flatnonzero(numbers >= 0)

@@ -1,6 +1,6 @@
 """Judge scores: whether confidence can be trusted, and what a threshold does.
 
-Called by `views` to count and by `log` to sum up. Calls `analysis` for what is
+Called by `views` to count and by `run` to sum up. Calls `analysis` for what is
 right and wrong. Scores are counted in `FINE` equal steps from 0 to 1, so that
 counts of batches can be added and taken away; what is made of them is exact
 but for the place of a score within its step.

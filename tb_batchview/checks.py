@@ -1,6 +1,6 @@
 """What is wrong with the installation or with what is recorded, and the remedy.
 
-Called by `cli` and `plugin`. Calls `log` for what is recorded; the versions come
+Called by `cli` and `plugin`. Calls `run` for what is recorded; the versions come
 from the installed packages' metadata, so that nothing heavy is imported.
 """
 
@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from tb_batchview.log import Run
 from tb_batchview.metadata import DIRECTORY
+from tb_batchview.run import Run
 from tb_batchview.version import __version__
 
 _PACKAGES = ("tensorboard", "numpy", "protobuf", "crc32c", "keras", "tensorflow", "tensorflow-cpu")

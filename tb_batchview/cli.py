@@ -23,8 +23,9 @@ import click
 from tb_batchview.checks import check_installation, check_log, check_run, format_bytes, printable
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.export import FORMATS, TABLES, Export, Report
-from tb_batchview.log import Log, Run, load
+from tb_batchview.log import Log, load
 from tb_batchview.progress import show_progress
+from tb_batchview.run import Run
 from tb_batchview.version import __version__
 
 _LOGDIR = click.argument("logdir", type=click.Path(exists=True, file_okay=False, path_type=Path))

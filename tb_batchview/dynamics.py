@@ -1,6 +1,6 @@
 """How a model came to know each sample: figures of all times it was seen.
 
-Called by `log` and `answers`, with samples told apart by `identity`. NumPy
+Called by `following` and `answers`, with samples told apart by `identity`. NumPy
 only, no files.
 
 Of the predictions of a training these figures are what their papers use: each

@@ -1,6 +1,6 @@
 """The gradients of a layer's weights over the batches of a phase.
 
-Handed out by `log`, used by `layer_answers` and the user. What is not of
+Handed out by `run`, used by `layer_answers` and the user. What is not of
 gradients alone is as of any `summaries`.
 """
 

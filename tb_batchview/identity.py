@@ -1,6 +1,6 @@
 """Tell which samples are the same one: a small number for each id.
 
-Called by `views` and `log`. The snapshots of a growing run share an `Identity`:
+Called by `views` and `following`. The snapshots of a growing run share an `Identity`:
 only batches that are new are read. Safe under threads. Nothing here reads a
 file.
 """

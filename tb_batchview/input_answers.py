@@ -1,6 +1,6 @@
 """What the routes answer about inputs: a sample's picture or text.
 
-Called by `plugin`. Calls `answers` for what is asked about, `log` for what was
+Called by `plugin`. Calls `answers` for what is asked about, `run` for what was
 recorded and `pictures` for files that ids name.
 """
 

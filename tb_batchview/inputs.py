@@ -1,6 +1,6 @@
 """Read what a sample was: a small picture or a text, and nothing else.
 
-Called by `log`. A picture is passed on only if its first bytes and its size
+Called by `following`. A picture is passed on only if its first bytes and its size
 are those of a PNG or JPEG that a writer may have made, whatever its file says.
 Calls `places` for where the record is. A lookup reads at most 1 MiB at once,
 and keeps nothing.

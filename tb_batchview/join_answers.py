@@ -1,6 +1,6 @@
 """What the route `joined` answers: the samples that two runs both saw, by id.
 
-Called by `plugin`. Calls `answers` for what is asked about, `log` for the ids and
+Called by `plugin`. Calls `answers` for what is asked about, `run` for the ids and
 `comparison` for the classes.
 """
 
@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tb_batchview import analysis, comparison
-from tb_batchview import log as logs
+from tb_batchview import analysis, comparison, lookup
 from tb_batchview.answers import MAX_LIMIT, Answer, Chosen, Page, describe_samples
 from tb_batchview.http import Parameters
 from tb_batchview.identity import NO_CODE, Ids
@@ -45,7 +44,7 @@ def joined(chosen: Chosen, against: Chosen, parameters: Parameters) -> Answer:
     """Return a page of the samples that both runs saw, and how they came out."""
     comparison.check_tasks(chosen.spec, against.spec)
     for item in (chosen, against):
-        logs.check_classes(item.output, item.spec)
+        lookup.check_classes(item.output, item.spec)
     joint = parameters.choice("joint", ("all", *JOINT), "all")
     sort, descending = parameters.choice("sort", SORTS, "id"), parameters.flag("descending")
     wanted = {name: parameters.optional_whole(name, high=2**31 - 1) for name in ("target", "predicted")}

@@ -1,6 +1,6 @@
 """The summaries of a layer over the batches of a phase.
 
-Handed out by `log`, used by `layer_answers` and the user. What is known of
+Handed out by `run`, used by `layer_answers` and the user. What is known of
 single units is here; the rest is as of any `summaries`.
 """
 

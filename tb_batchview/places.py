@@ -1,6 +1,6 @@
 """Where the arrays of a batch are: in one file, or in those of its workers.
 
-Made by `views`; used by `log`, `answers` and `export`. Calls `layouts` for what
+Made by `views`; used by `run`, `answers` and `export`. Calls `layouts` for what
 a record holds and `decode` for an array of it. A batch that several workers
 recorded is one place: its layout has the arrays of all, put together when they
 are read.

@@ -21,8 +21,7 @@ from tensorboard import errors
 from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
-from tb_batchview import answers, checks, downloads, join_answers, layer_answers, metadata, score_answers
-from tb_batchview import log as logs
+from tb_batchview import answers, checks, downloads, join_answers, layer_answers, lookup, metadata, score_answers
 from tb_batchview.answers import Answer, Chosen
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.export.selection import Selection
@@ -41,10 +40,11 @@ from tb_batchview.http import (
 from tb_batchview.input_answers import Inputs
 from tb_batchview.kept import Kept
 from tb_batchview.layers import UNIT_FIGURES
-from tb_batchview.log import Log, Run
+from tb_batchview.log import Log, has_runs
 from tb_batchview.pictures import FLAG
 from tb_batchview.records import PHASES
 from tb_batchview.refresher import Refresher
+from tb_batchview.run import Run
 from tb_batchview.summaries import SummaryLog
 from tb_batchview.turns import Turns
 from tb_batchview.version import __version__
@@ -175,7 +175,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         now = time.monotonic()
         if not self._active and (self._looked is None or now - self._looked >= self._refresh_seconds):
             self._looked = now
-            self._active = any(logs.has_runs(root) for root in self._roots.values())
+            self._active = any(has_runs(root) for root in self._roots.values())
         return self._active
 
     def frontend_metadata(self) -> base_plugin.FrontendMetadata:
@@ -447,11 +447,11 @@ class BatchViewPlugin(base_plugin.TBPlugin):
                 f"{prefix}start must not be greater than {prefix}stop. "
                 f"Received: {prefix}start={start}, {prefix}stop={stop}."
             )
-        return run, logs.find_phase(run.view, phase, name), start, stop
+        return run, lookup.find_phase(run.view, phase, name), start, stop
 
     def _choose(self, parameters: Parameters, prefix: str = "") -> Chosen:
         run, phase, start, stop = self._choose_phase(parameters, prefix)
-        output, spec = logs.find_output(run.view, parameters.optional_text(f"{prefix}output"), run.name)
+        output, spec = lookup.find_output(run.view, parameters.optional_text(f"{prefix}output"), run.name)
         return Chosen(run, phase, output, spec, start, stop)
 
     def _choose_against(self, parameters: Parameters) -> Chosen | None:

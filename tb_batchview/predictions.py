@@ -33,8 +33,9 @@ from tb_batchview.capture import (
 )
 from tb_batchview.errors import ArgumentError, BatchViewError
 from tb_batchview.feeds import Batch, open_feed, structured, to_array
-from tb_batchview.log import Run, load
+from tb_batchview.log import load
 from tb_batchview.records import PHASES, Array
+from tb_batchview.run import Run
 from tb_batchview.writer import BatchWriter
 
 # The function of Keras that is watched: that of `evaluate`.

@@ -1,6 +1,6 @@
 """What the routes answer of scores: reliability, thresholds, residuals, labels.
 
-Called by `plugin`. Calls `answers` for what is asked about and `log` for what is
+Called by `plugin`. Calls `answers` for what is asked about and `run` for what is
 counted and read.
 """
 

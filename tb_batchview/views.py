@@ -1,6 +1,6 @@
 """What a reader gets of a run: columns of one moment, and where arrays are.
 
-Made by `store` and, of several workers, by `shards`; used by `log`, `answers`
+Made by `store` and, of several workers, by `shards`; used by `run`, `answers`
 and `export`. Calls `places`.
 """
 

@@ -83,6 +83,11 @@ def write(directory: Path, records: Iterable[BatchRecord], *, number: int = 0, *
     return path
 
 
+def write_run(directory: Path, batches: int = 20, **changes: Any) -> None:
+    """Write a run of so many batches, all changed alike."""
+    write(directory, [make_record(step, **changes) for step in range(batches)])
+
+
 def append(path: Path, content: bytes) -> None:
     """Append bytes to a file, as a writer does."""
     with path.open("ab") as file:

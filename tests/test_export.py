@@ -34,9 +34,10 @@ from terminal import run_at_terminal
 from tb_batchview import cli, export
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.export import Export, npz, selection, sqlite, tables, target
-from tb_batchview.log import Run, load
+from tb_batchview.log import load
 from tb_batchview.places import Place
 from tb_batchview.records import BatchRecord, OutputRecord, OutputSpec
+from tb_batchview.run import Run
 
 parquet = pytest.importorskip("pyarrow.parquet")
 dataset = pytest.importorskip("pyarrow.dataset")
@@ -1191,7 +1192,7 @@ STRUCK = """
 import os, signal, sys
 from pathlib import Path
 from tb_batchview import cli
-from tb_batchview.log import Run
+from tb_batchview.run import Run
 number, place, ignored = int(sys.argv.pop(1)), Path(sys.argv.pop(1)), sys.argv.pop(1) == "ignored"
 if number != signal.SIGKILL:
     usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL

@@ -15,8 +15,9 @@ from recorded import append, event_file, frames, make_record, make_scores, write
 from tb_batchview import identity, layouts
 from tb_batchview.errors import ArgumentError, NotFoundError
 from tb_batchview.identity import Identity
-from tb_batchview.log import Run, load
+from tb_batchview.log import load
 from tb_batchview.records import OutputRecord
+from tb_batchview.run import Run
 
 Batch = list[int | str | None] | None
 IDS = st.integers(-3, 3) | st.sampled_from(["", "a", "b", "3", "\U0001f600", "x" * 300])

@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
 READING = FACTS | {"analysis", "blocks", "calibration", "columns", "decode", "gradients", "histograms", "index", "kept"}
 READING |= {"layers", "layouts", "log", "places", "rollups", "running", "samples", "store", "tfrecord", "views"}
-READING |= {"dynamics", "identity", "inputs", "summaries"}
+READING |= {"batches", "dynamics", "following", "identity", "inputs", "lookup", "maps", "run", "scans", "summaries"}
 WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord", "thumbnails"}
 LIGHT_TENSORBOARD = {
     "tensorboard.backend.http_util",
@@ -64,7 +64,18 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "summaries": (FACTS | {"analysis", "histograms", "rollups", "views"}, set()),
     "layers": (FACTS | {"places", "rollups", "summaries", "views"}, set()),
     "gradients": (FACTS | {"places", "rollups", "summaries", "views"}, set()),
-    "log": (READING, {"pandas"}),
+    "lookup": (FACTS | {"views"}, set()),
+    "maps": (FACTS | {"decode", "places"}, set()),
+    "following": (FACTS | {"dynamics", "identity", "inputs", "places", "views"}, set()),
+    "batches": (FACTS | {"following", "gradients", "inputs", "layers", "lookup", "places", "views"}, set()),
+    "scans": (FACTS | {"analysis", "lookup", "places", "views"}, set()),
+    "run": (
+        FACTS
+        | {"analysis", "batches", "calibration", "decode", "dynamics", "following", "gradients", "identity", "inputs"}
+        | {"layers", "lookup", "places", "scans", "store", "views"},
+        {"pandas"},
+    ),
+    "log": (FACTS | {"index", "lookup", "maps", "places", "run", "store"}, set()),
     "loader": ({"plugin", "metadata", "errors"}, LIGHT_TENSORBOARD),
     "http": ({"errors"}, LIGHT_TENSORBOARD | {"werkzeug"}),
     "comparison": (FACTS | {"analysis"}, set()),
@@ -100,7 +111,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "callback": (FACTS | {"capture", "writer"}, KERAS),
     "feeds": ({"errors"}, KERAS),
     # What it returns is read: the one place where the arms meet.
-    "predictions": (FACTS | {"arguments", "capture", "feeds", "log", "writer"}, KERAS),
+    "predictions": (FACTS | {"arguments", "capture", "feeds", "log", "run", "writer"}, KERAS),
     "__init__": ({"callback", "ids", "log", "predictions", "tagging", "version", "writer"}, set()),
     "__main__": ({"cli"}, set()),
 }

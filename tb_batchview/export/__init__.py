@@ -1,6 +1,6 @@
 """Export what was recorded: CSV, NumPy, SQLite, Parquet.
 
-Called by `cli`. Calls `log`. An export reads batch by batch, in memory that
+Called by `cli`. Calls `run`. An export reads batch by batch, in memory that
 does not grow with their number, and appears under its name only when it is
 complete. docs/export.md has the columns.
 """
@@ -20,7 +20,7 @@ from tb_batchview import index
 from tb_batchview.errors import ArgumentError
 from tb_batchview.export import npz, parquet, sqlite, tables, target
 from tb_batchview.export.selection import Progress, Selection, ignore
-from tb_batchview.log import Run
+from tb_batchview.run import Run
 from tb_batchview.version import __version__
 
 FORMATS = ("csv", "npz", "sqlite", "parquet")

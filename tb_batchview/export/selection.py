@@ -1,6 +1,6 @@
 """Choose what is exported: batches of a phase, samples of an output.
 
-Called by the formats beside it. Calls `log` and `store`. Everything is read
+Called by the formats beside it. Calls `run` and `lookup`. Everything is read
 batch by batch: memory does not grow with the number of batches.
 """
 
@@ -15,9 +15,10 @@ import numpy as np
 
 from tb_batchview import decode, metadata
 from tb_batchview.errors import ArgumentError, FormatError
-from tb_batchview.log import Run, find_output, find_phase
+from tb_batchview.lookup import find_output, find_phase
 from tb_batchview.places import Place
 from tb_batchview.records import Array, OutputSpec
+from tb_batchview.run import Run
 from tb_batchview.views import PhaseView
 
 # What has one value per sample: name in the arrays and in tables.

@@ -1,0 +1,160 @@
+"""Read the arrays of many batches: labels counted, values drawn, tables.
+
+Called by `run` for what is not in the columns but in the files alone. Calls
+`places` for where it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tb_batchview import analysis, tasks
+from tb_batchview.lookup import MAX_CLASSES
+from tb_batchview.places import Reader
+from tb_batchview.records import OutputSpec
+from tb_batchview.views import PhaseView, RunView
+
+Array = npt.NDArray[Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class DrawnValues:
+    """Targets and predictions of some samples.
+
+    Attributes:
+        steps: int64, shape (samples,).
+        samples: int64, same shape: their places in the batches.
+        targets: float32, shape (samples, values).
+        predictions: float32, same shape.
+    """
+
+    steps: Array
+    samples: Array
+    targets: Array
+    predictions: Array
+
+
+def draw_values(
+    view: RunView, columns: PhaseView, output: str, borders: tuple[int, int], batches: int, samples: int, reader: Reader
+) -> DrawnValues:
+    """Read targets and predictions of samples: see `Run.draw_values`."""
+    first, last = borders
+    rows = range(first, last, analysis.bucket_size(last - first, batches))
+    each = max(1, samples // max(1, len(rows)))
+    found: list[tuple[Array, Array, Array, Array]] = []
+    for row in rows:
+        place = view.place(columns, row)
+        slots = (place.layout.arrays.get((output, kind)) for kind in ("targets", "predictions"))
+        arrays = [reader(place, slot).astype(np.float32) for slot in slots if slot is not None]
+        if len(arrays) < 2 or not len(arrays[0]):
+            continue
+        truth, values = (array.reshape(len(array), -1) for array in arrays)
+        # Of another number of values than the batches before: a model changed in between.
+        if truth.shape != values.shape or (found and truth.shape[1] != found[0][2].shape[1]):
+            continue
+        numbers = np.unique(np.linspace(0, len(truth) - 1, min(each, len(truth))).astype(np.int64))
+        steps = np.full(len(numbers), columns.step[row])
+        found.append((steps, numbers, truth[numbers], values[numbers]))
+    if not found:
+        return DrawnValues(*np.zeros((2, 0), np.int64), *np.zeros((2, 0, 0), np.float32))
+    return DrawnValues(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def count_labels(
+    view: RunView, columns: PhaseView, output: str, spec: OutputSpec, borders: Sequence[int], reader: Reader
+) -> Array:
+    """Count the labels of the batches between neighbouring borders."""
+    return _count(view, columns, output, spec, "labels", analysis.count_labels, borders, reader)
+
+
+def count_label_errors(
+    view: RunView, columns: PhaseView, output: str, spec: OutputSpec, borders: Sequence[int], reader: Reader
+) -> Array:
+    """Count the errors of two labels between neighbouring borders."""
+    return _count(view, columns, output, spec, "label errors", analysis.count_label_errors, borders, reader)
+
+
+def _count(
+    view: RunView,
+    columns: PhaseView,
+    output: str,
+    spec: OutputSpec,
+    kind: str,
+    of: Callable[[Array, Array], Array],
+    borders: Sequence[int],
+    reader: Reader,
+) -> Array:
+    """Count what targets and scores tell, between neighbouring borders.
+
+    They are in the files alone: what was counted of them before is not
+    read again.
+    """
+    labels = min(spec.classes, MAX_CLASSES)
+
+    def count(first: int, last: int) -> Array:
+        # Of no samples: the form of a count.
+        counts = of(np.zeros((0, labels)), np.zeros((0, labels)))
+        for row in range(first, last):
+            # By worker: what one of them does not have must not count as wrong.
+            for place in view.place(columns, row).parts:
+                arrays = place.layout.arrays
+                targets, predictions = arrays.get((output, "targets")), arrays.get((output, "predictions"))
+                if targets is None or predictions is None:
+                    continue
+                truth = reader(place, targets)
+                scores = tasks.scores(spec, reader(place, predictions))
+                if truth.shape == (len(truth), labels) and scores.shape == truth.shape:
+                    counts += of(truth, scores)
+        return counts
+
+    return columns.samples(output).count(kind, labels, count, borders)
+
+
+def sample_table(view: RunView, columns: PhaseView, reader: Reader) -> dict[str, Array]:
+    """Return the columns of `Run.to_pandas`."""
+    outputs = {name: columns.outputs[name] for name in view.outputs if name in columns.outputs}
+    # With several outputs all have the same samples; the longest tells how many.
+    counts = np.max([np.diff(samples.starts) for samples in outputs.values()] or [np.zeros(len(columns), int)], axis=0)
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    table: dict[str, Array] = {
+        "step": np.repeat(columns.step, counts),
+        "epoch": np.repeat(columns.epoch, counts),
+        "index": np.repeat(columns.index, counts),
+        "sample": np.arange(starts[-1]) - np.repeat(starts[:-1], counts),
+    }
+    for name, samples in outputs.items():
+        prefix = f"{name}/" if len(outputs) > 1 else ""
+        own = np.diff(samples.starts)
+        # Where this output's samples are among all rows.
+        rows = np.arange(samples.starts[-1]) + np.repeat(starts[:-1] - samples.starts[:-1], own)
+        for kind, values in samples.columns.items():
+            fill = -1 if values.dtype.kind == "i" else np.nan
+            column = table[prefix + kind] = np.full(starts[-1], fill, values.dtype)
+            column[rows] = values
+        for kind, label in (("sample_weight", "sample_weight"), ("sample_ids", "sample_id")):
+            read = _read_column(view, columns, name, kind, starts, reader)
+            if read is not None:
+                table[prefix + label] = read
+    return table
+
+
+def _read_column(
+    view: RunView, columns: PhaseView, output: str, kind: str, starts: Array, reader: Reader
+) -> Array | None:
+    """Read one array of every batch; None if no batch has it."""
+    column: Array | None = None
+    for row in range(len(columns)):
+        place = view.place(columns, row)
+        slot = place.layout.arrays.get((output, kind))
+        if slot is None:
+            continue
+        values = reader(place, slot)
+        if column is None:
+            column = np.full(starts[-1], np.nan, np.float32) if kind == "sample_weight" else np.full(starts[-1], None)
+        column[starts[row] : starts[row] + len(values)] = values
+    return column
