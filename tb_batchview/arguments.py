@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,13 +70,18 @@ def output_records(**given: Any) -> dict[str, OutputRecord]:
 
 def copy_array(name: str, value: Any) -> Array:
     """Return a copy of an array as the format holds it."""
+    array = _convert(np.array, name, value)
+    return encode.sample_ids(array) if name == "sample_ids" else encode.storable(array, name)
+
+
+def _convert(convert: Callable[[Any], Array], name: str, value: Any) -> Array:
+    """Return a value as an array: of `numpy.array` a copy."""
     try:
-        array = np.array(value)
+        return convert(value)
     except Exception as error:  # Whatever a foreign tensor's __array__ raises.
         raise ArgumentError(
             f"{name} must be an array, or what numpy.asarray takes. Received: {type(value).__name__} ({error})."
         ) from error
-    return encode.sample_ids(array) if name == "sample_ids" else encode.storable(array, name)
 
 
 def layer_values(name: str, values: Any) -> Array | LayerSummary:
@@ -101,12 +106,7 @@ def input_values(inputs: Any) -> Array | list[Array]:
 
 
 def _copy_picture(given: Any, *, batched: bool) -> Array:
-    try:
-        array = np.asarray(given)
-    except Exception as error:  # Whatever a foreign tensor's __array__ raises.
-        raise ArgumentError(
-            f"inputs must be an array, or what numpy.asarray takes. Received: {type(given).__name__} ({error})."
-        ) from error
+    array = _convert(np.asarray, "inputs", given)
     if batched and array.dtype.kind in "USTO" and array.shape[1:] in ((), (1,)):
         array = array.reshape(-1)
         if any(isinstance(item, bytes) and item.startswith(_FILES) for item in array):

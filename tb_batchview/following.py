@@ -7,10 +7,8 @@ the same one, `dynamics` for what that tells and `inputs` for their pictures.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tb_batchview import dynamics
 from tb_batchview.dynamics import DataMap, Dynamics, History
@@ -18,9 +16,8 @@ from tb_batchview.errors import ArgumentError, FormatError, NotFoundError
 from tb_batchview.identity import NO_CODE, Ids
 from tb_batchview.inputs import Input, count_inputs, first_places, read_input
 from tb_batchview.places import Place, Reader
+from tb_batchview.records import Array
 from tb_batchview.views import SAMPLE_COLUMNS, PhaseView, RunView, SampleView
-
-Array = npt.NDArray[Any]
 
 # A picture is looked for in so many batches of its id; so many odd ones are counted.
 MAX_TIMES = 16

@@ -8,14 +8,10 @@ from __future__ import annotations
 import mmap
 import threading
 from pathlib import Path
-from typing import Any
-
-import numpy.typing as npt
 
 from tb_batchview import decode
 from tb_batchview.places import JoinedSlot, Place, gone, open_place, read_joined
-
-Array = npt.NDArray[Any]
+from tb_batchview.records import Array
 
 
 class Maps:

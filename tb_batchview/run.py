@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tb_batchview import analysis, decode, following, scans
 from tb_batchview.analysis import ClassReport, ClassTrend
@@ -25,12 +24,10 @@ from tb_batchview.inputs import Input
 from tb_batchview.layers import LayerLog
 from tb_batchview.lookup import check_classes, check_followed, find_output, find_phase, unknown, unknown_step
 from tb_batchview.places import Place, Reader
-from tb_batchview.records import OutputSpec
+from tb_batchview.records import Array, OutputSpec
 from tb_batchview.scans import DrawnValues
 from tb_batchview.store import RunStore
 from tb_batchview.views import Health, PhaseView, RunView, SampleView
-
-Array = npt.NDArray[Any]
 
 # Of a matrix (3 GB), and of one of labels.
 MAX_MATRIX = 20_000

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tb_batchview import analysis, tasks
 from tb_batchview.lookup import MAX_CLASSES
 from tb_batchview.places import Reader
-from tb_batchview.records import OutputSpec
+from tb_batchview.records import Array, OutputSpec
 from tb_batchview.views import PhaseView, RunView
-
-Array = npt.NDArray[Any]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -61,6 +61,18 @@ def columns_in(request: pytest.FixtureRequest) -> Iterator[str]:
 def root() -> Path:
     """Return the top folder of the project."""
     return ROOT
+
+
+@pytest.fixture
+def loaded() -> Callable[[str], set[str]]:
+    """Return what tells the modules that some code loads, in a process of its own."""
+
+    def run(code: str) -> set[str]:
+        code = f"import sys; before = set(sys.modules)\n{code}\nprint(*sorted(set(sys.modules) - before))"
+        command = [sys.executable, "-c", code]
+        return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+
+    return run
 
 
 @pytest.fixture(scope="session")

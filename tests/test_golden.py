@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from recorded import read_arrays
+from recorded import event_file, read_arrays
 from tensorboard.compat.proto import event_pb2
 
 from tb_batchview import decode, encode, load, metadata, tfrecord
@@ -181,9 +181,7 @@ def test_gradients_and_shares_by_unit_are_read_as_ever(tmp_path: Path):
     assert contents[3] == metadata.Content(1, "layer_unit_zeros", "train", layer="gate")
     assert contents[9] == metadata.Content(1, "gradient_summary", "train", layer="block/gate")
 
-    folder = tmp_path / metadata.DIRECTORY
-    folder.mkdir()
-    (folder / metadata.file_name(1_780_000_000, "host", 7, 0)).write_bytes(V1_GRADIENTS.read_bytes())
+    event_file(tmp_path).write_bytes(V1_GRADIENTS.read_bytes())
     run = load(tmp_path)["."]
     assert (run.layers, run.gradient_layers) == (("gate", "dense"), ("block/gate", "dense"))
     assert run.gradients("block/gate").steps.tolist() == [0, 2]
@@ -198,9 +196,7 @@ def test_today_the_same_bytes_are_written_of_what_came_later():
 
 def test_what_came_later_is_skipped_by_those_who_do_not_know_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A reader as of 0.1.0: the same but for the kinds it knows."""
-    folder = tmp_path / metadata.DIRECTORY
-    folder.mkdir()
-    (folder / metadata.file_name(1_780_000_000, "host", 7, 0)).write_bytes(V1_GRADIENTS.read_bytes())
+    event_file(tmp_path).write_bytes(V1_GRADIENTS.read_bytes())
     monkeypatch.setattr(metadata, "LAYER_KINDS", ("layer_summary", "layer_histogram", "layer_unit_means"))
     monkeypatch.setattr(metadata, "GRADIENT_KINDS", ())
     run = load(tmp_path)["."]
@@ -228,9 +224,7 @@ def test_inputs_are_read_as_ever(tmp_path: Path):
     ]
     assert contents == [metadata.Content(1, "inputs", "train", form=form) for form in ("image", "text")]
 
-    folder = tmp_path / metadata.DIRECTORY
-    folder.mkdir()
-    (folder / metadata.file_name(1_780_000_000, "host", 7, 0)).write_bytes(V1_INPUTS.read_bytes())
+    event_file(tmp_path).write_bytes(V1_INPUTS.read_bytes())
     run = load(tmp_path)["."]
     shown = [list(batch.inputs) for batch in run.batches("train")]
     assert shown == [[png, png], [png, png], [png, png], ["good", "ü"]]
@@ -242,9 +236,7 @@ def test_today_the_same_bytes_are_written_of_inputs():
 
 def test_inputs_are_skipped_by_those_who_do_not_know_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A reader as of 0.1.0: the same but for the kinds it knows."""
-    folder = tmp_path / metadata.DIRECTORY
-    folder.mkdir()
-    (folder / metadata.file_name(1_780_000_000, "host", 7, 0)).write_bytes(V1_INPUTS.read_bytes())
+    event_file(tmp_path).write_bytes(V1_INPUTS.read_bytes())
     monkeypatch.setattr(metadata, "INPUTS_KIND", "unknown")
     run = load(tmp_path)["."]
 
