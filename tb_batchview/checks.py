@@ -66,9 +66,27 @@ def check_installation() -> Iterator[Finding]:
         yield Finding("frontend", "the bundle is missing", "make frontend in a checkout; otherwise install again")
 
 
-def check_log(log: Mapping[str, Run], logdir: Path) -> Iterator[Finding]:
-    """Look at all runs of a log directory."""
-    if not log:
+def check_provider(location: str, failure: str) -> Iterator[Finding]:
+    """Tell that there are no files, and what it means."""
+    yield Finding(
+        "data provider",
+        f"the runs are read through TensorBoard's data provider ({printable(location) or 'not known yet'}), "
+        "which keeps some batches of each run",
+        "start it with --samples-per-plugin=batchview=all to keep all of them; better, tensorboard --logdir",
+    )
+    if failure:
+        yield Finding("data provider", printable(failure), "look whether it runs; it is asked again all the time")
+
+
+def check_log(log: Mapping[str, Run], logdir: Path | None) -> Iterator[Finding]:
+    """Look at all runs of a log directory, None where there is none."""
+    if not log and logdir is None:
+        yield Finding(
+            "runs",
+            "none that the data provider has",
+            "record with BatchViewCallback below the directory that it reads; see docs/how-it-works.md",
+        )
+    elif not log and logdir is not None:
         place = logdir.resolve()
         remedy = (
             f'model.fit(…, callbacks=[BatchViewCallback("{printable(str(logdir))}/run-1")]), or give another directory'

@@ -320,6 +320,31 @@ def encode_file_version(wall_time: float) -> bytes:
     return event_pb2.Event(wall_time=wall_time, file_version="brain.Event:2").SerializeToString()
 
 
+def encode_arrays(step: int, wall_time: float, arrays: Mapping[str, Array], contents: Mapping[str, bytes]) -> bytes:
+    """Return an event of arrays by tag, as they come from elsewhere.
+
+    Args:
+        step: Of the event.
+        wall_time: Of the event.
+        arrays: Storable ones, or strings, in the order to write.
+        contents: Of the metadata of those tags where it is to be said.
+    """
+    values = []
+    for tag, array in arrays.items():
+        if array.dtype in _DTYPE_NUMBERS:
+            tensor = tensor_pb2.TensorProto(
+                dtype=_DTYPE_NUMBERS[array.dtype], tensor_shape=_shape(array), tensor_content=array.tobytes()
+            )
+            value = summary_pb2.Summary.Value(tag=tag, tensor=tensor)
+        else:
+            value = summary_pb2.Summary.Value.FromString(_string_value(tag, array))
+        if tag in contents:
+            value.metadata.CopyFrom(metadata.summary_metadata(contents[tag]))
+        values.append(value)
+    summary = summary_pb2.Summary(value=values)
+    return event_pb2.Event(wall_time=wall_time, step=step, summary=summary).SerializeToString()
+
+
 def storable(array: Array, name: str) -> Array:
     """Return an array as the format holds it: little endian, contiguous.
 

@@ -65,18 +65,26 @@ class MethodNotAllowedError(errors.PublicError):
 
 
 class Parameters:
-    """The parameters of a request, each at most once and known by name."""
+    """The parameters of a request, each at most once and known by name.
 
-    def __init__(self, arguments: Mapping[str, str] | MultiDict[str, str], known: Collection[str]) -> None:
+    Attributes:
+        experiment: Whose runs it is about; "" where there is no choice.
+    """
+
+    def __init__(
+        self, arguments: Mapping[str, str] | MultiDict[str, str], known: Collection[str], experiment: str = ""
+    ) -> None:
         """Check the names.
 
         Args:
             arguments: As werkzeug parsed them, or a plain mapping.
             known: What the route takes.
+            experiment: As TensorBoard has it of the address.
 
         Raises:
             errors.InvalidArgumentError: One is unknown, twice or too long.
         """
+        self.experiment = experiment
         self._texts: dict[str, str] = {}
         items = arguments.items(multi=True) if isinstance(arguments, MultiDict) else arguments.items()
         for name, text in items:

@@ -69,14 +69,22 @@ class Log(Mapping[str, Run]):
     links are followed. Names are sorted as people count: 2 before 10.
     """
 
-    def __init__(self, roots: Mapping[str, Path], *, reader: Reader = read_array) -> None:
+    def __init__(
+        self,
+        roots: Mapping[str, Path],
+        *,
+        reader: Reader = read_array,
+        find: Callable[[], Mapping[str, Path]] | None = None,
+    ) -> None:
         """Use `load` instead.
 
         Args:
             roots: Directories to search, by what their runs' names begin with.
             reader: How the arrays of a batch are read.
+            find: Returns more runs: the directories of their files, by name.
         """
         self._roots = dict(roots)
+        self._find = find
         self._reader = reader
         self._runs: dict[str, Run] = {}
         self._stores: dict[str, RunStore] = {}
@@ -104,7 +112,7 @@ class Log(Mapping[str, Run]):
 
     def look(self) -> None:
         """Look for runs and how large they are; read nothing of them yet."""
-        found = {}
+        found = dict(self._find()) if self._find is not None else {}
         for prefix, root in self._roots.items():
             for name, directory in _find_runs(root):
                 found[_join(prefix, name)] = directory

@@ -2,8 +2,8 @@
 
 TensorBoard makes one through `loader` and calls its routes from many threads.
 Each route parses its parameters, asks an `…_impl` for plain Python, and
-responds. Calls `log` for the runs, `refresher` to keep them fresh, `answers`
-for what is said of them, `http` for parameters and responses, `kept` for
+responds. Calls `sources` for the log that a request is about, `answers`
+for what is said of it, `http` for parameters and responses, `kept` for
 answers that are asked for again. Files are read
 with `os.pread`, never mapped: a file truncated under a map would end TensorBoard.
 """
@@ -40,11 +40,11 @@ from tb_batchview.http import (
 from tb_batchview.input_answers import Inputs
 from tb_batchview.kept import Kept
 from tb_batchview.layers import UNIT_FIGURES
-from tb_batchview.log import Log, has_runs
+from tb_batchview.log import has_runs
 from tb_batchview.pictures import FLAG
 from tb_batchview.records import PHASES
-from tb_batchview.refresher import Refresher
 from tb_batchview.run import Run
+from tb_batchview.sources import Source, Sources
 from tb_batchview.summaries import SummaryLog
 from tb_batchview.turns import Turns
 from tb_batchview.version import __version__
@@ -132,8 +132,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         """
         self._logdir, self._roots = find_roots(context)
         self._inputs = Inputs(str(getattr(context.flags, FLAG.removeprefix("--"), "") or ""))
-        self._log = Log(self._roots)
-        self._refresher = Refresher(self._log, refresh_seconds, patience)
+        self._sources = Sources(self._roots, context.data_provider, refresh_seconds, patience)
         self._refresh_seconds = refresh_seconds
         self._turns = Turns(AT_ONCE, MOST_WAIT)
         self._kept = Kept(KEPT_BYTES)
@@ -171,9 +170,15 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         }
 
     def is_active(self) -> bool:
-        """Tell whether any run is recorded; true for ever once it was."""
+        """Tell whether any run is recorded; true for ever once it was.
+
+        Where a data provider is asked, TensorBoard has asked it itself, in
+        the name of the request, whether it has anything of ours.
+        """
         now = time.monotonic()
-        if not self._active and (self._looked is None or now - self._looked >= self._refresh_seconds):
+        if self._sources.foreign:
+            self._active = self._active or any(source.log for source in self._sources)
+        elif not self._active and (self._looked is None or now - self._looked >= self._refresh_seconds):
             self._looked = now
             self._active = any(has_runs(root) for root in self._roots.values())
         return self._active
@@ -185,21 +190,24 @@ class BatchViewPlugin(base_plugin.TBPlugin):
     def runs_impl(self, parameters: Parameters) -> Answer:
         """Return all runs, or one of them with its class names."""
         name = parameters.optional_text("run")
-        if self._refresher.failure:
+        source = self._source(parameters)
+        if source.refresher.failure:
             raise RefreshError(
-                f"The log directory could not be looked at: {self._refresher.failure}. It is tried again; "
-                f"this went wrong {self._refresher.failures} times so far."
+                f"The log directory could not be looked at: {source.refresher.failure}. It is tried again; "
+                f"this went wrong {source.refresher.failures} times so far."
             )
-        log = self._log.snapshot()
+        log = source.log.snapshot()
         total = sum(run.view.health.bytes for run in log.values())
         unread = sum(run.view.unread for run in log.values())
-        runs = log.values() if name is None else [self._find(name)]
+        runs = log.values() if name is None else [self._find(parameters, name)]
+        provided = source.provided
         return {
             "format_version": metadata.FORMAT_VERSION,
             "plugin_version": __version__,
             "logdir": self._logdir,
+            "data_provider": {"location": provided.location, "failure": provided.failure} if provided else None,
             "indexing": {"read_bytes": total - unread, "bytes": total}
-            if unread or not self._refresher.looked
+            if unread or not source.refresher.looked
             else None,
             "runs": [self._describe(run, with_names=name is not None) for run in runs],
         }
@@ -207,11 +215,15 @@ class BatchViewPlugin(base_plugin.TBPlugin):
     def doctor_impl(self, parameters: Parameters) -> Answer:
         """Return what is wrong with the installation and the runs."""
         name = parameters.optional_text("run")
+        source = self._source(parameters)
+        provided = source.provided
+        of_provider = [] if provided is None else [*checks.check_provider(provided.location, provided.failure)]
         if name is None:
-            of_log = checks.check_log(self._log.snapshot(), Path(self._logdir))
-            found = [*checks.check_installation(), *self._inputs.check(), *of_log]
+            log = source.log.snapshot()
+            of_log = checks.check_log(log, Path(self._logdir) if provided is None else None)
+            found = [*checks.check_installation(), *self._inputs.check(), *of_provider, *of_log]
         else:
-            found = [*checks.check_run(self._find(name))]
+            found = [*of_provider, *checks.check_run(self._find(parameters, name))]
         return {"findings": [dataclasses.asdict(finding) for finding in found]}
 
     def batches_impl(self, parameters: Parameters) -> Answer | bytes:
@@ -357,12 +369,16 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             phase["inputs"] = self._inputs.find_kind(run.view, run.view.phases[phase["name"]])
         return answer
 
-    def _find(self, name: str) -> Run:
+    def _source(self, parameters: Parameters) -> Source:
+        return self._sources.of(parameters.experiment)
+
+    def _find(self, parameters: Parameters, name: str) -> Run:
         """Return a run as it is now."""
+        source = self._source(parameters)
         try:
-            return self._log[name].snapshot()
+            return source.log[name].snapshot()
         except NotFoundError:
-            if self._refresher.looked:
+            if source.refresher.looked:
                 raise
             raise NotFoundError(
                 f"run must be one of those recorded. Received: run={name!r}. "
@@ -408,7 +424,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         @wrappers.Request.application
         def route(request: wrappers.Request) -> wrappers.Response:
             _check_method(request)
-            parameters = Parameters(request.args, known)
+            parameters = Parameters(request.args, known, self._sources.admit(request.environ))
             try:
                 self._await_news(parameters)
                 body = answer(parameters, takes_gzip(request))
@@ -425,22 +441,23 @@ class BatchViewPlugin(base_plugin.TBPlugin):
 
         It may wait for them, and would keep others from working meanwhile.
         """
+        refresher = self._source(parameters).refresher
         names = [name for name in ("run", "against_run") if name in parameters]
         for name in names:
-            self._refresher.ask(parameters.text(name))
+            refresher.ask(parameters.text(name))
         if not names:
-            self._refresher.ask()
+            refresher.ask()
 
     def _excuse(self, parameters: Parameters) -> str:
         """Say that what is not there may yet be found, where it is so."""
-        run = self._log.snapshot().get(parameters.optional_text("run") or "")
+        run = self._source(parameters).log.snapshot().get(parameters.optional_text("run") or "")
         return " The run is still being read: ask again in a moment." if run is not None and run.view.unread else ""
 
     def _choose_phase(self, parameters: Parameters, prefix: str = "") -> tuple[Run, PhaseView, int | None, int | None]:
         name, phase = parameters.text(f"{prefix}run"), parameters.text(f"{prefix}phase")
         if phase not in PHASES:
             raise wrong(f"{prefix}phase must be one of {', '.join(PHASES)}. Received: {prefix}phase={phase[:80]!r}.")
-        run = self._find(name)
+        run = self._find(parameters, name)
         start, stop = (parameters.optional_whole(f"{prefix}{end}") for end in ("start", "stop"))
         if start is not None and stop is not None and start > stop:
             raise wrong(

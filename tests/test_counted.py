@@ -252,7 +252,7 @@ def test_who_waits_for_files_keeps_no_turn(tmp_path: Path, monkeypatch: pytest.M
     plugin, client = open_plugin(tmp_path)
     ask(client, "runs")
     waiting, go_on = threading.Semaphore(0), threading.Event()
-    look = plugin._refresher.ask
+    look = plugin._sources.of("").refresher.ask
 
     def wait_for_a(run: str | None = None) -> None:
         if run == "a":
@@ -260,7 +260,7 @@ def test_who_waits_for_files_keeps_no_turn(tmp_path: Path, monkeypatch: pytest.M
             assert go_on.wait(ENOUGH)
         look(run)
 
-    monkeypatch.setattr(plugin._refresher, "ask", wait_for_a)
+    monkeypatch.setattr(plugin._sources.of("").refresher, "ask", wait_for_a)
     monkeypatch.setattr(plugins, "MOST_WAIT", 2 * ENOUGH)
     with concurrent.futures.ThreadPoolExecutor(plugins.AT_ONCE + 3) as pool:
         held = [pool.submit(ask, client, f"batches?{RUN}") for _ in range(plugins.AT_ONCE + 1)]

@@ -86,10 +86,12 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "pictures": ({"confine", "errors", "http", "kept"}, {"PIL"}),
     "input_answers": (READING | {"answers", "checks", "http", "pictures"}, set()),
     "refresher": ({"log"}, set()),
+    "provider": (FACTS | {"encode", "tfrecord"}, {"tensorboard.data.provider"}),
+    "sources": ({"log", "provider", "refresher"}, {"tensorboard.plugin_util"}),
     "plugin": (
         READING
         | {"answers", "checks", "downloads", "export", "http", "input_answers", "join_answers", "layer_answers"}
-        | {"pictures", "refresher", "score_answers", "turns"},
+        | {"pictures", "score_answers", "sources", "turns"},
         LIGHT_TENSORBOARD | {"werkzeug"},
     ),
     "export": (READING, {"pyarrow"}),

@@ -80,8 +80,8 @@ def gradient_of(step: int, scale: float) -> GradientSummary:
     return GradientSummary(16, scale / 4, scale / 8, -scale, scale, 0.125, 0, norm=norm, histogram=histogram)
 
 
-def write_digits(logdir: Path) -> None:
-    """Write 24 batches of a classifier with a spike, ids, weights, layers."""
+def write_digits(logdir: Path, metrics_from: int = 1) -> None:
+    """Write 24 batches of a classifier with a spike, ids, weights, layers; the first has no metrics."""
     with BatchWriter(logdir / "digits", task="multiclass", class_names=["zero", "one", "two", "three"]) as writer:
         for step in range(24):
             samples = 12 if step % 8 == 7 else 16
@@ -98,7 +98,9 @@ def write_digits(logdir: Path) -> None:
                 sample_weight={"probabilities": np.full(samples, 0.5)},
                 sample_ids={"probabilities": np.array([f"img_{step}_{i}.png" for i in range(samples)], object)},
                 loss=float("nan") if step == 20 else float(loss.mean()),
-                metrics={"accuracy": float(np.mean(predictions.argmax(axis=1) == targets))} if step else {},
+                metrics={"accuracy": float(np.mean(predictions.argmax(axis=1) == targets))}
+                if step >= metrics_from
+                else {},
                 histograms={"conv2d": summary_of(step, 1.0), "dense": summary_of(step, 8.0 if step == 13 else 2.0)}
                 if step % 4 == 0 or step == 13
                 else None,

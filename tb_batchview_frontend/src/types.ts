@@ -66,10 +66,17 @@ export interface DoctorAnswer {
   findings: { about: string; state: string; remedy: string }[];
 }
 
+/** Where the runs are from if TensorBoard has no log directory; `failure` is "" unless it could not be asked last time. */
+export interface DataProvider {
+  location: string;
+  failure: string;
+}
+
 export interface RunsAnswer {
   format_version: number;
   plugin_version: string;
   logdir: string;
+  data_provider: DataProvider | null;
   indexing: Indexing | null;
   runs: Run[];
 }

@@ -27,6 +27,7 @@ export function runsAnswer(change: Partial<RunsAnswer["runs"][number]> = {}): Ru
     format_version: 1,
     plugin_version: "0.1.0",
     logdir: "/home/ada/logs",
+    data_provider: null,
     indexing: null,
     runs: [
       {

@@ -48,6 +48,7 @@ test("every answer has the keys of its type, and no other", () => {
       format_version: true,
       plugin_version: true,
       logdir: true,
+      data_provider: true,
       indexing: true,
       runs: true,
     }),

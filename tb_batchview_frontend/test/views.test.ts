@@ -243,6 +243,50 @@ test("without runs the page says where was looked and which lines are missing", 
   expect(text).toContain('callbacks=[BatchViewCallback("/home/ada/logs/run-1")]');
 });
 
+const provided = { location: "grpc://there", failure: "" };
+
+test("a banner says that the runs are read through a data provider, and what it kept", async () => {
+  const page = await showPage({}, { ...ROUTES, runs: () => ({ ...runsAnswer(), data_provider: provided }) });
+  const banner = (app: Element) => app.querySelector('[data-testid="provider"] span')?.textContent;
+  expect(banner(page.app)).toBe("Read through TensorBoard’s data provider, which kept 720 of 732 batches.");
+  page.store.select({ phase: "validation" });
+  await page.app.updateComplete;
+  expect(banner(page.app)).toContain("which kept 90 of 90 batches.");
+
+  document.body.replaceChildren();
+  const broken = { ...provided, failure: "<b>RpcError</b>: gone" };
+  const other = await showPage({}, { ...ROUTES, runs: () => ({ ...runsAnswer(), data_provider: broken }) });
+  expect(banner(other.app)).toContain(
+    "It could not be asked for what is new: <b>RpcError</b>: gone. It is tried",
+  );
+
+  document.body.replaceChildren();
+  const files = await showPage({}, { ...ROUTES, runs: () => runsAnswer() });
+  expect(banner(files.app)).toBeUndefined();
+});
+
+test("without runs of a data provider the page says who was asked, and not to look in a log directory", async () => {
+  const none = { ...runsAnswer(), runs: [], logdir: "", data_provider: provided };
+  const { app } = await showPage({}, { runs: () => none });
+  expect(app.querySelector('[data-testid="empty"]')?.textContent).toContain(
+    "asked and has nothing of Batch View",
+  );
+  expect(app.querySelector('[data-testid="location"]')?.textContent).toBe("grpc://there");
+  expect(app.textContent).not.toContain("no log directory)");
+
+  document.body.replaceChildren();
+  const broken = { ...none, data_provider: { location: "", failure: "RpcError: gone" } };
+  const other = await showPage({}, { runs: () => broken });
+  expect(other.app.querySelector('[role="alert"]')?.textContent).toContain(
+    "could not be asked: RpcError: gone.",
+  );
+
+  document.body.replaceChildren();
+  const asking = { ...none, indexing: { read_bytes: 0, bytes: 0 } };
+  const early = await showPage({}, { runs: () => asking });
+  expect(early.app.textContent).toContain("Still asking TensorBoard’s data provider.");
+});
+
 test("an error of the first answer is said, with a way to try again", async () => {
   const { app } = await showPage(
     {},

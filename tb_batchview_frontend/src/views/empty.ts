@@ -3,7 +3,7 @@
 import { html, type TemplateResult } from "lit";
 import { bytesOf } from "../format.js";
 import type { Store } from "../state.js";
-import type { Indexing } from "../types.js";
+import type { DataProvider, Indexing } from "../types.js";
 
 /** How far reading has come, as a sentence. */
 export const readingWords = ({ read_bytes, bytes }: Indexing): string =>
@@ -14,6 +14,23 @@ export const readingWords = ({ read_bytes, bytes }: Indexing): string =>
 const CODE = `from tb_batchview import BatchViewCallback
 
 model.fit(x, y, callbacks=[BatchViewCallback("LOGDIR/run-1")])`;
+
+/** Without a log directory: what its data provider has is asked for, or is nothing of ours. */
+function providedView({ location, failure }: DataProvider, asking: boolean): TemplateResult {
+  const where = html`<code data-testid="location">${location || "(not known yet)"}</code>`;
+  return asking
+    ? html`<main class="wide"><p class="state" data-testid="reading">Still asking TensorBoard’s data provider.</p></main>`
+    : html`<main class="wide"><section class="empty" data-testid="empty">
+    <h1>No recorded batches</h1>
+    ${
+      failure === ""
+        ? html`<p>TensorBoard has no log directory here. Its data provider, ${where}, was asked and has nothing of Batch View.</p>`
+        : html`<p role="alert">TensorBoard has no log directory here, and its data provider, ${where}, could not be asked: ${failure}. It is tried again.</p>`
+    }
+    <p>All batches are shown by a TensorBoard that reads the files:</p>
+    <pre tabindex="0" aria-label="the command"><code>tensorboard --logdir LOGDIR</code></pre>
+  </section></main>`;
+}
 
 export function emptyView(store: Store): TemplateResult {
   const { value: answer, error } = store.runs;
@@ -26,6 +43,7 @@ export function emptyView(store: Store): TemplateResult {
   }
   if (answer === null)
     return html`<main class="wide"><p class="state" data-testid="loading">Loading…</p></main>`;
+  if (answer.data_provider !== null) return providedView(answer.data_provider, answer.indexing !== null);
   if (answer.indexing !== null) {
     return html`<main class="wide"><p class="state" data-testid="reading">${readingWords(answer.indexing)}
       TensorBoard looks in <code>${answer.logdir || "(no log directory)"}</code> and below it.</p></main>`;

@@ -6,7 +6,7 @@ import { className, count, exact, figure, many, score } from "../format.js";
 import { spanWords } from "../sample_filter.js";
 import type { Order } from "../selection.js";
 import type { Store } from "../state.js";
-import type { Health } from "../types.js";
+import type { DataProvider, Health, PhaseSummary } from "../types.js";
 import { errorLabel, errorText } from "./error_words.js";
 
 /** The least and the greatest epoch that a range of steps touches; one may begin again. */
@@ -106,8 +106,18 @@ export function healthWords(health: Health): string[] {
   ];
 }
 
-export function bannersView(store: Store, { run }: Chosen): TemplateResult {
+/** What the runs were read through, if not from files, and what it kept of a phase. */
+export function providerWords({ failure }: DataProvider, phase: PhaseSummary | null): string[] {
+  const kept = `${count(phase?.batches ?? 0)} of ${many(phase?.seen ?? 0, "batch", "batches")}`;
+  return [
+    `Read through TensorBoard’s data provider, which kept ${kept}.`,
+    ...(failure === "" ? [] : [`It could not be asked for what is new: ${failure}. It is tried again.`]),
+  ];
+}
+
+export function bannersView(store: Store, { run, phase }: Chosen): TemplateResult {
   const words = healthWords(run.health);
+  const provider = store.runs.value?.data_provider ?? null;
   const problem =
     store.runs.error ??
     store.detail.error ??
@@ -123,6 +133,11 @@ export function bannersView(store: Store, { run }: Chosen): TemplateResult {
     wanted === "" || wanted === run.name
       ? nothing
       : html`<div class="banner" role="status" data-testid="missing-run">The run “${wanted}” of this link is not in the log directory; “${run.name}” is shown.</div>`
+  }${
+    provider === null
+      ? nothing
+      : html`<div class="banner" role="status" data-testid="provider"><span>${providerWords(provider, phase).join(" ")}</span><button
+          type="button" class="link" @click=${() => store.set({ checkup: true })}>what to do</button></div>`
   }${
     words.length === 0
       ? nothing
