@@ -66,14 +66,16 @@ def check_installation() -> Iterator[Finding]:
         yield Finding("frontend", "the bundle is missing", "make frontend in a checkout; otherwise install again")
 
 
-def check_provider(location: str, failure: str) -> Iterator[Finding]:
+def check_provider(location: str, failure: str, further: int) -> Iterator[Finding]:
     """Tell that there are no files, and what it means."""
     yield Finding(
         "data provider",
-        f"the runs are read through TensorBoard's data provider ({printable(location) or 'not known yet'}), "
+        f"the runs are read through TensorBoard's data provider ({printable(location) or 'of no name'}), "
         "which keeps some batches of each run",
         "start it with --samples-per-plugin=batchview=all to keep all of them; better, tensorboard --logdir",
     )
+    if further:
+        yield Finding("data provider", f"{further} more run(s) are not shown", "give it a smaller log directory")
     if failure:
         yield Finding("data provider", printable(failure), "look whether it runs; it is asked again all the time")
 

@@ -217,7 +217,9 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         name = parameters.optional_text("run")
         source = self._source(parameters)
         provided = source.provided
-        of_provider = [] if provided is None else [*checks.check_provider(provided.location, provided.failure)]
+        of_provider = (
+            [] if provided is None else [*checks.check_provider(provided.location, provided.failure, provided.further)]
+        )
         if name is None:
             log = source.log.snapshot()
             of_log = checks.check_log(log, Path(self._logdir) if provided is None else None)

@@ -86,7 +86,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "pictures": ({"confine", "errors", "http", "kept"}, {"PIL"}),
     "input_answers": (READING | {"answers", "checks", "http", "pictures"}, set()),
     "refresher": ({"log"}, set()),
-    "provider": (FACTS | {"encode", "tfrecord"}, {"tensorboard.data.provider"}),
+    "rebuilt": (FACTS | {"encode", "tfrecord"}, set()),
+    "provider": (FACTS | {"encode", "rebuilt"}, {"tensorboard.data.provider"}),
     "sources": ({"log", "provider", "refresher"}, {"tensorboard.plugin_util"}),
     "plugin": (
         READING

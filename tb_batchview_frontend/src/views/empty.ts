@@ -17,7 +17,7 @@ model.fit(x, y, callbacks=[BatchViewCallback("LOGDIR/run-1")])`;
 
 /** Without a log directory: what its data provider has is asked for, or is nothing of ours. */
 function providedView({ location, failure }: DataProvider, asking: boolean): TemplateResult {
-  const where = html`<code data-testid="location">${location || "(not known yet)"}</code>`;
+  const where = html`<code data-testid="location">${location || "(of no name)"}</code>`;
   return asking
     ? html`<main class="wide"><p class="state" data-testid="reading">Still asking TensorBoard’s data provider.</p></main>`
     : html`<main class="wide"><section class="empty" data-testid="empty">
