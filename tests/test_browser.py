@@ -24,6 +24,8 @@ from browser.host import ROOT, Watched, run_chromium, run_tensorboard, wait_unti
 from browser.pair import EPOCHS, NAMES, SPIKES, TASKS, draw_task, write_pair
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Route, expect
+from provided import run_data_server
+from recorded import make_record, write
 from sklearn import metrics
 from sklearn.datasets import load_digits
 
@@ -133,6 +135,36 @@ def expect_settled(watched: Watched) -> None:
     expect(watched.plugin.get_by_test_id("content").locator("canvas, td").first).to_be_visible()
     expect(watched.plugin.get_by_text("Loading…")).to_have_count(0)
     watched.page.wait_for_load_state("networkidle")
+
+
+def test_without_a_log_directory_the_page_says_what_the_data_provider_kept(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    write(tmp_path / "logs" / "run", [make_record(step) for step in range(4812)])
+    truth = {batch.step: batch for batch in load(tmp_path / "logs")["run"].batches("train")}
+    with (
+        run_data_server(tmp_path / "logs", tmp_path, "10") as address,
+        run_tensorboard(tmp_path, f"--grpc_data_provider={address}") as tensorboard,
+    ):
+        for theme in ("light", "dark"):
+            with watch_in(browser, theme=theme) as watched:
+                open_plugin(watched, tensorboard)
+                plugin = watched.plugin
+                expect(plugin.get_by_test_id("badge")).to_contain_text("10 of 4,812 batches")
+                expect(plugin.get_by_test_id("provider")).to_contain_text(
+                    "Read through TensorBoard’s data provider, which kept 10 of 4,812 batches."
+                )
+                rows = [read_row(plugin.get_by_test_id("batches-table"), number) for number in range(10)]
+                for row in rows:
+                    batch = truth[int(row[0].replace(",", ""))]
+                    assert [int(row[1]), int(row[2])] == [batch.epoch, batch.size]
+                    assert float(row[3]) == pytest.approx(batch.loss, rel=1e-3)
+                assert "4,811" in [row[0] for row in rows]
+                plugin.get_by_test_id("provider").get_by_role("button").click()
+                expect(plugin.get_by_test_id("doctor-sheet")).to_contain_text("--samples-per-plugin=batchview=all")
+        assert len([*tmp_path.glob("tb_batchview-*/*/*")]) == 1
+    assert [*tmp_path.glob("tb_batchview-*")] == []
 
 
 def test_tab_is_active_and_every_batch_is_there(watched: Watched, both_loaders: str) -> None:

@@ -24,8 +24,12 @@ expect.set_options(timeout=PATIENCE)
 
 @contextlib.contextmanager
 def run_tensorboard(logdir: Path, *arguments: str, main: Sequence[str] = ("-m", "tensorboard.main")) -> Iterator[str]:
-    """Run `tensorboard`, or another `main`, on a free port; the value is its address."""
-    command = [sys.executable, *main, "--logdir", str(logdir), "--port", "0", *arguments]
+    """Run `tensorboard`, or another `main`, on a free port; the value is its address.
+
+    With `--grpc_data_provider` it has no log directory, and only runs there.
+    """
+    place = () if any("--grpc_data_provider" in argument for argument in arguments) else ("--logdir", str(logdir))
+    command = [sys.executable, *main, *place, "--port", "0", *arguments]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
     said: list[str] = []
     address: list[str] = []
