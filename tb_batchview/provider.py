@@ -39,17 +39,21 @@ Array = npt.NDArray[Any]
 MAX_RUNS = 1_000
 MAX_SERIES = 10_000
 MAX_POINTS = 200_000
-# In memory while a run is taken in, and on disk; of all runs together, on disk.
-MAX_RUN_BYTES = 1 << 28
+# Arrays of a run, in memory while they are taken in (over gRPC twice more, as they came) and on disk; of all runs
+# together, on disk.
+MAX_RUN_BYTES = 1 << 27
 MAX_BYTES = 1 << 30
 
-# Small series are asked for together. An answer over gRPC of more than 256 MB is refused there.
+# Small series are asked for together.
 _CALL_BYTES = 1 << 26
-_LARGEST_CALL = 200 << 20
 # What a small array takes in memory besides its content.
 _DATUM_BYTES = 256
-# Calls that fail before no other is made for the same run.
+# Series that cannot be read before no other is tried of the same run.
 _MOST_FAILURES = 8
+# After a call that failed an eighth of it is asked for.
+_FEWER = 8
+# Batches of a step, where workers recorded it or it was recorded again.
+_SAME_STEP = 64
 _MOST_SAID = 100
 
 _DIGITS = re.compile(r"([0-9]{1,18})")
@@ -242,7 +246,9 @@ class ProviderFiles:
         self, run: str, group: list[str], cost: int, series: Mapping[str, Series], reading: _Reading
     ) -> None:
         """Read series of which one step of all takes `cost` bytes."""
-        points = min(MAX_POINTS, min(reading.room, _LARGEST_CALL) // cost) if group else 0
+        points = min(MAX_POINTS, reading.room // cost) if group else 0
+        # Not more than there are, so that fewer are fewer; workers have a step in common.
+        points = min(points, max((_SAME_STEP * series[tag].steps for tag in group), default=0))
         answer = self._ask(run, group, points, reading) if points else {}
         for tag in group:
             data = answer.get(tag, [])
@@ -262,34 +268,44 @@ class ProviderFiles:
     def _ask(self, run: str, tags: Sequence[str], points: int, reading: _Reading) -> dict[str, list[Datum | None]]:
         """Ask for at most so many arrays of each series.
 
-        Where that fails, each half of them is asked for alone, so that one
-        that cannot be read costs no other.
+        Where that fails, each half of the series is asked for alone, so that
+        one that cannot be read costs no other; and of one alone, fewer arrays:
+        an answer over gRPC has a limit that is not known here.
         """
         try:
-            answer = self._provider.read_tensors(
-                self.context,
-                experiment_id=self._experiment,
-                plugin_name=metadata.PLUGIN_NAME,
-                downsample=points,
-                run_tag_filter=data_providers.RunTagFilter(runs=[run], tags=tags),
-            )
-            found = dict(_items(dict(_items(answer)).get(run, {})))
-            return {
-                tag: [_take_datum(item) for item in itertools.islice(found[tag], points)]
-                for tag in tags
-                if tag in found
-            }
+            return self._call(run, tags, points)
         except Exception as error:
-            reading.failures += 1
-            reading.failure = reading.failure or self._say(error)
-            if len(tags) == 1 or reading.failures > _MOST_FAILURES:
-                reading.problems[f"TensorBoard's data provider could not be read: {self._say(error)}."] += len(tags)
-                return {}
-            middle = len(tags) // 2
-            return {
-                **self._ask(run, tags[:middle], points, reading),
-                **self._ask(run, tags[middle:], points, reading),
-            }
+            said = self._say(error)
+            if len(tags) > 1 and reading.failures < _MOST_FAILURES:
+                middle = len(tags) // 2
+                return {
+                    **self._ask(run, tags[:middle], points, reading),
+                    **self._ask(run, tags[middle:], points, reading),
+                }
+        while len(tags) == 1 and points > 1 and reading.failures < _MOST_FAILURES:
+            points //= _FEWER
+            with contextlib.suppress(Exception):
+                found = self._call(run, tags, max(1, points))
+                reading.problems[_too_much()] += 1
+                return found
+        reading.failures += 1
+        reading.failure = reading.failure or said
+        reading.problems[f"TensorBoard's data provider could not be read: {said}."] += len(tags)
+        return {}
+
+    def _call(self, run: str, tags: Sequence[str], points: int) -> dict[str, list[Datum | None]]:
+        """Ask once; what is no array that could be written is None."""
+        answer = self._provider.read_tensors(
+            self.context,
+            experiment_id=self._experiment,
+            plugin_name=metadata.PLUGIN_NAME,
+            downsample=points,
+            run_tag_filter=data_providers.RunTagFilter(runs=[run], tags=tags),
+        )
+        found = dict(_items(dict(_items(answer)).get(run, {})))
+        return {
+            tag: [_take_datum(item) for item in itertools.islice(found[tag], points)] for tag in tags if tag in found
+        }
 
     def _say(self, error: Exception) -> str:
         """Return what went wrong in a line; log it the first time."""
@@ -369,7 +385,4 @@ def _odd() -> str:
 
 
 def _too_much() -> str:
-    return (
-        f"Series of the data provider that were not read, or not whole: a run may take {MAX_RUN_BYTES >> 20} MB "
-        f"of memory, and all {MAX_BYTES >> 20} MB of disk."
-    )
+    return "Series of the data provider that are too large were read in part, or not at all."

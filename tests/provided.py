@@ -56,7 +56,8 @@ def connect(address: str) -> Iterator[Any]:
     import grpc
     from tensorboard.data import grpc_provider
 
-    with grpc.insecure_channel(address) as channel:
+    # As TensorBoard connects to one.
+    with grpc.insecure_channel(address, options=[("grpc.max_receive_message_length", 1 << 28)]) as channel:
         provider = grpc_provider.GrpcDataProvider(address, grpc_provider.make_stub(channel))
         deadline = time.monotonic() + 60
         while "batchview" not in provider.list_plugins(None, experiment_id=""):
