@@ -10,13 +10,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tensorboard import plugin_util
 
 from tb_batchview.log import Log
-from tb_batchview.provider import ProviderFiles
 from tb_batchview.refresher import Refresher
+
+if TYPE_CHECKING:
+    from tb_batchview.provider import ProviderFiles
 
 # The address may name any experiment; of so many something is kept.
 MAX_EXPERIMENTS = 4
@@ -87,6 +89,9 @@ class Sources:
         with self._lock:
             source = self._sources.get(experiment)
             if source is None:
+                # What writes events is loaded where there is something to write.
+                from tb_batchview.provider import ProviderFiles
+
                 provided = ProviderFiles(self._provider, experiment)
                 log = Log({}, find=provided.find)
                 source = self._sources[experiment] = Source(log, Refresher(log, *self._options), provided)
