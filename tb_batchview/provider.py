@@ -137,7 +137,8 @@ class ProviderFiles:
         try:
             self._locate()
             listed = self._list()
-            for run in [run for run in self._files if run not in listed]:
+            # Files for a time may be cleared away by the system.
+            for run in [run for run, file in self._files.items() if run not in listed or not file.is_there]:
                 self._files.pop(run).remove()
                 del self._names[run]
             for run, series in listed.items():
@@ -174,7 +175,8 @@ class ProviderFiles:
         for run in runs[:MAX_RUNS]:
             known = self._files[run].series if run in self._files else {}
             found = {}
-            for tag, series in itertools.islice(_items(answer[run]), MAX_SERIES):
+            tags = answer[run] if isinstance(answer[run], Mapping) else {}
+            for tag, series in itertools.islice(tags.items(), MAX_SERIES):
                 taken = _take_series(series, known.get(tag)) if isinstance(tag, str) else None
                 if taken is not None:
                     found[tag] = taken
@@ -213,7 +215,7 @@ class ProviderFiles:
         return run if name in self._names.values() else name
 
     def _make_directory(self) -> Path:
-        if self._directory is None:
+        if self._directory is None or not self._directory.is_dir():
             self._directory = Path(tempfile.mkdtemp(prefix="tb_batchview-"))
             # At the end of the process, too.
             self._removal = weakref.finalize(self, shutil.rmtree, str(self._directory), ignore_errors=True)

@@ -142,6 +142,11 @@ class RunFile:
         self._said: dict[str, bytes] = {}
         self._told: dict[tuple[str, str], Status] = {}
 
+    @property
+    def is_there(self) -> bool:
+        """Tell whether nobody has removed it."""
+        return self._path is None or self._path.exists()
+
     def is_part_of(self, batches: Batches) -> bool:
         """Tell whether nothing that is in the file is missing there."""
         return all(batches.events.get(key, {}).keys() >= tags for key, tags in self._events.items())

@@ -6,6 +6,7 @@ import gc
 import itertools
 import json
 import os
+import shutil
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from provided import connect, make_multiplexer, make_provider, run_data_server
 from recorded import SPECS, TIME, append, event_file, frames, make_record, make_summary, write
 from tensorboard import auth, context, errors
@@ -247,6 +250,71 @@ def test_a_run_that_is_gone_is_gone(tmp_path: Path) -> None:
     assert len(provided_files(plugin)) == 1
 
 
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_whatever_is_kept_of_each_series_is_shown_as_it_was_recorded(whole_series: Any, data: st.DataObject) -> None:
+    series, truth = whole_series
+    source = Fake({})
+    plugin, client = open_plugin(source)
+    for _ in range(data.draw(st.integers(1, 3), "looks")):
+        kept = {tag: data.draw(st.sets(st.integers(0, 11)), tag) for tag in series}
+        tags = {
+            tag: (content, [item for item in items if item[0] in kept[tag]])
+            for tag, (content, items) in series.items()
+            if kept[tag]
+        }
+        source.runs = {"run/batchview": tags} if tags else {}
+        get_json(client, "runs")
+
+    run = plugin._sources.of("").log.get("run")
+    found = {batch.step: batch for batch in run.batches("train")} if run is not None and run.phases else {}
+    assert set(found) == kept["train/header"]
+    for step, batch in found.items():
+        wanted = truth[step]
+        assert (batch.epoch, batch.index, batch.size, batch.loss) == (wanted.epoch, wanted.index, 8, wanted.loss)
+        assert batch.metrics == wanted.metrics
+        for kind in ("predictions", "targets", "target", "predicted", "sample_loss"):
+            array = getattr(batch, kind)
+            if step in kept[f"train/outputs/scores/{kind}"]:
+                np.testing.assert_array_equal(array, getattr(wanted, kind))
+            else:
+                assert array is None
+    assert client.get(f"{BASE}doctor").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def whole_series(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[int, Any]]:
+    """Return twelve batches as a provider has them, and as they are read from their file."""
+    folder = tmp_path_factory.mktemp("series")
+    write(folder, [make_record(step) for step in range(12)])
+    source = make_provider(folder, 0)
+    asked = {"experiment_id": "", "plugin_name": "batchview"}
+    ((run, listed),) = source.list_tensors(context.RequestContext(), **asked).items()
+    read = source.read_tensors(context.RequestContext(), downsample=100, **asked)[run]
+    series = {
+        tag: (listed[tag].plugin_content, [(item.step, item.wall_time, item.numpy) for item in read[tag]])
+        for tag in listed
+    }
+    return series, {batch.step: batch for batch in load(folder)["."].batches("train")}
+
+
+def test_files_that_the_system_cleared_away_are_made_again(tmp_path: Path) -> None:
+    write(tmp_path, [make_record(step) for step in range(6)])
+    plugin, client = open_plugin(make_provider(tmp_path, 0))
+    assert phases_of(client) == {".": [("train", 6, 6)]}
+    (path,) = provided_files(plugin)
+    for everything in (False, True):
+        if everything:
+            shutil.rmtree(path.parent.parent)
+        else:
+            path.unlink()
+        get_json(client, "runs")  # notices it
+        assert phases_of(client) == {".": [("train", 6, 6)]}
+        assert get_json(client, "sample?run=.&phase=train&step=5&sample=1")["scores"]
+        (path,) = provided_files(plugin)
+    assert path.parent.parent.stat().st_mode & 0o077 == 0
+
+
 # --- what a provider does not tell ---
 
 
@@ -476,7 +544,6 @@ def test_a_batch_of_arrays_that_cannot_be_is_left_out_and_counted_as_in_a_file(k
     [
         ({"list_tensors": lambda *_, **__: None}, "FormatError: A data provider must answer with a dict"),
         ({"list_tensors": lambda *_, **__: [1]}, "Received: list."),
-        ({"list_tensors": lambda *_, **__: {"run": 7}}, "Received: int."),
         ({"list_tensors": lambda: {}}, "TypeError"),
         ({"list_tensors": None}, "TypeError"),
         ({"read_tensors": None}, "TypeError"),
@@ -518,13 +585,13 @@ def test_odd_names_and_series_are_passed_by() -> None:
     listed = source.list_tensors
 
     def list_more(*arguments: Any, **options: Any) -> Any:
-        answer = listed(*arguments, **options)
+        answer = {**listed(*arguments, **options)}
         for tags in answer.values():
             tags.update({"none": None, "number": 7, 8: tags["train/header"]})
             tags["bytes"] = types.SimpleNamespace(plugin_content="text", max_step=1, max_wall_time=1)
             tags["step"] = types.SimpleNamespace(plugin_content=HEADER, max_step="x", max_wall_time=1)
             tags["json"] = types.SimpleNamespace(plugin_content=b"{", max_step=1, max_wall_time=1)
-        return answer
+        return {**answer, "no series": 7, "none": None}
 
     source.list_tensors = list_more  # type: ignore[method-assign]
     plugin, client = open_plugin(source)
