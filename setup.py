@@ -231,20 +231,26 @@ setup(
         "tensorflow": ["tensorflow>=2.16"],
         "pandas": ["pandas>=1.5"],
         "parquet": ["pyarrow>=14.0"],
+        # A log_dir such as s3://bucket/run; the store's own package besides (s3fs, gcsfs, adlfs).
+        "remote": ["fsspec>=2023.1"],
         "demo": [*TENSORFLOW_CPU, "scikit-learn>=1.2"],
         "test": [
             *TENSORFLOW_CPU,
             "build>=1.0",
             "duckdb>=1.0",
+            "fsspec>=2023.1",
             "hypothesis>=6.80",
             # A real notebook, for %tensorboard.
             "ipykernel>=6.29",
+            # A store that is like S3, in a process of its own.
+            "moto[server]>=5.0",
             "nbclient>=0.10",
             "pandas>=1.5",
             "playwright>=1.40",
             "pyarrow>=14.0",
             "pytest>=8.0",
             "pytest-xdist>=3.6",
+            "s3fs>=2023.1",
             "scikit-learn>=1.2",
             "setuptools>=64",
             "wheel>=0.41",

@@ -10,10 +10,12 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 
-from tb_batchview import encode, metadata, thumbnails
+from tb_batchview import encode, metadata, objects, thumbnails
 from tb_batchview.errors import ArgumentError
 from tb_batchview.records import TASKS, Array, GradientSummary, LayerSummary, OutputRecord, check_name
 
@@ -24,21 +26,27 @@ _FILES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8")
 
 
 def check_log_dir(log_dir: str | os.PathLike[str]) -> str:
-    """Return the directory as an absolute path.
+    """Return the directory as an absolute path, or as a remote address.
 
     Raises:
-        ArgumentError: It is no path, or one of another machine.
+        ArgumentError: It is neither.
     """
     if not isinstance(log_dir, (str, os.PathLike)) or not isinstance(os.fspath(log_dir), str):
         raise ArgumentError(f"log_dir must be a str or os.PathLike. Received: log_dir={log_dir!r}.")
     path = os.fspath(log_dir)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
-        raise ArgumentError(
-            f"log_dir must be a local path for now. Received: log_dir={path!r}. Write to a local directory and copy it."
-        )
+    if isinstance(log_dir, os.PathLike) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]", path):
+        # pathlib makes one slash of two.
+        raise ArgumentError(f"log_dir must be a str where it has a protocol. Received: log_dir={log_dir!r}.")
+    if path.startswith("file://"):
+        path = url2pathname(urlsplit(path).path)
     if not path or "\0" in path:
         raise ArgumentError(f"log_dir must name a directory. Received: log_dir={path!r}.")
-    return os.path.abspath(path)
+    if not objects.is_remote(path):
+        return os.path.abspath(path)
+    protocol, _, rest = path.partition("://")
+    if not rest.strip("/"):
+        raise ArgumentError(f"log_dir must name a directory. Received: log_dir={path!r}.")
+    return f"{protocol}://{rest.rstrip('/')}"
 
 
 def output_records(**given: Any) -> dict[str, OutputRecord]:

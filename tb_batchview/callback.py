@@ -67,7 +67,8 @@ class BatchViewCallback(keras.callbacks.Callback):
 
     Args:
         log_dir: Directory of the run, as `keras.callbacks.TensorBoard` takes
-            it: str or os.PathLike. A further `fit` goes on in the same run; a
+            it: str or os.PathLike, or an address such as s3://bucket/run (see
+            docs/guides/remote.md). A further `fit` goes on in the same run; a
             model with other weights than the run there gets one beside it,
             `<log_dir>-2`.
         class_names: Names of the classes in the order of their numbers, or a
@@ -113,7 +114,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         ArgumentError: (a `ValueError`) An argument is not what it must be; in
             `fit`, layers or class names that the model does not have.
         BatchViewError: Keras runs on another backend than TensorFlow, JAX and
-            PyTorch.
+            PyTorch; or a remote `log_dir` cannot be written.
     """
 
     def __init__(

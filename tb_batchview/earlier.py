@@ -1,7 +1,8 @@
 """What earlier trainings left in a log_dir: their last steps, their model.
 
 `writer` asks before its first batch, to go on after them or beside them. Calls
-`eventfile` for the names and `decode` for the fronts of the records.
+`eventfile` for the files and `decode` for the fronts of the records. What is
+remote is `storage`'s.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tb_batchview import decode, metadata, tfrecord
 from tb_batchview.errors import BatchViewError
-from tb_batchview.eventfile import event_files
+from tb_batchview.eventfile import EventFile, event_files
 from tb_batchview.records import PHASES
 
 # In the `run` of a file: a digest of the model's layers.
@@ -24,6 +25,75 @@ _FRONT_BYTES = 4096
 _MAX_SIBLINGS = 10_000
 _MOST_STEPS = 2**62
 _HEADER_TAGS = {metadata.header_tag(phase): phase for phase in PHASES}
+
+
+class LocalStorage:
+    """Where runs are: directories of this machine.
+
+    Of other machines see `storage.RemoteStorage`.
+    """
+
+    is_remote = False
+    # Whether a file that cannot be opened is one of many.
+    goes_on = False
+
+    def directory(self, log_dir: str) -> str:
+        """Return the directory of a run's files."""
+        return os.path.join(log_dir, metadata.DIRECTORY)
+
+    def names(self, log_dir: str) -> list[str]:
+        """Return the names of a run's files, oldest first."""
+        return event_files(self.directory(log_dir))
+
+    def is_free(self, log_dir: str) -> bool:
+        """Tell whether a directory is not there, or has nothing in it."""
+        try:
+            names = set(os.listdir(log_dir))
+        except (NotADirectoryError, PermissionError):
+            return False
+        except OSError:
+            return True  # what else is wrong is told when a file is opened
+        return not names or (names == {metadata.DIRECTORY} and not self.names(log_dir))
+
+    def architecture(self, log_dir: str, names: Sequence[str]) -> str:
+        """Return what the newest of some files says of its model, or ""."""
+        found = (read_architecture(os.path.join(self.directory(log_dir), name)) for name in reversed(names))
+        return next(filter(None, found), "")
+
+    def last_steps(self, log_dir: str, names: Sequence[str]) -> dict[str, int]:
+        """Return the last step of each phase in some files of a run."""
+        steps: dict[str, int] = {}
+        for name in names:
+            for phase, step in last_steps(os.path.join(self.directory(log_dir), name)).items():
+                steps[phase] = max(step, steps.get(phase, -1))
+        return steps
+
+    def holds(self, log_dir: str, name: str) -> bool:
+        """Tell whether a file that was written here is still there."""
+        return os.path.exists(os.path.join(self.directory(log_dir), name))
+
+    def create(self, log_dir: str, worker: int | None) -> EventFile:
+        """Return the next file of a run, which opens when it is written."""
+        return EventFile(self.directory(log_dir), worker)
+
+    def make_room(self, file: EventFile | None, nbytes: int, *, wait: bool) -> bool:
+        """Tell whether a batch may be written, wait until it may."""
+        return True
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until all that is closed is where it belongs.
+
+        Args:
+            seconds: To wait at most; None is as long as at the end.
+
+        Returns:
+            Whether it is.
+        """
+        return True
+
+    def finish(self) -> str:
+        """Wait for the same at the end; say what is wrong if it is not."""
+        return ""
 
 
 class Earlier:
@@ -37,16 +107,17 @@ class Earlier:
     made.
     """
 
-    def __init__(self, log_dir: str, worker: int, workers: int) -> None:
+    def __init__(self, log_dir: str, worker: int, workers: int, storage: LocalStorage | None = None) -> None:
         self.log_dir = log_dir
+        self._storage = LocalStorage() if storage is None else storage
         self._worker = worker
         self._then: dict[str, frozenset[str]] | None = None
         if workers > 1:
-            self._then = {log_dir: frozenset(_list(log_dir))}
+            self._then = {log_dir: frozenset(self._storage.names(log_dir))}
             for sibling in self._siblings():
-                if _is_free(sibling):
+                if self._storage.is_free(sibling):
                     break
-                self._then[sibling] = frozenset(_list(sibling))
+                self._then[sibling] = frozenset(self._storage.names(sibling))
 
     def choose(self, architecture: str) -> str:
         """Return where a model belongs: a directory without another's run.
@@ -64,7 +135,7 @@ class Earlier:
 
     def files(self, log_dir: str) -> list[str]:
         """Return the names of the files that count, oldest first."""
-        names = _list(log_dir)
+        names = self._storage.names(log_dir)
         if self._then is None:
             return names
         then = self._then.get(log_dir, frozenset())
@@ -75,17 +146,13 @@ class Earlier:
 
     def _is_free(self, log_dir: str) -> bool:
         if self._then is None:
-            return _is_free(log_dir)
+            return self._storage.is_free(log_dir)
         # Another worker may just have begun there.
         return log_dir not in self._then and not self.files(log_dir)
 
     def _architecture(self, log_dir: str) -> str:
         """Return the digest of the model that was recorded last, or ""."""
-        for name in reversed(self.files(log_dir)):
-            found = _read_architecture(os.path.join(log_dir, metadata.DIRECTORY, name))
-            if found:
-                return found
-        return ""
+        return self._storage.architecture(log_dir, self.files(log_dir))
 
 
 def last_steps(path: str) -> dict[str, int]:
@@ -99,22 +166,7 @@ def last_steps(path: str) -> dict[str, int]:
     return steps
 
 
-def _list(log_dir: str) -> list[str]:
-    return event_files(os.path.join(log_dir, metadata.DIRECTORY))
-
-
-def _is_free(log_dir: str) -> bool:
-    """Tell whether a directory is not there, or has nothing in it."""
-    try:
-        names = set(os.listdir(log_dir))
-    except (NotADirectoryError, PermissionError):
-        return False
-    except OSError:
-        return True  # what else is wrong is told when a file is opened
-    return not names or (names == {metadata.DIRECTORY} and not _list(log_dir))
-
-
-def _read_architecture(path: str) -> str:
+def read_architecture(path: str) -> str:
     """Return what a file says of its model; "" if nothing."""
     with contextlib.suppress(OSError, BatchViewError):
         # The first batch of a file says it; no other need.

@@ -31,15 +31,25 @@ class EventFile:
     whole even if the process is killed.
     """
 
-    def __init__(self, directory: str, worker: int | None = None) -> None:
+    # Whether it is one of many short ones, which become objects of a remote store.
+    is_segment = False
+
+    def __init__(self, directory: str, worker: int | None = None, *, after: str = "", host: str | None = None) -> None:
         """Prepare; the file is opened when something is written.
 
         Args:
             directory: Which is made if need be.
             worker: Number of this process where several write.
+            after: A name that its own comes after, besides those of the
+                directory.
+            host: For its name; None is that of this machine.
         """
-        self._directory = directory
+        self.directory = directory
         self._worker = worker
+        self._after = after
+        self._host = socket.gethostname() if host is None else host
+        # In it, by the account of who writes.
+        self.batches = 0
         self._fd: int | None = None
         # Of the file, once it is open.
         self.name = ""
@@ -51,6 +61,16 @@ class EventFile:
     def is_open(self) -> bool:
         """Tell whether the file exists."""
         return self._fd is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes so far."""
+        return self._written + self._pending
+
+    @property
+    def is_due(self) -> bool:
+        """Tell whether it is time to close it and begin another."""
+        return False
 
     def append(self, payload: Sequence[bytes | memoryview]) -> None:
         """Add a record, its payload in pieces.
@@ -78,7 +98,7 @@ class EventFile:
         if not pieces:
             return
         if self._fd is None:
-            self._fd, self.name = _create(self._directory, self._worker)
+            self._fd, self.name = _create(self.directory, self._worker, self._after, self._host)
         try:
             written = sum(_write(self._fd, pieces[at : at + _PIECES]) for at in range(0, len(pieces), _PIECES))
         except OSError:
@@ -115,13 +135,13 @@ def _write(fd: int, pieces: list[bytes | memoryview]) -> int:
     return total
 
 
-def _create(directory: str, worker: int | None) -> tuple[int, str]:
+def _create(directory: str, worker: int | None, after: str, host: str) -> tuple[int, str]:
     """Create the next file of a directory, last in lexical order."""
     os.makedirs(directory, exist_ok=True)
-    newest = max(event_files(directory), default="")
+    newest = max(after, *event_files(directory), "")
     seconds = int(time.time())
     while True:
-        name = metadata.file_name(seconds, socket.gethostname(), os.getpid(), next(_numbers), worker)
+        name = metadata.file_name(seconds, host, os.getpid(), next(_numbers), worker)
         if name > newest:
             path = os.path.join(directory, name)
             # Python makes descriptors that a child process does not inherit.

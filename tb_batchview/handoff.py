@@ -31,7 +31,7 @@ Job = Callable[[], None]
 class Handoff:
     """A queue of jobs bounded by bytes, and the thread that does them."""
 
-    def __init__(self, limit: float, idle: Job, finish: Job) -> None:
+    def __init__(self, limit: float, idle: Job, finish: Job, may_rest: Callable[[], bool] = lambda: True) -> None:
         """Make a hand-off; the thread starts with the first job.
 
         Args:
@@ -39,11 +39,14 @@ class Handoff:
                 until it is alone.
             idle: Called by the thread between jobs, at least every 0.2 s.
             finish: Called by the thread when it ends on `close`.
+            may_rest: Tells whether the thread may end when there is no job;
+                called by it.
         """
         self._limit = limit
         self._wake_bytes = min(limit / 2, _WAKE_BYTES)
         self._idle = idle
         self._finish = finish
+        self._may_rest = may_rest
         self._jobs: collections.deque[tuple[Job, int]] = collections.deque()
         self._pending = 0
         # Jobs ever put, and ever done: what `drain` compares.
@@ -180,7 +183,7 @@ class Handoff:
                     return
                 self._wake.wait(_POLL_SECONDS)
                 self._wake.clear()
-                resting = time.monotonic() - last >= REST_SECONDS and self._rest()
+                resting = time.monotonic() - last >= REST_SECONDS and self._may_rest() and self._rest()
         finally:
             try:
                 if not resting:

@@ -124,12 +124,15 @@ class Status:
         message: One sentence for the user.
         count: How often, in total so far, with this kind and message.
         seen: Batches the training had so far, by phase.
+        last: The last step of each phase, in this file and those before it;
+            told at the end of a segment.
     """
 
     kind: str
     message: str
     count: int = 1
     seen: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    last: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 def header_tag(phase: str) -> str:
@@ -306,7 +309,10 @@ def parse_content(content: bytes) -> Content:
 
 def status_text(status: Status) -> bytes:
     """Return the JSON of a status."""
-    return json.dumps(dataclasses.asdict(status), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    content = dataclasses.asdict(status)
+    if not status.last:
+        del content["last"]
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def parse_status(text: bytes | str) -> Status:
@@ -316,12 +322,13 @@ def parse_status(text: bytes | str) -> Status:
         FormatError: This is not a status.
     """
     parsed = _parse_object(text, "Status")
-    seen = _get(parsed, "seen", dict, {})
+    seen, last = _get(parsed, "seen", dict, {}), _get(parsed, "last", dict, {})
     return Status(
         kind=_get(parsed, "kind", str),
         message=_get(parsed, "message", str, ""),
         count=_get(parsed, "count", int, 1),
         seen={phase: _get(seen, phase, int) for phase in seen if phase in PHASES},
+        last={phase: _get(last, phase, int) for phase in last if phase in PHASES},
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tb_batchview import arguments, metadata
+from tb_batchview import arguments, metadata, objects
 from tb_batchview.capture import (
     NOTHING_SHOWN,
     Observation,
@@ -31,7 +31,7 @@ from tb_batchview.capture import (
     observe_predictions,
     take_attached,
 )
-from tb_batchview.errors import ArgumentError, BatchViewError
+from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.feeds import Batch, open_feed, structured, to_array
 from tb_batchview.log import load
 from tb_batchview.records import PHASES, Array
@@ -98,8 +98,9 @@ def record_predictions(
             `(x, y, sample_weight)`; arrays as such a tuple, or with `y`
             beside them; or a function that makes one of these. Targets are
             class numbers or one-hot rows, values or labels.
-        log_dir: Local directory of the run: str or os.PathLike. What is
-            recorded there already is gone on from.
+        log_dir: Directory of the run: str or os.PathLike, or the address of
+            one in a remote store, such as s3://bucket/run. What is recorded
+            there already is gone on from.
         x: The same as `data`.
         y: Targets of arrays, where `data` is inputs alone.
         sample_weight: Weights of arrays, likewise.
@@ -204,7 +205,7 @@ def record_predictions(
                 "can be read."
             )
         raise
-    run = load(writer.log_dir).get(".") if os.path.isdir(writer.log_dir) else None
+    run = _find_run(writer.log_dir)
     if run is None or phase not in run.phases:
         raise BatchViewError(
             f"Nothing could be recorded in {writer.log_dir}: "
@@ -429,14 +430,19 @@ def _copy_given(leaf: Any) -> Any:
     return array
 
 
+def _find_run(log_dir: str) -> Run | None:
+    """Return the run that a directory holds, if it does."""
+    try:
+        return load(log_dir).get(".")
+    except NotFoundError:
+        return None
+
+
 def _count_passes(log_dir: str, phase: str) -> int:
     """Return how many passes of a phase a directory holds."""
-    if not os.path.isdir(os.path.join(log_dir, metadata.DIRECTORY)):
-        return 0
-    run = load(log_dir).get(".")
-    if run is None or phase not in run.phases:
-        return 0
-    return run.batches(phase)[-1].epoch + 1
+    local = not objects.is_remote(log_dir)
+    run = None if local and not os.path.isdir(os.path.join(log_dir, metadata.DIRECTORY)) else _find_run(log_dir)
+    return 0 if run is None or phase not in run.phases else run.batches(phase)[-1].epoch + 1
 
 
 def _native(leaf: Any) -> Any:

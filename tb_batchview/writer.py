@@ -2,7 +2,8 @@
 
 The Keras callback hands over thunks, other loops arrays. A thread of its own
 evaluates, encodes and writes; training only pays for putting it in a queue.
-Calls `arguments`, `specs`, `encode`, `earlier`, `eventfile` and `handoff`.
+Calls `arguments`, `specs`, `encode`, `earlier`, `eventfile`, `handoff` and, for
+what is remote, `storage`.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ import atexit
 import collections
 import contextlib
 import dataclasses
+import importlib
 import math
 import threading
 import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from os import PathLike, path
+from os import PathLike
 from types import MappingProxyType, TracebackType
 from typing import Any
 
 import numpy as np
 
-from tb_batchview import arguments, encode, metadata, tfrecord, thumbnails
-from tb_batchview.earlier import ARCHITECTURE, Earlier, last_steps
+from tb_batchview import arguments, encode, metadata, objects, tfrecord, thumbnails
+from tb_batchview.earlier import ARCHITECTURE, Earlier, LocalStorage
 from tb_batchview.errors import ArgumentError, BatchViewError, BatchViewWarning
 from tb_batchview.eventfile import EventFile
 from tb_batchview.handoff import Handoff
@@ -38,6 +40,7 @@ from tb_batchview.records import (
     check_name,
 )
 from tb_batchview.specs import SpecBook
+from tb_batchview.storage import RemoteStorage
 from tb_batchview.tasks import TaskHint
 from tb_batchview.thumbnails import NewInputs, Thumbnails
 from tb_batchview.version import __version__
@@ -70,6 +73,9 @@ class BatchWriter:
     the other workers wrote by then counts as an earlier training, which is
     gone on from.
 
+    In a remote store the batches are sent in segments, every 30 seconds at
+    first, by a thread; see docs/guides/remote.md.
+
     Where `log_dir` holds the run of another model (another "architecture" in
     its `run`), `<log_dir>-2` is written, or the next that is free, and a
     warning says so.
@@ -83,7 +89,8 @@ class BatchWriter:
     ```
 
     Args:
-        log_dir: Local directory of the run: str or os.PathLike.
+        log_dir: Directory of the run: str or os.PathLike, or the address of
+            one in a remote store, such as s3://bucket/run.
         class_names: Names of the classes in the order of their numbers, or a
             dict of them by output name.
         task: "auto" (told from the hints, else from the first batch),
@@ -103,7 +110,9 @@ class BatchWriter:
         workers: How many train together: `process_count`, world size.
 
     Raises:
-        ArgumentError: (a `ValueError`) An argument is not what it must be.
+        ArgumentError: (a `ValueError`) An argument is not what it must be, or
+            a package for a remote store is missing.
+        BatchViewError: A remote store cannot be written.
     """
 
     def __init__(
@@ -133,7 +142,6 @@ class BatchWriter:
             raise ArgumentError(f"on_full must be 'wait' or 'drop'. Received: on_full={on_full!r}.")
         self._wait = on_full == "wait"
         self._run = arguments.check_run(run)
-        self._earlier = Earlier(self._log_dir, self._worker, self._workers)
         # One `add_batch` at a time. The thread never takes it: it is held
         # while a full queue is waited for.
         self._adding = threading.RLock()
@@ -144,6 +152,8 @@ class BatchWriter:
         self._last: dict[str, int] = {}
         # By phase: the epoch, and the number of its next batch.
         self._following: dict[str, tuple[int, int]] = {}
+        # What of it is in files.
+        self._reached: dict[str, int] = {}
         self._scanned: set[str] = set()
         self._stale = True
         # Whether it is decided where to write, and whether anything depends on it.
@@ -155,20 +165,25 @@ class BatchWriter:
         self._unwritable = False
         self._thumbnails = Thumbnails(thumbnails.BUDGET_BYTES)
         # Closed files with pictures that are not written once more, and why there are none of some batches.
-        self._shown_in: list[str] = []
+        self._shown_in: list[tuple[str, str]] = []
         self._not_shown = ""
         # What the viewer was told of the counts, and what older files were.
         self._told: collections.Counter[tuple[str, str]] = collections.Counter()
         self._file: EventFile | None = None
         self._begin()
+        remote = objects.is_remote(self._log_dir)
+        self._storage: LocalStorage = RemoteStorage(self._log_dir, self._count) if remote else LocalStorage()
+        self._earlier = Earlier(self._log_dir, self._worker, self._workers, self._storage)
         limit = math.inf if math.isinf(max_pending_mb) else max_pending_mb * _MB
-        self._handoff = Handoff(limit, idle=self._idle, finish=self._finish)
+        self._handoff = Handoff(limit, idle=self._idle, finish=self._finish, may_rest=self._may_rest)
         _open_writers.add(self)
         self.await_others()
         # Handlers run from the last to the first: ours before those of the
         # libraries loaded by now, which the waiting thunks need.
         atexit.unregister(_close_writers)
         atexit.register(_close_writers)
+        if remote:
+            _close_before_pools_end()
 
     @property
     def hints(self) -> Mapping[str, TaskHint]:
@@ -363,14 +378,21 @@ class BatchWriter:
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until everything so far is written; False if it is not.
 
+        In a remote `log_dir` this makes an object of what there is, so that
+        others can read it: not for every batch.
+
         Args:
-            timeout: Seconds to wait at most; None waits as long as it takes.
+            timeout: Seconds to wait at most; None waits as long as it takes,
+                for a remote store as long as `close` does.
         """
         if self._handoff.is_foreign():
             return False
-        if self._handoff.is_idle():
-            return True
-        return self._handoff.put(self._flush, 0, wait=True) and self._handoff.drain(timeout) and not self._unwritable
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if not self._handoff.is_idle() and not (
+            self._handoff.put(self._publish, 0, wait=True) and self._handoff.drain(timeout) and not self._unwritable
+        ):
+            return False
+        return self._storage.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
     def await_others(self) -> None:
         """Have other writers of this process to the same log_dir write what waits.
@@ -383,7 +405,12 @@ class BatchWriter:
                 other.flush(_MOST_WAIT)
 
     def close(self) -> None:
-        """Write what waits, end the thread and close the file."""
+        """Write what waits, end the thread and close the file.
+
+        What waits to be sent to a remote store is waited for, for 10 minutes at
+        most and only while something arrives in each: a warning then says what
+        is missing, and where it lies on the local disk.
+        """
         if not self._handoff.is_foreign() and self._counts != self._told and self._handoff.is_idle():
             # Warnings alone: they still are for the viewer to tell.
             self._handoff.put(self._flush, 0, wait=True)
@@ -405,16 +432,16 @@ class BatchWriter:
         self._settle()
         if self._stale:
             self._stale = False
-            for name in self._earlier.files(self._log_dir):
-                if name not in self._scanned:
-                    self._scanned.add(name)
-                    for phase, step in last_steps(path.join(self._directory, name)).items():
-                        self._last[phase] = max(step, self._last.get(phase, -1))
+            names = [name for name in self._earlier.files(self._log_dir) if name not in self._scanned]
+            self._scanned.update(names)
+            for phase, step in self._storage.last_steps(self._log_dir, names).items():
+                self._last[phase] = max(step, self._last.get(phase, -1))
+                self._reached[phase] = max(step, self._reached.get(phase, -1))
         return self._last
 
     @property
     def _directory(self) -> str:
-        return path.join(self._log_dir, metadata.DIRECTORY)
+        return self._storage.directory(self._log_dir)
 
     def _settle(self) -> None:
         """Decide where to write: not into the run of another model."""
@@ -424,12 +451,13 @@ class BatchWriter:
         before, given = self._log_dir, self._earlier.log_dir
         self._log_dir = self._earlier.choose(self._run.get(ARCHITECTURE, ""))
         if self._log_dir != before:
-            self._last, self._following, self._scanned = {}, {}, set()
+            self._last, self._reached, self._following, self._scanned = {}, {}, {}, set()
             self._stale = True
         if self._log_dir != given:
+            given, here = objects.hide_secrets(given), objects.hide_secrets(self._log_dir)
             self._count(
                 "write",
-                f"{given} holds batches of another model: those of this one are in {self._log_dir}. "
+                f"{given} holds batches of another model: those of this one are in {here}. "
                 "Give each model a log_dir of its own.",
             )
 
@@ -547,6 +575,10 @@ class BatchWriter:
         try:
             if number % self._update_freq:
                 record = dataclasses.replace(record, outputs={}, inputs=None)
+            remote = self._storage.is_remote
+            if remote and not self._storage.make_room(self._file, _nbytes(record), wait=self._wait):
+                self._count("dropped", "Batches were dropped because those before them could not be sent in time.")
+                return False
             record, kept = self._show(record)
             event = self._encoder.encode_pieces(record, specs, self._top_k)
             size = sum(map(len, event))
@@ -559,9 +591,14 @@ class BatchWriter:
             self._count("write", f"A batch could not be written: {_describe(error)}")
         else:
             self._unflushed += 1
+            self._reached[record.phase] = max(record.step or 0, self._reached.get(record.phase, -1))
             if kept is not None:
                 self._thumbnails.remember(kept)
                 self._shows = True
+            if self._file is not None:
+                self._file.batches += 1
+                if self._file.is_due:
+                    self._end_file()
             return True
         return False
 
@@ -571,7 +608,7 @@ class BatchWriter:
             return record, None
         kept = None
         if not self._shows and not all(
-            path.dirname(name) == self._directory and path.exists(name) for name in self._shown_in
+            log_dir == self._log_dir and self._storage.holds(log_dir, name) for log_dir, name in self._shown_in
         ):
             # Gone, or another model's: what it had is to be written once more.
             self._forget_shown()
@@ -603,7 +640,7 @@ class BatchWriter:
             with self._lock:
                 self._settle()
                 self._used = True
-                self._file = EventFile(self._directory, self._worker if self._workers > 1 else None)
+                self._file = self._storage.create(self._log_dir, self._worker if self._workers > 1 else None)
         self._file.append(event)
 
     def _idle(self) -> None:
@@ -611,18 +648,35 @@ class BatchWriter:
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self._flush()
 
-    def _flush(self) -> None:
-        """Hand everything to the operating system; never raises."""
+    def _publish(self) -> None:
+        """Let everything so far be read, where the file stands in the way."""
+        self._flush()
+        if self._file is not None and self._file.is_segment:
+            self._end_file()
+
+    def _flush(self, *, alone: bool = False) -> None:
+        """Hand everything to the operating system; never raises.
+
+        Args:
+            alone: Whether statuses may begin a segment, without a batch.
+        """
         self._flushed = time.monotonic()
         if self._unwritable:
             return
         try:
-            self._write_statuses()
+            if alone or self._file is not None or not self._storage.is_remote:
+                self._write_statuses()
             if self._file is not None:
                 self._file.flush()
             self._unflushed = 0
         except OSError as error:
             self._fail(error)
+        if self._file is not None and self._file.is_due:
+            self._end_file()
+
+    def _may_rest(self) -> bool:
+        """Tell whether nothing is to be done without a further batch."""
+        return self._file is None or not self._file.is_segment
 
     def _write_statuses(self) -> None:
         """Append a status for each count that has changed."""
@@ -646,12 +700,12 @@ class BatchWriter:
 
     def _fail(self, error: OSError) -> None:
         """Count a failure of the disk; give up a directory never opened."""
-        file = self._file
-        if file is None or not file.is_open:
+        file, directory = self._file, objects.hide_secrets(self._directory)
+        if (file is None or not file.is_open) and not self._storage.goes_on:
             self._unwritable = True
-            message = f"Nothing is recorded: {self._directory} cannot be written ({_describe(error)})."
+            message = f"Nothing is recorded: {directory} cannot be written ({_describe(error)})."
         else:
-            message = f"Batches could not be written to {self._directory} ({_describe(error)})."
+            message = f"Batches could not be written to {directory} ({_describe(error)})."
         self._count("write", message)
         with self._counting:
             self._dropped += self._unflushed
@@ -662,26 +716,40 @@ class BatchWriter:
 
     def _finish(self) -> None:
         """Close the file in order, so that the next batch opens another."""
-        self._flush()
+        self._flush(alone=True)
+        self._end_file()
+        # The next training may be of another model.
+        self._settled = self._used = False
+        # Another writer may go on before this one does.
+        self._stale = True
+        rest = self._storage.finish()
+        if rest:
+            self._count("write", rest)
+            with self._counting:
+                # A file that tells it could not be sent either.
+                self._told["write", rest] = self._counts["write", rest]
+
+    def _end_file(self) -> None:
+        """Close the file in order; the next one begins with nothing said."""
         try:
             if self._file is not None and not self._unwritable:
-                self._write_status(metadata.Status("closed", "", 1, self._seen_here()))
-                self._file.close()
+                last = self._reached if self._file.is_segment else {}
+                try:
+                    self._write_status(metadata.Status("closed", "", 1, self._seen_here(), dict(last)))
+                finally:
+                    # A segment is sent as far as it could be written.
+                    self._file.close()
                 self._scanned.add(self._file.name)
                 if self._shows:
-                    self._shown_in.append(path.join(self._directory, self._file.name))
+                    self._shown_in.append((self._log_dir, self._file.name))
         except OSError as error:
             self._fail(error)
         self._begin()
-        # Another writer may go on before this one does.
-        self._stale = True
 
     def _begin(self) -> None:
         """Start with nothing said, for the next file."""
         self._file = None
         self._encoder = self._new_encoder()
-        # The next training may be of another model.
-        self._settled = self._used = False
         self._statuses = 0
         # Whether this file has pictures.
         self._shows = False
@@ -739,6 +807,30 @@ def _close_writers() -> None:
     """Write what an interrupted training left."""
     for writer in list(_open_writers):
         writer.close()
+
+
+def _close_before_pools_end() -> None:
+    """Have writers closed while file systems can still look up hosts.
+
+    What asyncio does in threads ends before `atexit` begins. There is no
+    public way to be earlier; without this one the rest is not sent when
+    nobody closed the writer, and is named.
+    """
+    global _closes_early
+    register = getattr(threading, "_register_atexit", None)
+    if register is not None and not _closes_early:
+        # The last that is registered runs first, and this one comes with the pools.
+        importlib.import_module("concurrent.futures.thread")
+        with contextlib.suppress(RuntimeError):  # Python is ending.
+            register(_close_writers)
+        _closes_early = True
+
+
+_closes_early = False
+
+
+def _nbytes(record: BatchRecord) -> int:
+    return sum(array.nbytes for output in record.outputs.values() for array in _arrays(output))
 
 
 def _describe(error: BaseException) -> str:

@@ -16,7 +16,8 @@ FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms 
 READING = FACTS | {"analysis", "blocks", "calibration", "columns", "decode", "gradients", "histograms", "index", "kept"}
 READING |= {"layers", "layouts", "log", "places", "rollups", "running", "samples", "store", "tfrecord", "views"}
 READING |= {"batches", "dynamics", "following", "identity", "inputs", "lookup", "maps", "run", "scans", "summaries"}
-WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "specs", "tfrecord", "thumbnails"}
+WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "objects", "specs", "storage"}
+WRITING |= {"tfrecord", "thumbnails"}
 LIGHT_TENSORBOARD = {
     "tensorboard.backend.http_util",
     "tensorboard.context",
@@ -104,7 +105,10 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "capture": (FACTS | {"ids", "tagging"}, KERAS),
     "ids": ({"capture", "errors", "records"}, set()),
     "handoff": (set(), set()),
-    "arguments": (FACTS | {"encode", "thumbnails"}, set()),
+    "objects": (FACTS, {"fsspec"}),
+    "segments": ({"eventfile", "objects"}, set()),
+    "storage": (FACTS | {"decode", "earlier", "eventfile", "objects", "segments", "tfrecord"}, set()),
+    "arguments": (FACTS | {"encode", "objects", "thumbnails"}, set()),
     "thumbnails": (FACTS, {"PIL"}),
     "specs": (FACTS, set()),
     "eventfile": (FACTS | {"encode", "tfrecord"}, set()),
@@ -113,7 +117,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "callback": (FACTS | {"capture", "writer"}, KERAS),
     "feeds": ({"errors"}, KERAS),
     # What it returns is read: the one place where the arms meet.
-    "predictions": (FACTS | {"arguments", "capture", "feeds", "log", "run", "writer"}, KERAS),
+    "predictions": (FACTS | {"arguments", "capture", "feeds", "log", "objects", "run", "writer"}, KERAS),
     "__init__": ({"callback", "ids", "log", "predictions", "tagging", "version", "writer"}, set()),
     "__main__": ({"cli"}, set()),
 }

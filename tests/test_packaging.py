@@ -133,7 +133,7 @@ def test_metadata_names_what_is_needed(wheel: Path) -> None:
     assert required is not None
     base = {re.split(r"[><=;\[ ]", item)[0] for item in required if "extra ==" not in item}
     assert base == {"click", "crc32c", "numpy", "pillow", "protobuf", "tensorboard"}
-    extras = {"demo", "fuzz", "lint", "pandas", "parquet", "tensorflow", "test", "test-backends"}
+    extras = {"demo", "fuzz", "lint", "pandas", "parquet", "remote", "tensorflow", "test", "test-backends"}
     assert set(metadata.get_all("Provides-Extra") or ()) == extras
     assert metadata["License"] == "Apache-2.0"
 

@@ -254,9 +254,9 @@ def test_wrong_settings_are_refused(tmp_path: Path, arguments: dict[str, Any], w
 
 
 @pytest.mark.parametrize(
-    "log_dir", ["gs://bucket/logs", "s3://x", "hdfs://x/y", "file:///tmp/x", "", "a\0b", b"x", 3, None]
+    "log_dir", ["nowhere://bucket/logs", "s3://", "memory:///", Path("s3://x/y"), "file://", "", "a\0b", b"x", 3, None]
 )
-def test_only_local_paths_are_taken(log_dir: Any):
+def test_only_paths_and_addresses_are_taken(log_dir: Any):
     with pytest.raises(ArgumentError, match="log_dir must "):
         BatchWriter(log_dir)
 
