@@ -96,8 +96,8 @@ def _small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait tenths of seconds where it would be minutes."""
-    monkeypatch.setattr(segments, "STALLED_SECONDS", 0.3)
+    """Wait a second where it would be minutes."""
+    monkeypatch.setattr(segments, "STALLED_SECONDS", 1.0)
     monkeypatch.setattr(segments, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(segments, "_MOST_PAUSE", 0.05)
 
@@ -190,7 +190,7 @@ def test_the_batches_are_those_of_a_local_log_dir_bit_for_bit(tmp_path: Path) ->
 
 def test_news_are_sent_while_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No batch comes after it, and nobody closes the writer."""
-    monkeypatch.setattr(segments, "FIRST_SECONDS", 0.3)
+    monkeypatch.setattr(segments, "FIRST_SECONDS", 1.0)
     writer = BatchWriter(RUN)
     add(writer, 3)
     wait_for(lambda: len(names()) == 1)
