@@ -10,13 +10,17 @@ two layers in every tenth batch:
 - following: a refresh after 100 more batches, again and again until the run
   is twice as long: by then every column has needed more room once;
 - looking: the predictions of a batch chosen at random, and the confusion
-  matrix of all samples.
+  matrix of all samples;
+- several files (`--several`, alone): a refresh after 100 more batches where a
+  resumed training overlaps the first one, where two trainings write into one
+  directory at once, and where two workers record one training.
 
 A run is made from a short one of `BatchWriter`, whose records are repeated
 with steps and times of their own. Times are the clock's, CPU times those of
-the process; the file is in the system's cache.
+the process, with `--several` those of the thread; the file is in the system's
+cache.
 
-Run: python benchmarks/reading.py [--batches N [N ...]]
+Run: python benchmarks/reading.py [--batches N [N ...]] [--several]
 """
 
 from __future__ import annotations
@@ -63,10 +67,10 @@ def add_batch(writer: BatchWriter, rng: np.random.Generator, step: int, scores: 
     )
 
 
-def write_pattern(log_dir: Path, classes: int = CLASSES, top_k: int | None = None) -> list[bytes]:
+def write_pattern(log_dir: Path, classes: int = CLASSES, top_k: int | None = None, **options: Any) -> list[bytes]:
     """Write a short run and return the payloads of its file."""
     rng = np.random.default_rng(0)
-    with BatchWriter(log_dir, top_k=top_k) as writer:
+    with BatchWriter(log_dir, top_k=top_k, **options) as writer:
         for step in range(WRITTEN):
             scores = rng.dirichlet(np.ones(classes), SAMPLES).astype(np.float32)
             add_batch(writer, rng, step, scores)
@@ -81,8 +85,8 @@ def write_pattern(log_dir: Path, classes: int = CLASSES, top_k: int | None = Non
 
 def with_step(payload: bytes, step: int) -> bytes:
     """Return the event of a batch with another step, a second after the last."""
-    stop = 10
-    while payload[stop] & 0x80:
+    stop = 10 if payload[9] == 0x10 else 8  # a step of 0 is not written
+    while stop > 8 and payload[stop] & 0x80:
         stop += 1
     digits = [step >> shift & 0x7F for shift in range(0, max(1, step.bit_length()), 7)]
     varint = bytes([*(digit | 0x80 for digit in digits[:-1]), digits[-1]])
@@ -104,6 +108,14 @@ def make_run(log_dir: Path, pattern: list[bytes], batches: int) -> Iterator[byte
     with path.open("wb") as file:
         file.writelines(itertools.islice(records, batches + 1))
     return records
+
+
+def begin_at(pattern: list[bytes], first: int) -> Iterator[bytes]:
+    """Yield the framed records of a run whose steps begin anywhere."""
+    yield tfrecord.frame(pattern[0])
+    for number in itertools.count():
+        place = number if number < WRITTEN else FIRST + (number - FIRST) % (WRITTEN - FIRST)
+        yield tfrecord.frame(with_step(pattern[1 + place], first + number))
 
 
 def find_file(log_dir: Path) -> Path:
@@ -244,12 +256,65 @@ def print_figures(batches: int, size: int, found: dict[str, Any]) -> None:
     )
 
 
+def time_several(folder: Path, batches: int, refreshes: int) -> dict[str, dict[str, list[float]]]:
+    """Follow runs of two files, the CPU milliseconds of the thread each time.
+
+    Returns:
+        By case: of the refresh, and of the first look at all losses after it.
+    """
+    alone = write_pattern(folder / "alone")
+    workers = [write_pattern(folder / f"worker{number}", worker=number, workers=2) for number in (0, 1)]
+    # Of each file: its records, where its steps begin, batches to begin with, and batches more before each refresh.
+    cases = {
+        "one file": [(alone, 0, batches, ADDED)],
+        "a resumed training overlaps": [(alone, 0, batches, 0), (alone, batches // 2, 1000, ADDED)],
+        "it has passed the old end": [(alone, 0, batches // 2, 0), (alone, batches // 4, batches // 2, ADDED)],
+        "two trainings at once": [(alone, 0, batches, ADDED // 2), (alone, batches // 2, 1000, ADDED // 2)],
+        "two workers": [(pattern, 0, batches, ADDED) for pattern in workers],
+        "two workers, one 2,000 behind": [
+            (pattern, 0, batches - 2000 * number, ADDED) for number, pattern in enumerate(workers)
+        ],
+    }
+    found = {}
+    for case, files in cases.items():
+        log_dir = folder / case.replace(" ", "-")
+        paths = [log_dir / "batchview" / f"events.out.tfevents.178000000{n}.host.1.000{n}.batchview" for n in (0, 1)]
+        paths[0].parent.mkdir(parents=True)
+        records = [begin_at(pattern, first) for pattern, first, _, _ in files]
+        for path, more, (_, _, count, _) in zip(paths, records, files, strict=False):
+            with path.open("wb") as file:
+                file.writelines(itertools.islice(more, 1 + count))
+        log = tb_batchview.load(log_dir)
+        refreshing, looking = [], []
+        for _ in range(refreshes):
+            for path, more, (_, _, _, added) in zip(paths, records, files, strict=False):
+                if added:
+                    with path.open("ab") as file:
+                        file.writelines(itertools.islice(more, added))
+            begin = time.thread_time()
+            log.refresh()
+            refreshed = time.thread_time()
+            log["."].view.phases["train"].field("loss")
+            refreshing.append((refreshed - begin) * 1e3)
+            looking.append((time.thread_time() - refreshed) * 1e3)
+        found[case] = {"refresh": refreshing, "look": looking}
+        print(
+            f"  {case:32} {len(log['.'].batches('train')):9,} batches: median {statistics.median(refreshing):7.2f} ms, "
+            f"at most {max(refreshing):7.2f} ms; then all losses {statistics.median(looking):6.2f} ms",
+            flush=True,
+        )
+        for path in log_dir.glob("batchview/*"):
+            path.unlink()
+    return found
+
+
 def main() -> None:
     """Measure runs of several lengths and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[1_000, 10_000, 50_000, 200_000], metavar="N")
     parser.add_argument("--repeats", type=int, default=3, help="openings by each reader (default: 3)")
     parser.add_argument("--refreshes", type=int, default=30, help="refreshes that are timed (default: 30)")
+    parser.add_argument("--several", action="store_true", help="only refreshes of runs of several files")
     parser.add_argument("--json", help="write the figures to this file, too")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -258,11 +323,17 @@ def main() -> None:
         print(json.dumps(measure_memory(Path(log_dir), reader, Path(short))))
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    everything = {}
+    everything: dict[int, Any] = {}
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
-        pattern = write_pattern(folder / "pattern")
-        make_run(folder / "short", pattern, 100)
+        if options.several:
+            for batches in options.batches:
+                print(f"\nCPU time of a refresh after {ADDED} batches, {batches:,} to begin with")
+                everything[batches] = time_several(folder / str(batches), batches, options.refreshes)
+            options.batches = []
+        pattern = write_pattern(folder / "pattern") if options.batches else []
+        if pattern:
+            make_run(folder / "short", pattern, 100)
         for batches in options.batches:
             log_dir = folder / str(batches)
             more = make_run(log_dir, pattern, batches)

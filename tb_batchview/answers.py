@@ -70,7 +70,7 @@ class Chosen:
         that is made anew, or of which batches are put in order, it is another.
         """
         samples = self.phase.samples(self.output)
-        return samples.token, self.first, self.last, self.spec, *samples.columns
+        return samples.tokens.before(self.last), self.first, self.last, self.spec, *samples.columns
 
     def samples(self, first: int, last: int, followed: Followed | None = None) -> Samples:
         """Return the samples of the batches `first` to `last`."""

@@ -1,14 +1,17 @@
 """The growing columns of one worker's batches in one phase, and of their samples.
 
 Called by `store`. Calls `growing` for each column: what was handed out by a
-view never changes, whatever is added later.
+view never changes, whatever is added later. Batches that come out of order stay
+where they were added, and `order` tells how they follow each other: a view of
+such a phase puts together what is looked at.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,8 +22,9 @@ from tb_batchview.blocks import Block
 from tb_batchview.growing import Column
 from tb_batchview.identity import Identity
 from tb_batchview.layouts import Entry, Layout
+from tb_batchview.order import NEW_SHARE, Order, Pieces
 from tb_batchview.running import RunningSpikes, RunningSums
-from tb_batchview.views import SAMPLE_COLUMNS, LayerView, PhaseView, SampleView, Token
+from tb_batchview.views import SAMPLE_COLUMNS, Late, LayerView, PhaseView, SampleView, Tokens
 
 Array = npt.NDArray[Any]
 
@@ -41,7 +45,7 @@ class _OutputColumns:
         self.columns: dict[str, Column] = {}
         self.sums: dict[tuple[str, int], RunningSums] = {}
         self.identity = Identity()
-        self.token = Token()
+        self.tokens = Tokens()
         self.total = 0
 
     def add(self, row: int, samples: int, arrays: Mapping[str, Array]) -> None:
@@ -89,28 +93,46 @@ class _OutputColumns:
         column.pad(self.total)
         return column
 
-    def view(self, batches: int) -> SampleView:
-        """Return a snapshot of as many batches."""
+    def view(self, batches: int, order: Order) -> Callable[[], SampleView]:
+        """Return what makes a snapshot of the batches that count.
+
+        Args:
+            batches: How many there are, counting or not.
+            order: Which of them count.
+        """
+        bounds, columns = self._stored(batches)
+        make = functools.partial(SampleView, sums=self.sums, identity=self.identity, tokens=self.tokens)
+        if order.is_plain:
+            starts = bounds[: len(order) + 1]
+            samples = int(starts[-1])
+            return lambda: make(starts, {name: column[:samples] for name, column in columns.items()})
+        return lambda: make(*_in_order(bounds, columns, order))
+
+    def _stored(self, batches: int) -> tuple[Array, dict[str, Array]]:
+        """Return bounds and columns as they are, of equal length."""
         self.bounds.pad(batches + 1, self.total)
         for column in self.columns.values():
             column.pad(self.total)
-        columns = {name: column.view() for name, column in self.columns.items()}
-        return SampleView(self.bounds.view(), columns, self.sums, self.identity, token=self.token)
+        return self.bounds.view(), {name: column.view() for name, column in self.columns.items()}
 
     def keep(self, batches: int, order: Array) -> None:
         """Keep the samples of some batches, in another order."""
-        before = self.view(batches)
-        counts = np.diff(before.starts)[order]
+        bounds, columns = self._stored(batches)
+        counts = np.diff(bounds)[order]
         starts = np.concatenate([[0], np.cumsum(counts)])
         # Row numbers of the samples kept: a run of consecutive ones per batch.
-        rows = np.arange(starts[-1]) + np.repeat(before.starts[order] - starts[:-1], counts)
+        rows = np.arange(starts[-1]) + np.repeat(bounds[order] - starts[:-1], counts)
         for name, column in self.columns.items():
-            column.replace(before.columns[name][rows])
+            column.replace(columns[name][rows])
         self.bounds.replace(starts)
         self.total = int(starts[-1])
-        self.sums = {}
-        self.identity = Identity()
-        self.token = Token()
+
+    def forget(self, row: int) -> None:
+        """Take back what was worked out from the batches from a row on."""
+        # A copy, since readers may add to it meanwhile.
+        self.sums = {key: sums.before(row) for key, sums in self.sums.copy().items()}
+        self.identity = self.identity.before(row)
+        self.tokens = self.tokens.changed(row)
 
 
 class PhaseColumns:
@@ -133,7 +155,12 @@ class PhaseColumns:
         # Of layers and gradients, by layer and kind.
         self.layers: dict[tuple[str, str], tuple[Column, Column]] = {}
         self.last_step = -1  # the greatest so far
+        # Which rows count; those that were added since come after `_ordered`, in order as long as it is so.
+        self._order = Order.of(np.zeros(0, np.int64))
+        self._ordered = 0
         self._in_order = True
+        # Steps that were added since somebody asked.
+        self._news: list[Array] = []
         self._spikes = RunningSpikes()
         self._plans: dict[int, tuple[Layout, _Plan]] = {}
 
@@ -264,51 +291,80 @@ class PhaseColumns:
             self.layers[key] = (Column(np.int64, 0), Column(np.float32, np.nan, len(layouts.SUMMARIES[key[1]])))
         return self.layers[key]
 
-    def _layer_views(self, kind: str) -> dict[str, LayerView]:
-        return {
-            name: LayerView(rows.view(), figures.view())
+    def _layer_views(self, kind: str) -> Mapping[str, LayerView]:
+        order = self._order
+        found = {
+            name: (rows.view(), figures.view())
             for (name, other), (rows, figures) in self.layers.items()
             if other == kind
         }
+        if order.is_plain and len(order) == self.count:
+            return {name: LayerView(*columns) for name, columns in found.items()}
+
+        def make(name: str) -> LayerView:
+            rows, figures = found[name]
+            which, places = order.pick(rows)
+            return LayerView(_frozen(places), _frozen(figures[which]))
+
+        return Late(list(found), make)
 
     def put_in_order(self, ranks: Array) -> int:
-        """Sort the batches by step; of one step the later file's counts.
+        """Order the batches by step; of one step the later file's counts.
+
+        Args:
+            ranks: Of the files, by number. Of two that were there before the
+                same one is the later.
 
         Returns:
-            How many batches another one stands for.
+            How many batches another one stands for, of those before too.
         """
-        if self._in_order:
+        first, last, before = self._ordered, self.count, len(self._order)
+        if first == last:
             return 0
         step = self.step.view()
-        order = np.lexsort((np.arange(len(step)), ranks[self.file.view()], step))
-        last = np.append(step[order][1:] != step[order][:-1], True)
-        order = order[last]
-        self._keep(order)
-        self._in_order = True
-        return len(step) - len(order)
+        self._news.append(step[first:])
+        if self._in_order:
+            self._order, changed = self._order.extended(first, last), before
+        else:
+            file = self.file.view()
+            self._order, changed = self._order.merged(np.arange(first, last), step, lambda rows: ranks[file[rows]])
+        if changed < before:
+            self._spikes = self._spikes.before(changed)
+            for output in self.outputs.values():
+                output.forget(changed)
+        left_out = before + last - first - len(self._order)
+        if not self._order.is_plain and (last - first) * NEW_SHARE >= last:
+            self._keep(self._order.rows())
+        self._ordered, self._in_order = self.count, True
+        return left_out
+
+    def take_news(self) -> Array:
+        """Return the steps that are new since this was asked last."""
+        news, self._news = self._news, []
+        return np.concatenate([np.zeros(0, np.int64), *news])
 
     def view(self, seen: int) -> PhaseView:
         """Return a snapshot."""
-        for column in self.fields.values():
-            column.pad(self.count)
-        step = self.step.view()
+        for field in self.fields.values():
+            field.pad(self.count)
+        order = self._order
+        columns = {name: column.view() for name, column in self._columns.items()}
+        fields = {name: column.view() for name, column in self.fields.items()}
+        outputs = {name: output.view(self.count, order) for name, output in self.outputs.items()}
+        plain = order.is_plain and len(order) == self.count
         return PhaseView(
             name=self.name,
-            step=step,
-            epoch=self.numbers["epoch"].view(),
-            index=self.numbers["index"].view(),
-            size=self.numbers["size"].view(),
-            wall_time=self.wall_time.view(),
-            fields={name: column.view() for name, column in self.fields.items()},
-            outputs={name: output.view(self.count) for name, output in self.outputs.items()},
+            count=len(order),
+            columns=columns if plain else Late(list(columns), lambda name: order.take(columns[name])),
+            fields=fields if plain else Late(list(fields), lambda name: order.take(fields[name])),
+            outputs=(
+                {name: make() for name, make in outputs.items()}
+                if plain
+                else Late(list(outputs), lambda name: outputs[name]())
+            ),
             layers=self._layer_views("layer_summary"),
             gradients=self._layer_views("gradient_summary"),
-            seen=max(seen, int(step[-1]) + 1 if len(step) else 0),
-            _file=self.file.view(),
-            _position=self.position.view(),
-            _length=self.length.view(),
-            _layout=self.layout.view(),
-            _fieldset=self.fieldset.view(),
+            seen=max(seen, self.last_step + 1),
             _fieldsets=tuple(self.fieldsets),
             spikes=self._spikes,
         )
@@ -318,7 +374,7 @@ class PhaseColumns:
             output.keep(self.count, order)
         for field in self.fields.values():
             field.pad(self.count)
-        for column in self._columns():
+        for column in (*self._columns.values(), *self.fields.values()):
             column.replace(column.view()[order])
         place = np.full(self.count, -1, np.int64)
         place[order] = np.arange(len(order))
@@ -329,12 +385,21 @@ class PhaseColumns:
             figures.replace(figures.view()[sequence])
             rows.replace(now[sequence])
         self.count = len(order)
-        self._spikes = RunningSpikes()
+        self._order = Order(np.array([0]), np.array([self.count]))
 
-    def _columns(self) -> Iterator[Column]:
-        yield from (self.step, self.wall_time, self.file, self.position, self.length, self.layout, self.fieldset)
-        yield from self.numbers.values()
-        yield from self.fields.values()
+    @property
+    def _columns(self) -> dict[str, Column]:
+        """Return the columns that every batch has, by name."""
+        return {
+            "step": self.step,
+            **self.numbers,
+            "wall_time": self.wall_time,
+            "file": self.file,
+            "position": self.position,
+            "length": self.length,
+            "layout": self.layout,
+            "fieldset": self.fieldset,
+        }
 
     def _plan(self, layout: Layout) -> _Plan:
         """Return what to do with the values of a layout, made once."""
@@ -389,6 +454,19 @@ class _Part(NamedTuple):
     rows: Array
     whole: tuple[Array | None, ...]
     floats: Mapping[Column, Array]
+
+
+def _in_order(bounds: Array, columns: Mapping[str, Array], order: Order) -> tuple[Array, dict[str, Array | Pieces]]:
+    """Return where the samples of each batch begin, and their columns."""
+    counts = order.take(np.diff(bounds))
+    starts = _frozen(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+    begins, ends = bounds[order.begins], bounds[order.ends]
+    return starts, {name: Pieces(column, begins, ends) for name, column in columns.items()}
+
+
+def _frozen(array: Array) -> Array:
+    array.flags.writeable = False
+    return array
 
 
 def _whole(number: float) -> int:

@@ -117,8 +117,14 @@ class Ids:
 class Identity:
     """The ids of a growing run."""
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: tuple[Identity, int] | None = None) -> None:
+        """Know nothing yet.
+
+        Args:
+            earlier: Of other batches, and how many are the same.
+        """
         self._lock = threading.Lock()
+        self._earlier = earlier
         self._codes = np.zeros(0, np.int32)
         self._samples = 0
         self._batches = 0
@@ -126,6 +132,14 @@ class Identity:
         self._names: list[Id] = []
         self._bytes = 0
         self._latest: Ids | None = None
+
+    def before(self, row: int) -> Identity:
+        """Return one to go on with when the batches from a row on change.
+
+        The ids that were read already are taken over when they are needed.
+        """
+        origin, same = self._earlier or (self, row)
+        return Identity((origin, min(same, row)))
 
     def follow(self, starts: Array, read: Callable[[int], Array | None]) -> Ids:
         """Return the ids of all batches; those that are new are read.
@@ -140,6 +154,9 @@ class Identity:
         """
         samples = int(starts[-1])
         with self._lock:
+            if self._earlier is not None:
+                self._take_over(*self._earlier, starts)
+                self._earlier = None
             if samples > MOST_SAMPLES:
                 raise _too_many(samples, len(self._names))
             if samples > len(self._codes):
@@ -158,6 +175,17 @@ class Identity:
                 self._latest = Ids(codes, self._table, self._names)
             latest = self._latest
         return latest if len(latest.codes) == samples else Ids(latest.codes[:samples], self._table, self._names)
+
+    def _take_over(self, origin: Identity, same: int, starts: Array) -> None:
+        """Begin with the batches before `same`, as others knew them."""
+        with origin._lock:
+            self._batches = min(origin._batches, same, len(starts) - 1)
+            self._samples = int(starts[self._batches])
+            self._codes = origin._codes[: self._samples].copy()
+            # In the order of their first samples: those of the batches taken over come first.
+            self._names = origin._names[: int(self._codes.max(initial=NO_CODE)) + 1]
+        self._table = {name: code for code, name in enumerate(self._names)}
+        self._bytes = sum(map(sys.getsizeof, self._names)) + _BYTES_PER_ID * len(self._names)
 
     def _add(self, first: int, last: int, ids: Array | None) -> None:
         if ids is None:

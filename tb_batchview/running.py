@@ -36,11 +36,25 @@ class RunningSums:
     samples that it stands for, these are counted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: tuple[RunningSums, int] | None = None) -> None:
+        """Count nothing yet.
+
+        Args:
+            earlier: Those of other batches, and how many are the same.
+        """
         self._lock = threading.Lock()
+        self._earlier = earlier
         self._size = 1  # batches between two sums
         # As uint32, whose differences are right for ranges of fewer than 2**32 samples.
         self._sums: list[Array] = []
+
+    def before(self, row: int) -> RunningSums:
+        """Return sums to go on with when the batches from a row on change.
+
+        What is counted already is taken over when it is needed.
+        """
+        origin, same = self._earlier or (self, row)
+        return RunningSums((origin, min(same, row)))
 
     def count(
         self, count: Count, borders: Sequence[int], *, batches: int, samples: int, cells: Cells | None = None
@@ -85,6 +99,11 @@ class RunningSums:
 
     def _extend(self, count: Count, batches: int, samples: int) -> tuple[list[Array], int]:
         """Count what is new; return the sums and the batches between two."""
+        if self._earlier is not None:
+            origin, same = self._earlier
+            with origin._lock:
+                self._size, self._sums = origin._size, origin._sums[: same // origin._size + 1]
+            self._earlier = None
         if not self._sums:
             self._sums = [np.zeros_like(count(0, 0), np.uint32)]
         most = min(MOST_SUMS, min(MOST_BYTES, BYTES_PER_SAMPLE * samples) // max(1, self._sums[0].nbytes))
@@ -111,11 +130,22 @@ def _add_cells(counts: Array, cells: Array, *, add: bool) -> None:
 class RunningSpikes:
     """The batches of a growing run whose loss stands out."""
 
-    def __init__(self) -> None:
+    def __init__(self, earlier: tuple[RunningSpikes, int] | None = None) -> None:
+        """Find nothing yet.
+
+        Args:
+            earlier: Those of other batches, and how many are the same.
+        """
         self._lock = threading.Lock()
+        self._earlier = earlier
         self._count = 0
         self._rows: Array = np.zeros(0, np.int64)
         self._ratios: Array = np.zeros(0)
+
+    def before(self, row: int) -> RunningSpikes:
+        """Return spikes to go on with when the batches from a row on change."""
+        origin, same = self._earlier or (self, row)
+        return RunningSpikes((origin, min(same, row)))
 
     def find(self, losses: Array, first: int, last: int, limit: int) -> list[analysis.Spike]:
         """Find the spikes among the batches `first` up to before `last`.
@@ -131,6 +161,13 @@ class RunningSpikes:
             it, whether these are in the range or not.
         """
         with self._lock:
+            if self._earlier is not None:
+                origin, same = self._earlier
+                with origin._lock:
+                    known = origin._rows < same
+                    self._count = min(origin._count, same)
+                    self._rows, self._ratios = origin._rows[known], origin._ratios[known]
+                self._earlier = None
             if len(losses) > self._count:
                 # What stands out depends on the batches before, and on none after.
                 begin = max(0, self._count - analysis.SPIKE_WINDOW)

@@ -128,7 +128,8 @@ def sample_table(view: RunView, columns: PhaseView, reader: Reader) -> dict[str,
         own = np.diff(samples.starts)
         # Where this output's samples are among all rows.
         rows = np.arange(samples.starts[-1]) + np.repeat(starts[:-1] - samples.starts[:-1], own)
-        for kind, values in samples.columns.items():
+        for kind in samples.columns:
+            values = samples.column(kind)
             fill = -1 if values.dtype.kind == "i" else np.nan
             column = table[prefix + kind] = np.full(starts[-1], fill, values.dtype)
             column[rows] = values

@@ -1,113 +1,203 @@
 """Join what several workers recorded of a phase: a batch is the union of theirs.
 
-Called by `store` for a snapshot. The columns of each worker stay as they are;
-what is joined from them is made when it is looked at, so that following a
-growing run costs little more than the steps. docs/data-format.md has the rules.
+Called by `store` for a snapshot. Calls `growing` for what is joined once: the
+numbers of the batches, which go on from one snapshot to the next. The columns of
+each worker stay as they are; the rest is joined from them when it is looked at.
+docs/data-format.md has the rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tb_batchview import metadata
-from tb_batchview.views import SAMPLE_COLUMNS, LayerView, PhaseView, SampleView
+from tb_batchview.growing import Column
+from tb_batchview.order import NEW_SHARE, Order
+from tb_batchview.views import SAMPLE_COLUMNS, Late, LayerView, PhaseView, SampleView, Tokens
 
 Array = npt.NDArray[Any]
-Value = TypeVar("Value")
 
 _MOST_SAMPLES = 2**62  # of a batch, as in each worker's
 
+# Batches that wait for a worker which lags behind; they are joined anew when something is new.
+MOST_OPEN = 4096
 
-class Late(Mapping[str, Value]):
-    """A mapping whose values are made when they are first asked for."""
-
-    def __init__(self, names: Sequence[str], make: Callable[[str], Value]) -> None:
-        self._names = dict.fromkeys(names)
-        self._make = make
-        self._made: dict[str, Value] = {}
-
-    def __getitem__(self, name: str) -> Value:
-        if name not in self._made:
-            if name not in self._names:
-                raise KeyError(name)
-            # Two threads may make it at once: both make the same.
-            self._made[name] = self._make(name)
-        return self._made[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+# What is joined once: dtype, and what stands where there is nothing yet.
+_COLUMNS: dict[str, tuple[Any, float]] = {
+    "step": (np.int64, 0),
+    "epoch": (np.int64, 0),
+    "index": (np.int64, 0),
+    "size": (np.int64, 0),
+    "wall_time": (np.float64, np.nan),
+    "apart": (np.bool_, False),
+    "fieldset": (np.int32, 0),
+}
 
 
-def join_phases(shards: Sequence[PhaseView]) -> PhaseView:
-    """Return the batches of all workers.
+class Joining:
+    """The joined batches of a phase whose workers go on recording.
 
-    Args:
-        shards: What each worker recorded of one phase, in their order.
+    What was joined is kept; what is new in any worker is joined. The last
+    batches, of which a worker may still lack its share, stay apart from the
+    others, so that these seldom change.
     """
-    return _Join(shards).view()
+
+    def __init__(self) -> None:
+        self._clear(0)
+
+    def _clear(self, shards: int) -> None:
+        self._shards = shards
+        self._settled = {name: Column(*kind) for name, kind in _COLUMNS.items()}
+        self._order = Order.of(np.zeros(0, np.int64))
+        self._last_step = -1  # the greatest that is settled
+        self._open = {name: np.zeros(0, dtype) for name, (dtype, _) in _COLUMNS.items()}
+        self._numbers: dict[frozenset[str], int] = {frozenset(): 0}
+        self._tokens = Tokens()
+
+    def join(self, shards: Sequence[PhaseView], changed: Array) -> PhaseView:
+        """Return the batches of all workers.
+
+        Args:
+            shards: What each worker recorded of one phase, in their order.
+            changed: The steps that are new in any of them since the last time.
+        """
+        if len(shards) != self._shards:
+            self._clear(len(shards))
+            changed = np.concatenate([shard.step for shard in shards])
+        if len(changed):
+            self._go_on(shards, _merge(changed))
+        columns = self._views()
+        join = _Join(shards, self._count, columns, self._tokens)
+        return PhaseView(
+            name=shards[0].name,
+            count=self._count,
+            columns=columns,
+            fields=Late(_names(shard.fields for shard in shards), join.average),
+            outputs=Late(_names(shard.outputs for shard in shards), join.samples),
+            layers=join.layers([shard.layers for shard in shards]),
+            gradients=join.layers([shard.gradients for shard in shards]),
+            seen=max(shard.seen for shard in shards),
+            _fieldsets=tuple(self._numbers),
+            shards=tuple(shards),
+            apart=int(np.count_nonzero(columns["apart"])),
+        )
+
+    def _go_on(self, shards: Sequence[PhaseView], changed: Array) -> None:
+        """Join the batches of some steps anew, and settle what is old."""
+        before = self._count
+        split = int(np.searchsorted(changed, self._last_step, side="right"))
+        place = self._join_late(shards, changed[:split]) if split else before
+        changed = changed[split:]
+        same = int(np.searchsorted(self._open["step"], changed[0])) if len(changed) else len(self._open["step"])
+        place = min(place, len(self._order) + same)
+        joined = self._join_steps(shards, _merge(np.concatenate([self._open["step"][same:], changed])))
+        now = {name: np.concatenate([rows[:same], joined[name]]) for name, rows in self._open.items()}
+        # All workers have come so far; or it is so many batches ago that the slower may have ended.
+        common = min(int(shard.step[-1]) if len(shard) else -1 for shard in shards)
+        done = max(int(np.searchsorted(now["step"], common, side="right")), len(now["step"]) - MOST_OPEN)
+        if done:
+            first = self._settle({name: rows[:done] for name, rows in now.items()})
+            self._order = self._order.extended(first, first + done)
+            self._last_step = int(now["step"][done - 1])
+        self._open = {name: rows[done:] for name, rows in now.items()}
+        if place < before:
+            self._tokens = self._tokens.changed(place)
+
+    def _join_late(self, shards: Sequence[PhaseView], changed: Array) -> int:
+        """Join batches of steps that were settled, or before such ones.
+
+        Returns:
+            The place before which all is as it was.
+        """
+        first = self._settle(self._join_steps(shards, changed))
+        step = self._settled["step"].view()
+        # What is joined last is what holds.
+        self._order, place = self._order.merged(np.arange(first, first + len(changed)), step, lambda rows: rows)
+        if len(changed) * NEW_SHARE >= len(self._order):
+            for column in self._settled.values():
+                column.replace(self._order.take(column.view()))
+            self._order = Order(np.array([0]), np.array([len(self._order)]))
+        return place
+
+    def _settle(self, joined: Mapping[str, Array]) -> int:
+        """Add rows to the columns; return the first one's number."""
+        first = self._settled["step"].count
+        for name, rows in joined.items():
+            # Copies: what waits in a column must not keep all the rest.
+            self._settled[name].extend(rows.copy())
+        return first
+
+    def _join_steps(self, shards: Sequence[PhaseView], step: Array) -> dict[str, Array]:
+        """Join what the workers have of some steps, which ascend."""
+        joined = {name: np.full(len(step), fill, dtype) for name, (dtype, fill) in _COLUMNS.items()}
+        joined["step"] = step
+        epoch, index, size, wall_time, apart, fieldset = (joined[name] for name in list(_COLUMNS)[1:])
+        taken = np.zeros(len(step), bool)
+        for shard in shards:
+            own = np.searchsorted(shard.step, step)
+            rows = np.flatnonzero(shard.step[np.minimum(own, len(shard) - 1)] == step) if len(shard) else own[:0]
+            own = own[rows]
+            new = ~taken[rows]
+            epoch[rows[new]], index[rows[new]] = shard.epoch[own[new]], shard.index[own[new]]
+            apart[rows] |= shard.epoch[own] != epoch[rows]
+            taken[rows] = True
+            size[rows] += np.minimum(shard.size[own], _MOST_SAMPLES // len(shards))
+            wall_time[rows] = np.fmax(wall_time[rows], shard.wall_time[own])
+            fieldset[rows] = self._join_fieldsets(fieldset[rows], shard._fieldset[own], shard._fieldsets)
+        return joined
+
+    def _join_fieldsets(self, joined: Array, own: Array, fieldsets: Sequence[frozenset[str]]) -> Array:
+        """Tell for each batch which fields any worker's header has.
+
+        Args:
+            joined: Number of what the workers before have.
+            own: Number of what this one has.
+            fieldsets: By the numbers of `own`.
+        """
+        pairs, place = np.unique(joined.astype(np.int64) * len(fieldsets) + own, return_inverse=True)
+        known = tuple(self._numbers)
+        made = []
+        for pair in pairs.tolist():
+            before, number = divmod(pair, len(fieldsets))
+            made.append(self._numbers.setdefault(known[before] | fieldsets[number], len(self._numbers)))
+        return np.array(made, np.int32)[place.reshape(-1)]
+
+    @property
+    def _count(self) -> int:
+        return len(self._order) + len(self._open["step"])
+
+    def _views(self) -> Mapping[str, Array]:
+        """Return the columns; what is not in one piece is copied when looked at."""
+        settled, rest, order = {name: column.view() for name, column in self._settled.items()}, self._open, self._order
+        if order.is_plain and not len(rest["step"]):
+            return settled
+        return Late(list(settled), lambda name: _frozen(np.concatenate([order.take(settled[name]), rest[name]])))
 
 
 class _Join:
-    """The steps of all workers, and where those of each are among them."""
+    """What is joined when it is looked at; it is of one moment."""
 
-    def __init__(self, shards: Sequence[PhaseView]) -> None:
+    def __init__(self, shards: Sequence[PhaseView], count: int, columns: Mapping[str, Array], tokens: Tokens) -> None:
         self._shards = tuple(shards)
-        # Each ascends: a merge takes a tenth of the time that np.unique does.
-        step = np.sort(np.concatenate([shard.step for shard in shards]), kind="stable")
-        self._step = step[np.diff(step, prepend=-1) > 0]
-        self._rows = [np.searchsorted(self._step, shard.step) for shard in shards]
+        self._count = count
+        self._columns = columns
+        self._tokens = tokens
+
+    @functools.cached_property
+    def _rows(self) -> list[Array]:
+        """Tell where the batches of each worker are among all."""
+        step = self._columns["step"]
+        return [_find(step, shard.step) for shard in self._shards]
 
     def __iter__(self) -> Iterator[tuple[PhaseView, Array]]:
         return zip(self._shards, self._rows, strict=True)
 
-    def view(self) -> PhaseView:
-        """Return the joined phase."""
-        count = len(self._step)
-        epoch, index, size = (np.zeros(count, np.int64) for _ in range(3))
-        wall_time = np.full(count, np.nan)
-        taken, apart = np.zeros(count, bool), np.zeros(count, bool)
-        for shard, rows in self:
-            new = ~taken[rows]
-            epoch[rows[new]], index[rows[new]] = shard.epoch[new], shard.index[new]
-            apart[rows] |= shard.epoch != epoch[rows]
-            taken[rows] = True
-            size[rows] += np.minimum(shard.size, _MOST_SAMPLES // len(self._shards))
-            wall_time[rows] = np.fmax(wall_time[rows], shard.wall_time)
-        fieldset, fieldsets = self._join_fieldsets()
-        nothing = _frozen(np.zeros(0, np.int64))
-        return PhaseView(
-            name=self._shards[0].name,
-            step=_frozen(self._step),
-            epoch=_frozen(epoch),
-            index=_frozen(index),
-            size=_frozen(size),
-            wall_time=_frozen(wall_time),
-            fields=Late(_names(shard.fields for shard in self._shards), self._average),
-            outputs=self._join_outputs(),
-            layers=self._join_layers([shard.layers for shard in self._shards]),
-            gradients=self._join_layers([shard.gradients for shard in self._shards]),
-            seen=max(shard.seen for shard in self._shards),
-            _file=nothing,
-            _position=nothing,
-            _length=nothing,
-            _layout=nothing,
-            _fieldset=_frozen(fieldset),
-            _fieldsets=fieldsets,
-            shards=self._shards,
-            apart=int(np.count_nonzero(apart)),
-        )
-
-    def _average(self, name: str) -> Array:
+    def average(self, name: str) -> Array:
         """Return a field of the header: the mean, weighted by samples.
 
         A worker without the figure does not count; where none of them says
@@ -118,7 +208,7 @@ class _Join:
             for shard, rows in self
             if name in shard.fields
         ]
-        total, workers = np.zeros(len(self._step)), np.zeros(len(self._step))
+        total, workers = np.zeros(self._count), np.zeros(self._count)
         for _, known, size, rows in found:
             total[rows] += np.where(known, size, 0.0)
             workers[rows] += known
@@ -130,48 +220,30 @@ class _Join:
                 mean[rows] += np.where(known & (share > 0), values * share, 0.0)
         return _frozen(mean)
 
-    def _join_fieldsets(self) -> tuple[Array, tuple[frozenset[str], ...]]:
-        """Tell for each batch which fields any worker's header has."""
-        numbers: dict[frozenset[str], int] = {frozenset(): 0}
-        joined = np.zeros(len(self._step), np.int32)
+    @functools.cached_property
+    def _totals(self) -> tuple[Array, list[Array]]:
+        """Return the samples of each batch, and those of the workers before."""
+        before = []
+        total = np.zeros(self._count, np.int64)
         for shard, rows in self:
-            pairs, place = np.unique(
-                joined[rows].astype(np.int64) * len(shard._fieldsets) + shard._fieldset, return_inverse=True
-            )
-            known = tuple(numbers)
-            made = []
-            for pair in pairs.tolist():
-                before, own = divmod(pair, len(shard._fieldsets))
-                made.append(numbers.setdefault(known[before] | shard._fieldsets[own], len(numbers)))
-            joined[rows] = np.array(made, np.int32)[place.reshape(-1)]
-        return joined, tuple(numbers)
+            counted = [np.diff(samples.starts) for samples in shard.outputs.values()]
+            before.append(total[rows])
+            total[rows] += np.max(counted, axis=0) if counted else np.zeros(len(shard), np.int64)
+        return total, before
 
-    def _join_outputs(self) -> dict[str, SampleView]:
-        """Return the samples of each output, those of a batch by worker.
+    def samples(self, output: str) -> SampleView:
+        """Return the samples of an output, those of a batch by worker.
 
         Where a worker lacks an output that another has, its samples are
         there without values: the n-th is the same one in every output.
         """
-        # Samples of each worker's batches, and of the workers before it.
-        counts, before = [], []
-        total = np.zeros(len(self._step), np.int64)
-        for shard, rows in self:
-            counted = [np.diff(samples.starts) for samples in shard.outputs.values()]
-            counts.append(np.max(counted, axis=0) if counted else np.zeros(len(shard), np.int64))
-            before.append(total[rows])
-            total[rows] += counts[-1]
-        return {
-            output: self._join_samples(output, total, before)
-            for output in _names(item.outputs for item in self._shards)
-        }
-
-    def _join_samples(self, output: str, total: Array, before: Sequence[Array]) -> SampleView:
+        total, before = self._totals
         having = {
             worker: (shard.outputs[output], rows, first)
             for worker, ((shard, rows), first) in enumerate(zip(self, before, strict=True))
             if output in shard.outputs
         }
-        present = np.zeros(len(self._step), bool)
+        present = np.zeros(self._count, bool)
         for samples, rows, _ in having.values():
             present[rows] |= np.diff(samples.starts) > 0
         starts = _frozen(np.concatenate([[0], np.cumsum(np.where(present, total, 0))]).astype(np.int64))
@@ -193,9 +265,9 @@ class _Join:
             return _frozen(column)
 
         columns = Late(_names(samples.columns for samples, _, _ in having.values()), join)
-        return SampleView(starts, columns, places=find_places)
+        return SampleView(starts, columns, places=find_places, tokens=self._tokens)
 
-    def _join_layers(self, views: Sequence[Mapping[str, LayerView]]) -> Late[LayerView]:
+    def layers(self, views: Sequence[Mapping[str, LayerView]]) -> Late[LayerView]:
         """Return the summaries of each layer, of the first worker with one."""
 
         def join(name: str) -> LayerView:
@@ -211,6 +283,24 @@ class _Join:
             return LayerView(_frozen(rows), _frozen(figures[first]), _frozen(shard[first]), _frozen(own[first]))
 
         return Late(_names(views), join)
+
+
+def _merge(step: Array) -> Array:
+    """Return each step once, in order."""
+    # Of several that ascend: a merge takes a tenth of the time that np.unique does.
+    step = np.sort(step, kind="stable")
+    return step[np.append(True, step[1:] != step[:-1])[: len(step)]]
+
+
+def _find(step: Array, own: Array) -> Array:
+    """Return where the steps of one worker are among those of all.
+
+    Most have all of them, up to where they are.
+    """
+    count = min(len(step), len(own))
+    others = np.flatnonzero(step[:count] != own[:count])
+    same = int(others[0]) if len(others) else count
+    return np.concatenate([np.arange(same), same + np.searchsorted(step[same:], own[same:])])
 
 
 def _known(shard: PhaseView, name: str) -> Array:

@@ -4,10 +4,11 @@ Called by `log`, which `plugin` and the user call. Calls `index`, puts what it
 finds into `columns`, and calls `shards` where several workers recorded a run:
 each has columns of its own. Readers take `RunStore.view`: an immutable snapshot
 whose columns are all of one moment, whatever a refresh does meanwhile. Taken up:
-80 bytes and 8 per metric a batch, at most 24 bytes a sample; predictions stay in
-the file. Of that, columns beyond 2 MB are in the directory for temporary files,
-the others in memory. Of several workers as much again, for what is looked at, in
-memory.
+80 bytes and 8 per metric a batch, at most 24 bytes a sample that was recorded;
+predictions stay in the file. Of that, columns beyond 2 MB are in the directory
+for temporary files, the others in memory. Of several workers 45 bytes a batch
+more, and as much again in memory for what is looked at; where a file overlaps
+another, the columns of batches that are looked at.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from tb_batchview.blocks import Block
 from tb_batchview.columns import PhaseColumns
 from tb_batchview.layouts import Entry, Layout
 from tb_batchview.records import PHASES, OutputSpec
-from tb_batchview.shards import join_phases
+from tb_batchview.shards import Joining
 from tb_batchview.views import Health, PhaseView, RunView, Token
 
 # While a run is being read, snapshots of the part may take one part in so many of the time.
@@ -149,6 +150,7 @@ class RunStore:
     def _clear(self) -> None:
         # By phase and worker.
         self._phases: dict[str, dict[int, PhaseColumns]] = {}
+        self._joining: dict[str, Joining] = {}
         self._outputs: dict[str, OutputSpec] = {}
         self._info: dict[str, str] = {}
         self._layouts: list[Layout] = []
@@ -238,9 +240,12 @@ class RunStore:
         phases = {}
         for name in PHASES:
             if name in self._phases:
-                shards = self._phases[name]
-                views = [shards[worker].view(self._seen.get(name, 0)) for worker in sorted(shards)]
-                phases[name] = views[0] if len(views) == 1 else join_phases(views)
+                shards = [columns for _, columns in sorted(self._phases[name].items())]
+                views = [columns.view(self._seen.get(name, 0)) for columns in shards]
+                news = np.concatenate([columns.take_news() for columns in shards])
+                if len(views) > 1 and name not in self._joining:
+                    self._joining[name] = Joining()
+                phases[name] = views[0] if len(views) == 1 else self._joining[name].join(views, news)
         return phases
 
     def _snapshot(self, phases: Mapping[str, PhaseView], health: Health) -> RunView:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,13 @@ from tb_batchview import analysis, calibration, index, layouts
 from tb_batchview.errors import BatchViewError
 from tb_batchview.identity import Identity
 from tb_batchview.layouts import Layout
+from tb_batchview.order import Pieces
 from tb_batchview.places import JoinedPlace, Place, join_layouts, walk_again
 from tb_batchview.records import OutputSpec
 from tb_batchview.running import Cells, Count, RunningSpikes, RunningSums
 
 Array = npt.NDArray[Any]
+Value = TypeVar("Value")
 
 # What is held per sample: dtype and what stands where there is none.
 SAMPLE_COLUMNS: dict[str, tuple[Any, float]] = {
@@ -41,10 +43,61 @@ _MOST_CELLS = 1 << 22
 
 _ALL = slice(None)
 
+# Changes of rows that are told apart by where they begin.
+_MOST_CHANGES = 64
+
+
+class Late(Mapping[str, Value]):
+    """A mapping whose values are made when they are first asked for."""
+
+    def __init__(self, names: Sequence[str], make: Callable[[str], Value]) -> None:
+        self._names = dict.fromkeys(names)
+        self._make = make
+        self._made: dict[str, Value] = {}
+
+    def __getitem__(self, name: str) -> Value:
+        if name not in self._made:
+            if name not in self._names:
+                raise KeyError(name)
+            # Two threads may make it at once: both make the same, and have the first one's.
+            self._made.setdefault(name, self._make(name))
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Token:
     """Tells one reading of a run's files from every other; holds nothing."""
+
+
+class Tokens:
+    """Tokens of growing rows: what was the same row before has the same."""
+
+    def __init__(self, changes: tuple[tuple[int, Token], ...] = ()) -> None:
+        # From which row on each holds; in ascending order.
+        self._changes = changes or ((0, Token()),)
+
+    def before(self, last: int) -> Token:
+        """Return that of the rows before `last`."""
+        return next((token for row, token in reversed(self._changes) if row < last), self._changes[0][1])
+
+    def changed(self, row: int) -> Tokens:
+        """Return those to use once the rows from one on are others."""
+        changes = (*(change for change in self._changes if change[0] < row), (row, Token()))
+        if len(changes) > _MOST_CHANGES:
+            # Of each two the later token holds from the earlier row on: no rows have it yet that it did not hold of.
+            changes = tuple(
+                (changes[at][0], changes[min(at + 1, len(changes) - 1)][1]) for at in range(0, len(changes), 2)
+            )
+        return Tokens(changes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,23 +108,25 @@ class SampleView:
         starts: int64, shape (batches + 1,): batch i has the samples
             `starts[i]` to `starts[i + 1]`; none if only its header was kept.
         columns: By name: target, predicted (int32, -1 for none), confidence,
-            target_score, sample_loss, error (float32, NaN for none).
+            target_score, sample_loss, error (float32, NaN for none). Of
+            batches that are not next to each other as they were read a part
+            is put together when it is looked at.
         sums: What was counted of a growing run, by kind; the snapshots of one
             run share it.
         identity: Which samples are the same one, found when it is asked for;
             likewise.
         places: Of several workers: returns where the samples of one of them
             are among all.
-        token: Another one as soon as batches are not where they were: while it
-            is the same, rows that were there have not changed.
+        tokens: Another one as soon as batches are not where they were: while
+            that of some rows is the same, these have not changed.
     """
 
     starts: Array
-    columns: Mapping[str, Array]
+    columns: Mapping[str, Array | Pieces]
     sums: dict[tuple[str, int], RunningSums] = dataclasses.field(default_factory=dict, compare=False, repr=False)
     identity: Identity = dataclasses.field(default_factory=Identity, compare=False, repr=False)
     places: Callable[[int], Array] | None = dataclasses.field(default=None, compare=False, repr=False)
-    token: Token = dataclasses.field(default_factory=Token, compare=False, repr=False)
+    tokens: Tokens = dataclasses.field(default_factory=Tokens, compare=False, repr=False)
 
     def column(self, name: str, first: int = 0, last: int | None = None) -> Array:
         """Return a column of the samples of batches `first` to `last`."""
@@ -195,8 +250,9 @@ class PhaseView:
     """The batches of one phase, by ascending step: columns of equal length.
 
     Attributes:
-        step, epoch, index, size: int64.
-        wall_time: float64, seconds since 1970.
+        count: Batches.
+        columns: step, epoch, index, size: int64. wall_time: float64, seconds
+            since 1970. And where the records are.
         fields: By name in the header (`loss`, `metrics/…`, `outputs/…`):
             float64, NaN where `has` is false.
         seen: Batches that the training had.
@@ -207,28 +263,65 @@ class PhaseView:
     """
 
     name: str
-    step: Array
-    epoch: Array
-    index: Array
-    size: Array
-    wall_time: Array
+    count: int
+    columns: Mapping[str, Array]
     fields: Mapping[str, Array]
     outputs: Mapping[str, SampleView]
     layers: Mapping[str, LayerView]
     gradients: Mapping[str, LayerView]
     seen: int
-    _file: Array
-    _position: Array
-    _length: Array
-    _layout: Array
-    _fieldset: Array
     _fieldsets: tuple[frozenset[str], ...]
     shards: tuple[PhaseView, ...] = ()
     apart: int = 0
     spikes: RunningSpikes = dataclasses.field(default_factory=RunningSpikes, compare=False, repr=False)
 
     def __len__(self) -> int:
-        return len(self.step)
+        return self.count
+
+    @property
+    def step(self) -> Array:
+        """Return the numbers of the batches in the phase."""
+        return self.columns["step"]
+
+    @property
+    def epoch(self) -> Array:
+        """Return the epochs."""
+        return self.columns["epoch"]
+
+    @property
+    def index(self) -> Array:
+        """Return the numbers within the epochs."""
+        return self.columns["index"]
+
+    @property
+    def size(self) -> Array:
+        """Return how many samples there were."""
+        return self.columns["size"]
+
+    @property
+    def wall_time(self) -> Array:
+        """Return the ends of the steps, seconds since 1970."""
+        return self.columns["wall_time"]
+
+    @property
+    def _file(self) -> Array:
+        return self.columns["file"]
+
+    @property
+    def _position(self) -> Array:
+        return self.columns["position"]
+
+    @property
+    def _length(self) -> Array:
+        return self.columns["length"]
+
+    @property
+    def _layout(self) -> Array:
+        return self.columns["layout"]
+
+    @property
+    def _fieldset(self) -> Array:
+        return self.columns["fieldset"]
 
     def field(self, name: str) -> Array:
         """Return a column of the header; NaN where it has none."""

@@ -20,6 +20,7 @@ from tensorboard.compat.proto import event_pb2, types_pb2
 from tb_batchview import blocks, decode, encode, index, metadata, tfrecord
 from tb_batchview.blocks import Block
 from tb_batchview.index import EventFile
+from tb_batchview.order import Pieces
 from tb_batchview.records import BatchRecord, OutputRecord
 from tb_batchview.running import RunningSpikes, RunningSums
 from tb_batchview.store import RunStore
@@ -45,6 +46,8 @@ def taking(*, many: bool, chunk: int = tfrecord.CHUNK_BYTES) -> Iterator[None]:
 
 def describe(value: Any) -> Any:
     """Return everything that a view holds, to the bit."""
+    if isinstance(value, Pieces):
+        value = value[:]
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, Mapping):
