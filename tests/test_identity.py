@@ -71,6 +71,23 @@ def test_an_older_snapshot_sees_what_it_had() -> None:
     assert again.codes.tolist() == [0, 1]
 
 
+def test_batches_that_did_not_change_are_not_read_again() -> None:
+    batches: list[Batch] = [["a", "b"], ["c", 3], ["b", "d"]]
+    found = Identity()
+    found.follow(starts_of(batches), lambda row: as_array(batches[row]))
+    read: list[int] = []
+    later: list[Batch] = [*batches[:1], ["d"], ["c", None, "a"]]
+
+    def read_later(row: int) -> np.ndarray | None:
+        read.append(row)
+        return as_array(later[row])
+
+    ids = found.before(2).before(1).before(3).follow(starts_of(later), read_later)
+
+    assert (ids.codes.tolist(), list(ids.names()), read) == ([0, 1, 2, 3, -1, 0], ["a", "b", "d", "c"], [1, 2])
+    assert found.follow(starts_of(batches), read_later).codes.tolist() == [0, 1, 2, 3, 1, 4]
+
+
 def test_a_text_finds_the_number_that_it_is() -> None:
     batch: Batch = [7, "7", "07", -7]
     ids = Identity().follow(starts_of([batch]), lambda _: as_array(batch))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recorded import TIME, append, event_file, frames, make_record, make_scores, make_summary
+from recorded import TIME, append, event_file, frames, make_record, make_scores, make_summary, write
 from strategies import settings
 from test_slices import ticking
 
-from tb_batchview import analysis, columns, metadata, running, shards, views
+from tb_batchview import analysis, columns, load, metadata, running, shards, views
+from tb_batchview.columns import PhaseColumns
 from tb_batchview.log import Run
 from tb_batchview.order import Order, Pieces, spread
 from tb_batchview.places import read_array
@@ -273,10 +275,7 @@ def test_files_that_grow_in_any_turn_come_to_the_same(
     ):
         for number, count, refresh in [*turns, (0, 0, "all")]:
             rest = rests[number % len(rests)]
-            append(
-                event_file(directory, number % len(rests)),
-                b"".join(content for content, _ in zip(rest, range(count), strict=False)),
-            )
+            append(event_file(directory, number % len(rests)), b"".join(itertools.islice(rest, count)))
             if not refresh:
                 continue
             if slices:
@@ -299,3 +298,90 @@ def test_files_that_grow_in_any_turn_come_to_the_same(
     # What was handed out is as it was.
     for view, described in snapshots:
         assert describe_run(view) == described
+
+
+def grow(directory: Path, files: Mapping[int, Iterator[bytes]], counts: Mapping[int, int]) -> None:
+    """Append as many records to each of some files."""
+    for number, count in counts.items():
+        append(event_file(directory, number), b"".join(itertools.islice(files[number], count)))
+
+
+def test_a_refresh_moves_nothing_where_a_training_goes_over_old_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = {0: iter(frames(make_record(step) for step in range(300)))}
+    written[1] = iter(frames(make_record(step, wall_time=TIME + 1000) for step in range(150, 320)))
+    grow(tmp_path, written, {0: 301, 1: 11})
+    run = RunStore(tmp_path / metadata.DIRECTORY)
+    opened = run.refresh().phases["train"]
+    moved: list[int] = []
+    taken = Pieces.__getitem__
+    looked: list[int] = []
+    monkeypatch.setattr(PhaseColumns, "_keep", lambda self, order: moved.append(len(order)))
+    monkeypatch.setattr(Pieces, "__getitem__", lambda self, part: (looked.append(len(self)), taken(self, part))[1])
+
+    for number in range(8):
+        grow(tmp_path, written, {1: 20})
+        phase = run.refresh().phases["train"]
+        assert (len(phase), run.view.health.warnings[0][2]) == (300 if number < 7 else 320, min(150, 30 + 20 * number))
+    assert (moved, looked) == ([], [])
+
+    # What came before the overlap is known to be the same, and what came in it to be another.
+    tokens = [snapshot.outputs["scores"].tokens for snapshot in (opened, phase)]
+    assert [tokens[0].before(last) is tokens[1].before(last) for last in (150, 160, 161, 320)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    later = [False] * 150 + [True] * 170
+    assert (phase.wall_time > TIME + 900).tolist() == later
+    assert max(looked) == 320
+
+
+def test_a_refresh_joins_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = {
+        worker: iter(frames((make_record(step) for step in range(400)), worker=worker, workers=2)) for worker in (0, 1)
+    }
+    grow(tmp_path, written, {0: 301, 1: 101})
+    run = RunStore(tmp_path / metadata.DIRECTORY)
+    joined: list[int] = []
+    join = shards.Joining._join_steps
+    monkeypatch.setattr(shards, "MOST_OPEN", 30)
+    monkeypatch.setattr(
+        shards.Joining, "_join_steps", lambda self, of, step: (joined.append(len(step)), join(self, of, step))[1]
+    )
+    run.refresh()
+    assert joined == [300]
+
+    for size in (8, 8, 8):
+        joined.clear()
+        grow(tmp_path, written, {0: 5, 1: 5})
+        phase = run.refresh().phases["train"]
+        assert sum(joined) == 10
+        assert phase.size.tolist().count(2 * size) == len(phase.shards[1])
+    # One that is far behind catches up, at once.
+    grow(tmp_path, written, {1: 400})
+    assert run.refresh().phases["train"].size[:315].tolist() == [16] * 315
+
+
+def test_nothing_is_gathered_of_what_nobody_joins(tmp_path: Path) -> None:
+    run = RunStore(tmp_path / metadata.DIRECTORY)
+    written = {0: iter(frames(make_record(step) for step in range(30)))}
+    for _ in range(3):
+        grow(tmp_path, written, {0: 10})
+        run.refresh()
+
+    assert run._phases["train"][0]._news == []
+
+
+def test_a_table_of_samples_is_in_order_too(tmp_path: Path) -> None:
+    pd = pytest.importorskip("pandas")
+    write(tmp_path, [make_record(step) for step in range(6)])
+    log = load(tmp_path)
+    with mock.patch.object(columns, "NEW_SHARE", 0):
+        write(tmp_path, [make_record(step, samples=3) for step in (2, 4, 7)], number=1)
+        log.refresh()
+
+    pd.testing.assert_frame_equal(log["."].to_pandas("train"), load(tmp_path)["."].to_pandas("train"))
+    assert len(log["."].to_pandas("train")) == 4 * 8 + 3 * 3
