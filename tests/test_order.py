@@ -17,9 +17,8 @@ from recorded import TIME, append, event_file, frames, make_record, make_scores,
 from strategies import settings
 from test_slices import ticking
 
-from tb_batchview import analysis, columns, load, metadata, running, shards, views
+from tb_batchview import analysis, columns, following, load, metadata, running, shards, views
 from tb_batchview.columns import PhaseColumns
-from tb_batchview.log import Run
 from tb_batchview.order import Order, Pieces, spread
 from tb_batchview.places import read_array
 from tb_batchview.records import BatchRecord, OutputRecord
@@ -225,7 +224,7 @@ def ask(view: RunView) -> Any:
         samples = phase.samples("scores")
         ranges = [(0, count), (count // 2, count), (0, count // 2)]
         matrices = [samples.count_confusion(4, *part).tolist() for part in ranges]
-        ids = Run("", view, read_array)._identify(phase, "scores")
+        ids = following._identify(view, phase, "scores", read_array)
         names = list(ids.names())
         found[name] = spikes, matrices, [names[code] if code >= 0 else None for code in ids.codes]
     return found
