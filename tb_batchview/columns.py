@@ -159,6 +159,7 @@ class PhaseColumns:
         self._order = Order.of(np.zeros(0, np.int64))
         self._ordered = 0
         self._in_order = True
+        self._fresh = 0  # rows that were added since all was read
         # Steps that were added since somebody asked.
         self._news: list[Array] = []
         self._spikes = RunningSpikes()
@@ -308,19 +309,33 @@ class PhaseColumns:
 
         return Late(list(found), make)
 
-    def put_in_order(self, ranks: Array) -> int:
+    def put_in_order(self, ranks: Array, *, done: bool) -> int:
         """Order the batches by step; of one step the later file's counts.
 
         Args:
             ranks: Of the files, by number. Of two that were there before the
                 same one is the later.
+            done: Whether all is read.
 
         Returns:
             How many batches another one stands for, of those before too.
         """
+        left_out = self._order_new(ranks) if self._ordered < self.count else 0
+        if done and self.finish():
+            self._keep(self._order.rows())
+            self._fresh = 0
+        return left_out
+
+    def finish(self) -> bool:
+        """Tell, when all is read, whether so much is new that it is to be moved."""
+        moving = not self._order.is_plain and self._fresh * NEW_SHARE >= self.count
+        if not moving and self._ordered == self.count:
+            self._fresh = 0
+        return moving
+
+    def _order_new(self, ranks: Array) -> int:
+        """Put what was added in order; return how many batches do not count."""
         first, last, before = self._ordered, self.count, len(self._order)
-        if first == last:
-            return 0
         step = self.step.view()
         self._news.append(step[first:])
         if self._in_order:
@@ -332,11 +347,9 @@ class PhaseColumns:
             self._spikes = self._spikes.before(changed)
             for output in self.outputs.values():
                 output.forget(changed)
-        left_out = before + last - first - len(self._order)
-        if not self._order.is_plain and (last - first) * NEW_SHARE >= last:
-            self._keep(self._order.rows())
-        self._ordered, self._in_order = self.count, True
-        return left_out
+        self._ordered, self._in_order = last, True
+        self._fresh += last - first
+        return before + last - first - len(self._order)
 
     def take_news(self) -> Array:
         """Return the steps that are new since this was asked last."""
@@ -384,7 +397,7 @@ class PhaseColumns:
             sequence = sequence[now[sequence] >= 0]
             figures.replace(figures.view()[sequence])
             rows.replace(now[sequence])
-        self.count = len(order)
+        self.count = self._ordered = len(order)
         self._order = Order(np.array([0]), np.array([self.count]))
 
     @property

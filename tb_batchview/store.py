@@ -110,9 +110,12 @@ class RunStore:
                     self._add(entry)
             done = not self.pending
             self._spent += time.monotonic() - begun
+            if done:
+                finished = [columns.finish() for shards in self._phases.values() for columns in shards.values()]
+                self._changed = self._changed or any(finished)
             # Most refreshes of most runs find nothing: then there is nothing to copy.
             if self._changed and (done or self._spent >= _SNAPSHOT_SHARE * self._snapshot_cost):
-                self._publish()
+                self._publish(done=done)
             else:
                 self._publish_health()
             return done
@@ -127,11 +130,11 @@ class RunStore:
             self._broken = f"{type(error).__name__}: {error}"
             self._publish_health()
 
-    def _publish(self) -> None:
+    def _publish(self, *, done: bool) -> None:
         begun = time.monotonic()
         ranks = self._ranks()
         for shards in self._phases.values():
-            self._superseded += sum(columns.put_in_order(ranks) for columns in shards.values())
+            self._superseded += sum(columns.put_in_order(ranks, done=done) for columns in shards.values())
         phases = self._view_phases()
         self.view = self._snapshot(phases, self._health(phases))
         self._changed = False

@@ -384,3 +384,18 @@ def test_a_table_of_samples_is_in_order_too(tmp_path: Path) -> None:
 
     pd.testing.assert_frame_equal(log["."].to_pandas("train"), load(tmp_path)["."].to_pandas("train"))
     assert len(log["."].to_pandas("train")) == 4 * 8 + 3 * 3
+
+
+def test_a_run_that_was_read_in_slices_is_in_one_piece(tmp_path: Path) -> None:
+    write(tmp_path, [make_record(step) for step in range(40)])
+    write(tmp_path, [make_record(step, samples=3) for step in range(20, 60)], number=1)
+    run = RunStore(tmp_path / metadata.DIRECTORY)
+    run.look()
+    with ticking():
+        while not run.read(0):
+            pass
+
+    samples = run.view.phases["train"].outputs["scores"]
+
+    assert not any(isinstance(column, Pieces) for column in samples.columns.values())
+    assert np.diff(samples.starts).tolist() == [8] * 20 + [3] * 40
