@@ -94,7 +94,8 @@ class Column:
         self._values, self._file = np.ascontiguousarray(rows, self._values.dtype), None
         self._stored = self.count = len(rows)
         self._pieces, self._rows = [], []
-        if self._values.nbytes > LARGEST_IN_MEMORY:
+        # With the room that it needs next: else the first refresh after this would take as long again.
+        if 2 * self._values.nbytes > LARGEST_IN_MEMORY:
             self._make_room_in_file(2 * self.count)
 
     def view(self) -> Array:
