@@ -115,7 +115,7 @@ class RunStore:
                 self._changed = self._changed or any(finished)
             # Most refreshes of most runs find nothing: then there is nothing to copy.
             if self._changed and (done or self._spent >= _SNAPSHOT_SHARE * self._snapshot_cost):
-                self._publish(done=done)
+                self._publish()
             else:
                 self._publish_health()
             return done
@@ -130,9 +130,9 @@ class RunStore:
             self._broken = f"{type(error).__name__}: {error}"
             self._publish_health()
 
-    def _publish(self, *, done: bool) -> None:
+    def _publish(self) -> None:
         begun = time.monotonic()
-        ranks = self._ranks()
+        ranks, done = self._ranks(), not self.pending
         for shards in self._phases.values():
             self._superseded += sum(columns.put_in_order(ranks, done=done) for columns in shards.values())
         phases = self._view_phases()
