@@ -51,7 +51,7 @@ from test_blocks import KINDS, describe, encode_kind, taking
 from werkzeug.test import Client
 
 import tb_batchview
-from tb_batchview import earlier, encode, index, metadata, tfrecord
+from tb_batchview import earlier, encode, index, metadata, refresher, tfrecord
 from tb_batchview.blocks import Block
 from tb_batchview.errors import BatchViewError
 from tb_batchview.http import unpack_arrays
@@ -525,6 +525,8 @@ def fuzz(target: str, arguments: list[str]) -> None:
 
     # Past what libFuzzer looks at only now and then.
     resource.setrlimit(resource.RLIMIT_AS, (4 * MEGABYTES << 20, resource.RLIM_INFINITY))
+    # Each input has a plugin of its own, whose thread would stay for a minute: at many inputs a second too many threads.
+    refresher._IDLE_SECONDS = 0.0
     more = {"custom_mutator": custom} if target == "events" else {}
     atheris.Setup([sys.argv[0], *arguments], TARGETS[target], **more)
     atheris.Fuzz()
