@@ -338,14 +338,16 @@ def count_labels(targets: Array, scores: Array) -> Array:
     """Count the labels of a multilabel batch.
 
     Args:
-        targets: Shape (samples, labels); a label is set from 0.5 on.
-        scores: Probabilities, same shape; predicted from 0.5 on.
+        targets: Shape (samples, labels); a label is set above one half.
+        scores: Probabilities, same shape; predicted above one half, as
+            Keras' metrics have it. A NaN in either is no decision and counts
+            nowhere.
 
     Returns:
         int64, shape (4, labels): set, predicted, both, and the samples.
     """
-    is_set, is_predicted = targets >= 0.5, scores >= 0.5
-    rows = (is_set, is_predicted, is_set & is_predicted, np.ones_like(is_set))
+    is_set, is_predicted, known = _decide_labels(targets, scores)
+    rows = (is_set, is_predicted, is_set & is_predicted, known)
     return np.stack([np.count_nonzero(row, axis=0) for row in rows]).astype(np.int64)
 
 
@@ -353,16 +355,23 @@ def count_label_errors(targets: Array, scores: Array) -> Array:
     """Count how often two labels are wrong of the same sample.
 
     Args:
-        targets: Shape (samples, labels); a label is set from 0.5 on.
-        scores: Probabilities, same shape; predicted from 0.5 on.
+        targets: As `count_labels` takes them.
+        scores: Likewise.
 
     Returns:
         int64, shape (labels, labels), symmetric.
     """
-    wrong = ((targets >= 0.5) != (scores >= 0.5)).astype(np.float32)
+    is_set, is_predicted, _ = _decide_labels(targets, scores)
+    wrong = (is_set != is_predicted).astype(np.float32)
     # As floats: the matrix product of integers is many times slower, and counts are exact up to 2**24.
     counts: Array = (wrong.T @ wrong).astype(np.int64)
     return counts
+
+
+def _decide_labels(targets: Array, scores: Array) -> tuple[Array, Array, Array]:
+    """Return which labels are set, which predicted, and which known."""
+    known = ~(np.isnan(targets) | np.isnan(scores))
+    return (targets > 0.5) & known, (scores > 0.5) & known, known
 
 
 def report_labels(counts: Array, class_names: tuple[str, ...] | None = None) -> ClassReport:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn import metrics
 
-from tb_batchview import analysis
+from tb_batchview import analysis, tasks
+from tb_batchview.records import OutputRecord, OutputSpec
 
 pairs = st.integers(2, 6).flatmap(
     lambda classes: st.tuples(
@@ -197,6 +198,38 @@ def test_label_report_equals_scikit_learn() -> None:
     assert report.support.tolist() == support.tolist()
     assert report.accuracy == pytest.approx(1 - metrics.hamming_loss(targets, predicted))
     assert [row.most_confused for row in report] == [None] * 4
+
+
+def test_labels_are_counted_as_their_errors_are() -> None:
+    """A score of one half is no label, and a masked target no decision."""
+    generator = np.random.default_rng(4)
+    scores = generator.choice(np.array([0.25, 0.5, 0.75], np.float32), (300, 4))
+    targets = generator.choice(np.array([0, 0.5, 1, np.nan], np.float32), (300, 4))
+    error = tasks.derive(OutputSpec("multilabel", 4), OutputRecord(scores, targets))["error"]
+    known = ~np.isnan(targets)
+
+    report = analysis.report_labels(analysis.count_labels(targets, scores))
+    wrong = analysis.count_label_errors(targets, scores)
+
+    for label in range(4):
+        truth, decided = (values[known[:, label], label] > 0.5 for values in (targets, scores))
+        expected = metrics.precision_recall_fscore_support(truth, decided, average="binary")
+        assert np.allclose([report.precision[label], report.recall[label], report.f1[label]], expected[:3])
+        assert wrong[label, label] == np.count_nonzero(truth != decided)
+    share = np.nansum(error * known.sum(axis=1)) / known.sum()
+    assert report.accuracy == pytest.approx(1 - share)
+    assert wrong.trace() == round(share * known.sum())
+
+
+def test_scores_that_are_no_number_decide_no_label() -> None:
+    scores = np.array([[np.nan, 0.75], [np.nan, 0.25], [0.75, 0.75]], np.float32)
+    targets = np.array([[1, 1], [0, 1], [1, 0]])
+
+    report = analysis.report_labels(analysis.count_labels(targets, scores))
+
+    assert (report.support.tolist(), report.predicted.tolist()) == ([1, 2], [1, 2])
+    assert report.accuracy == 0.5
+    assert analysis.count_label_errors(targets, scores).tolist() == [[0, 0], [0, 2]]
 
 
 @settings(deadline=None)
