@@ -17,7 +17,7 @@ import numpy as np
 
 from tb_batchview import encode, metadata, objects, thumbnails
 from tb_batchview.errors import ArgumentError
-from tb_batchview.records import TASKS, Array, GradientSummary, LayerSummary, OutputRecord, check_name
+from tb_batchview.records import TASKS, Array, GradientSummary, LayerSummary, OutputRecord, check_count, check_name
 
 # The name of the output when arrays are given without one.
 DEFAULT_OUTPUT = "output"
@@ -151,13 +151,6 @@ def number(name: str, value: Any) -> float:
         return float(value)
     except Exception as error:  # Whatever a foreign tensor raises.
         raise ArgumentError(f"{name} must be a number. Received: {name}={value!r}.") from error
-
-
-def check_count(name: str, value: Any, *, least: int = 1) -> int:
-    """Return a whole number that is not below the least."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**63:
-        raise ArgumentError(f"{name} must be a whole number of at least {least}. Received: {name}={value!r}.")
-    return int(value)
 
 
 def check_workers(worker: Any, workers: Any) -> tuple[int, int]:

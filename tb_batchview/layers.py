@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tb_batchview import metadata, rollups
-from tb_batchview.errors import ArgumentError
 from tb_batchview.places import Place, Reader
-from tb_batchview.records import LayerSummary
+from tb_batchview.records import LayerSummary, check_count
 from tb_batchview.rollups import Units
 from tb_batchview.summaries import SummaryLog, block_for
 from tb_batchview.views import PhaseView, RunView
@@ -160,10 +159,9 @@ class LayerLog(SummaryLog):
         return self._full_units("unit_saturated", last, start, stop)
 
     def _full_units(self, kind: str, last: int, start: int | None, stop: int | None) -> list[int]:
-        if isinstance(last, bool) or not isinstance(last, (int, np.integer)) or last < 1:
-            raise ArgumentError(f"last must be a whole number of at least 1. Received: last={last!r}.")
+        last = check_count("last", last)
         begin, end = self.range(start, stop)
-        begin = max(begin, end - int(last))
+        begin = max(begin, end - last)
         width = self._rollup.width(kind, begin, end)
         if not width:
             return []

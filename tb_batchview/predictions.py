@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tb_batchview import arguments, metadata, objects
+from tb_batchview import metadata, objects
 from tb_batchview.capture import (
     NOTHING_SHOWN,
     Observation,
@@ -34,7 +34,7 @@ from tb_batchview.capture import (
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.feeds import Batch, open_feed, structured, to_array
 from tb_batchview.log import load
-from tb_batchview.records import PHASES, Array
+from tb_batchview.records import PHASES, Array, check_count
 from tb_batchview.run import Run
 from tb_batchview.writer import BatchWriter
 
@@ -155,7 +155,7 @@ def record_predictions(
     counts = {"epoch": epoch, "step": step, "batch_size": batch_size, "steps": steps}
     for name, count in counts.items():
         if count is not None:
-            arguments.check_count(name, count, least=0 if name in ("epoch", "step") else 1)
+            check_count(name, count, least=0 if name in ("epoch", "step") else 1)
     subject = _Subject(model)
     worker, workers = find_worker()
     writer = BatchWriter(

@@ -249,3 +249,20 @@ def check_name(thing: str, name: Any) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= 1000 or not name.isprintable():
         raise ArgumentError(f"The name of a {thing} must be a printable str of 1 to 1000. Received: name={name!r}.")
     return name
+
+
+def check_count(name: str, value: Any, *, least: int = 1) -> int:
+    """Return a whole number that is not below the least."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not least <= value < 2**63:
+        raise ArgumentError(f"{name} must be a whole number of at least {least}. Received: {name}={value!r}.")
+    return int(value)
+
+
+def check_step(name: str, step: Any) -> int:
+    """Return the first step that is not before a number, from 0.
+
+    A range may begin before the first batch, and end after the last one.
+    """
+    if not isinstance(step, (int, float, np.integer, np.floating)) or step != step:
+        raise ArgumentError(f"{name} must be the number of a batch. Received: {name}={step!r}.")
+    return math.ceil(max(0, min(step, 2**63 - 1)))

@@ -24,7 +24,7 @@ from tb_batchview.inputs import Input
 from tb_batchview.layers import LayerLog
 from tb_batchview.lookup import check_classes, check_followed, find_output, find_phase, unknown, unknown_step
 from tb_batchview.places import Place, Reader
-from tb_batchview.records import Array, OutputSpec
+from tb_batchview.records import Array, OutputSpec, check_count
 from tb_batchview.scans import DrawnValues
 from tb_batchview.store import RunStore
 from tb_batchview.views import Health, PhaseView, RunView, SampleView
@@ -192,8 +192,7 @@ class Run:
             ArgumentError: The output's task has no classes, or `windows` is
                 less than 1.
         """
-        if windows < 1:
-            raise ArgumentError(f"windows must be at least 1. Received: windows={windows!r}.")
+        check_count("windows", windows)
         name, spec = find_output(self.view, output, self.name)
         columns = find_phase(self.view, phase, self.name)
         first, last = columns.rows(start, stop)
@@ -287,6 +286,8 @@ class Run:
         Raises:
             NotFoundError: There is no such phase or output.
         """
+        check_count("batches", batches)
+        check_count("samples", samples)
         view = self.view
         columns = find_phase(view, phase, self.name)
         name, _ = find_output(view, output, self.name)
@@ -334,6 +335,9 @@ class Run:
             NotFoundError: There is no such phase, output or id, or no ids.
             ArgumentError: There are too many samples to follow.
         """
+        # A rounded number would be the id of another sample.
+        if not isinstance(sample_id, (str, int, np.integer)):
+            raise ArgumentError(f"sample_id must be a whole number or a str. Received: sample_id={sample_id!r}.")
         name, _ = find_output(self.view, output, self.name)
         columns = find_phase(self.view, phase, self.name)
         ids = self.identify(columns, name)

@@ -20,7 +20,7 @@ from tb_batchview.identity import Identity
 from tb_batchview.layouts import Layout
 from tb_batchview.order import Pieces
 from tb_batchview.places import JoinedPlace, Place, join_layouts, walk_again
-from tb_batchview.records import OutputSpec
+from tb_batchview.records import OutputSpec, check_step
 from tb_batchview.running import Cells, Count, RunningSpikes, RunningSums
 
 Array = npt.NDArray[Any]
@@ -351,9 +351,13 @@ class PhaseView:
         return tuple(name.removeprefix("metrics/") for name in self.fields if name.startswith("metrics/"))
 
     def rows(self, start: int | None, stop: int | None) -> tuple[int, int]:
-        """Return the rows of the steps from `start` up to before `stop`."""
-        first = 0 if start is None else int(np.searchsorted(self.step, start))
-        last = len(self) if stop is None else int(np.searchsorted(self.step, stop))
+        """Return the rows of the steps from `start` up to before `stop`.
+
+        Raises:
+            ArgumentError: One of them is neither a number nor None.
+        """
+        first = 0 if start is None else int(np.searchsorted(self.step, check_step("start", start)))
+        last = len(self) if stop is None else int(np.searchsorted(self.step, check_step("stop", stop)))
         return first, max(first, last)
 
     def records(self, view: LayerView, first: int, last: int) -> tuple[Array, Array, Array, Array]:
@@ -376,7 +380,7 @@ class PhaseView:
 
     def row_of(self, step: int) -> int | None:
         """Return the row of a step, None if it was not kept."""
-        row = int(np.searchsorted(self.step, step))
+        row = int(np.searchsorted(self.step, check_step("step", step)))
         return row if row < len(self) and self.step[row] == step else None
 
 

@@ -37,6 +37,7 @@ from tb_batchview.records import (
     LayerSummary,
     OutputRecord,
     OutputSpec,
+    check_count,
     check_name,
 )
 from tb_batchview.specs import SpecBook
@@ -132,8 +133,8 @@ class BatchWriter:
         self._worker, self._workers = arguments.check_workers(worker, workers)
         self._log_dir = arguments.check_log_dir(log_dir)
         self._book = SpecBook(arguments.check_class_names(class_names), arguments.check_task(task))
-        self._update_freq = arguments.check_count("update_freq", update_freq)
-        self._top_k = None if top_k is None else arguments.check_count("top_k", top_k)
+        self._update_freq = check_count("update_freq", update_freq)
+        self._top_k = None if top_k is None else check_count("top_k", top_k)
         if isinstance(max_pending_mb, bool) or not isinstance(max_pending_mb, (int, float)) or not max_pending_mb > 0:
             raise ArgumentError(
                 f"max_pending_mb must be a number above 0. Received: max_pending_mb={max_pending_mb!r}."
@@ -309,12 +310,12 @@ class BatchWriter:
             raise ArgumentError(f"All outputs must have the same number of samples. Received: {sorted(sizes)}.")
         if shown is not None and sizes.union({len(shown)}) != {len(shown)}:
             raise ArgumentError(f"inputs must be one per sample. Received: {len(shown)} of {sizes.pop()} samples.")
-        epoch = arguments.check_count("epoch", epoch, least=0)
+        epoch = check_count("epoch", epoch, least=0)
         record = BatchRecord(
             phase=phase,
-            step=None if step is None else arguments.check_count("step", step, least=0),
+            step=None if step is None else check_count("step", step, least=0),
             epoch=epoch,
-            index=-1 if index is None else arguments.check_count("index", index, least=0),
+            index=-1 if index is None else check_count("index", index, least=0),
             size=sizes.pop() if sizes else 0 if shown is None else len(shown),
             wall_time=time.time() if wall_time is None else arguments.number("wall_time", wall_time),
             loss=arguments.number("loss", loss),

@@ -525,7 +525,7 @@ def fuzz(target: str, arguments: list[str]) -> None:
 
     # Past what libFuzzer looks at only now and then.
     resource.setrlimit(resource.RLIMIT_AS, (4 * MEGABYTES << 20, resource.RLIM_INFINITY))
-    # Each input has a plugin of its own, whose thread would stay for a minute: at many inputs a second too many threads.
+    # Each input has a plugin of its own, whose thread would stay for a minute: soon there were too many.
     refresher._IDLE_SECONDS = 0.0
     more = {"custom_mutator": custom} if target == "events" else {}
     atheris.Setup([sys.argv[0], *arguments], TARGETS[target], **more)

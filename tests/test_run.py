@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +14,11 @@ from recorded import SPECS, make_record, make_scores, make_summary, write, write
 from sklearn import metrics
 
 from tb_batchview.decode import Slot
-from tb_batchview.errors import ArgumentError, BatchViewError
+from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.log import Log, load
 from tb_batchview.places import Place, read_array
 from tb_batchview.records import OutputRecord, OutputSpec
+from tb_batchview.writer import BatchWriter
 
 
 def test_a_run_tells_what_it_has(tmp_path: Path) -> None:
@@ -153,7 +157,7 @@ def test_class_trend_of_nothing_is_empty(tmp_path: Path) -> None:
 
     assert run.class_trend("train", 2, 2).recall.shape == (0, 4)
     assert run.class_trend("train", 2, 2).last_step.shape == (0,)
-    with pytest.raises(ArgumentError, match=r"windows must be at least 1. Received: windows=0."):
+    with pytest.raises(ArgumentError, match=r"windows must be a whole number of at least 1. Received: windows=0."):
         run.class_trend("train", windows=0)
 
 
@@ -237,3 +241,56 @@ def test_without_pandas_the_error_says_what_to_install(tmp_path: Path, monkeypat
 
     with pytest.raises(BatchViewError, match=r"to_pandas needs pandas. Install it: pip install pandas"):
         load(tmp_path)["."].to_pandas("train")
+
+
+@pytest.mark.parametrize("ask", ["confusion", "class_report", "class_trend", "calibration", "draw_values"])
+@pytest.mark.parametrize(("start", "stop"), [("3", None), (math.nan, None), (0, [5])])
+def test_a_range_is_of_numbers(tmp_path: Path, ask: str, start: Any, stop: Any) -> None:
+    write_run(tmp_path, 6)
+    name, value = ("start", start) if stop is None else ("stop", stop)
+    with pytest.raises(
+        ArgumentError, match=re.escape(f"{name} must be the number of a batch. Received: {name}={value!r}.")
+    ):
+        getattr(load(tmp_path)["."], ask)("train", start, stop)
+
+
+def test_a_range_may_end_anywhere(tmp_path: Path) -> None:
+    write_run(tmp_path, 6)
+    run = load(tmp_path)["."]
+    whole = run.confusion("train").tolist()
+
+    for start, stop in ((-(10**30), 10**30), (np.int64(-1), np.uint64(2**64 - 1)), (-math.inf, math.inf), (0.0, 5.5)):
+        assert run.confusion("train", start, stop).tolist() == whole
+    for start, stop in ((4, 2), (10**30, None), (math.inf, None), (None, -1)):
+        assert not run.confusion("train", start, stop).any()
+
+
+def test_steps_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    write_run(tmp_path, 3)
+    batches = load(tmp_path)["."].batches("train")
+    for step in (None, "1", [1], math.nan):
+        with pytest.raises(ArgumentError, match="step must be the number of a batch"):
+            batches.at_step(step)  # type: ignore[arg-type]
+    for step in (-1, 10**30, 0.5):
+        with pytest.raises(NotFoundError, match="step must be a batch that was kept"):
+            batches.at_step(step)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ask", "name"), [("class_trend", "windows"), ("draw_values", "batches"), ("draw_values", "samples")]
+)
+@pytest.mark.parametrize("count", [0, -3, 1.5, "2", None])
+def test_counts_are_whole_numbers(tmp_path: Path, ask: str, name: str, count: Any) -> None:
+    write_run(tmp_path, 3)
+    with pytest.raises(ArgumentError, match=f"{name} must be a whole number of at least 1. Received: {name}="):
+        getattr(load(tmp_path)["."], ask)("train", **{name: count})
+
+
+@pytest.mark.parametrize("sample_id", [3.7, None, b"3", math.nan, [3]])
+def test_a_sample_is_found_by_its_own_id_alone(tmp_path: Path, sample_id: Any) -> None:
+    with BatchWriter(tmp_path) as writer:
+        writer.add_batch(predictions=np.eye(4), targets=np.arange(4), sample_ids=np.arange(4))
+    run = load(tmp_path)["."]
+    with pytest.raises(ArgumentError, match=r"sample_id must be a whole number or a str. Received: sample_id="):
+        run.sample_history("train", sample_id)
+    assert run.sample_history("train", np.int32(3)).target.tolist() == [3]
