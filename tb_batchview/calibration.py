@@ -48,7 +48,8 @@ def count_positives(target: Array, predicted: Array, confidence: Array) -> Array
 
 def _count_steps(scores: Array) -> Array:
     known = scores[~np.isnan(scores)]
-    steps = np.clip(known * np.float32(FINE), 0, FINE - 1).astype(np.int64)
+    # Of a file, whose numbers need not be probabilities.
+    steps = np.minimum(np.clip(known, 0, 1) * np.float32(FINE), FINE - 1).astype(np.int64)
     return np.bincount(steps, minlength=FINE)
 
 
