@@ -138,10 +138,15 @@ class SummaryLog:
 
     @property
     def edges(self) -> Array:
-        """Return the edges of the bins, float64, (batches, bins + 1)."""
+        """Return the edges of the bins, float64, (batches, bins + 1).
+
+        NaN where values were beyond what float32 holds, or all not finite.
+        """
         bins = self.histograms.shape[1]
         share = np.linspace(0.0, 1.0, bins + 1)
         low, high = self.min.astype(np.float64)[:, None], self.max.astype(np.float64)[:, None]
+        known = np.isfinite(low) & np.isfinite(high)
+        low, high = np.where(known, low, np.nan), np.where(known, high, np.nan)
         return low + (high - low) * share
 
     def average(self, start: int | None = None, stop: int | None = None) -> LayerAverage:

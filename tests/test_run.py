@@ -294,3 +294,12 @@ def test_a_sample_is_found_by_its_own_id_alone(tmp_path: Path, sample_id: Any) -
     with pytest.raises(ArgumentError, match=r"sample_id must be a whole number or a str. Received: sample_id="):
         run.sample_history("train", sample_id)
     assert run.sample_history("train", np.int32(3)).target.tolist() == [3]
+
+
+def test_a_layer_past_float32_has_no_edges_there(tmp_path: Path) -> None:
+    with BatchWriter(tmp_path) as writer:
+        for value in (1.0, 1e300):
+            writer.add_batch(loss=0.5, histograms={"dense": np.array([[-value, value]])})
+    edges = load(tmp_path)["."].layer("dense").edges
+    assert edges[0, [0, -1]].tolist() == [-1, 1]
+    assert np.isnan(edges[1]).all()
