@@ -21,7 +21,8 @@ from tb_batchview.places import Place
 from tb_batchview.records import OutputSpec
 from tb_batchview.run import Run
 from tb_batchview.samples import COLUMNS, EACH, LEARNING, OUTCOMES, Filter, Followed, Samples
-from tb_batchview.views import PhaseView, RunView
+from tb_batchview.scans import Decisions
+from tb_batchview.views import PhaseView, RunView, SampleView
 
 Array = npt.NDArray[Any]
 Answer = dict[str, Any]
@@ -75,6 +76,11 @@ class Chosen:
     def samples(self, first: int, last: int, followed: Followed | None = None) -> Samples:
         """Return the samples of the batches `first` to `last`."""
         return Samples(self.phase.samples(self.output), self.spec, first, last, followed)
+
+    @property
+    def decisions(self) -> SampleView | Decisions:
+        """Return what counts the classes of the output."""
+        return self.run.decisions(self.phase, self.output, self.spec)
 
     def figure(self, name: str) -> Array:
         """Return `error_rate` or `confidence` of all batches of the phase."""
@@ -735,7 +741,7 @@ def confusion(chosen: Chosen, limit: int, *, clustered: bool = False, against: C
     classes = chosen.spec.classes
     shown = np.arange(classes, dtype=np.int32)
     if classes > limit:
-        counted = chosen.phase.samples(chosen.output).count_classes(classes, (chosen.first, chosen.last))
+        counted = chosen.decisions.count_classes(classes, (chosen.first, chosen.last))
         shown = analysis.pick_classes(counted[0], limit)
     counts = count_shown(chosen, shown)
     header: Answer = {
@@ -769,11 +775,13 @@ def confusion(chosen: Chosen, limit: int, *, clustered: bool = False, against: C
 def count_shown(chosen: Chosen, shown: Array) -> Array:
     """Count which was taken for which of some classes in the range."""
     classes = chosen.spec.classes
-    samples = chosen.phase.samples(chosen.output)
+    samples = chosen.decisions
     if len(shown) == classes and classes <= MAX_CLASSES:
         counts = samples.count_confusion(classes, chosen.first, chosen.last)
         # Those of run B may be in another order. To take a million cells one by one is slow.
         return counts if (np.diff(shown) > 0).all() else counts.take(shown, axis=0).take(shown, axis=1)
+    if isinstance(samples, Decisions):
+        return samples.count_among(shown, classes, chosen.first, chosen.last)
     target, predicted = (
         analysis.renumber(samples.column(name, chosen.first, chosen.last), shown, classes)
         for name in ("target", "predicted")

@@ -25,7 +25,7 @@ from tb_batchview.layers import LayerLog
 from tb_batchview.lookup import check_classes, check_followed, find_output, find_phase, unknown, unknown_step
 from tb_batchview.places import Place, Reader
 from tb_batchview.records import Array, OutputSpec, check_count
-from tb_batchview.scans import DrawnValues
+from tb_batchview.scans import Decisions, DrawnValues
 from tb_batchview.store import RunStore
 from tb_batchview.views import Health, PhaseView, RunView, SampleView
 
@@ -156,13 +156,24 @@ class Run:
 
     def _classes(
         self, phase: str, start: int | None, stop: int | None, output: str | None
-    ) -> tuple[SampleView, OutputSpec, int, int]:
-        """Return the samples of an output, and the rows of a range."""
+    ) -> tuple[SampleView | Decisions, OutputSpec, int, int]:
+        """Return what counts the classes of an output, and the rows of a range."""
         view = self.view
         columns = find_phase(view, phase, self.name)
         name, spec = find_output(view, output, self.name)
         check_classes(name, spec)
-        return columns.samples(name), spec, *columns.rows(start, stop)
+        return self.decisions(columns, name, spec), spec, *columns.rows(start, stop)
+
+    def decisions(self, columns: PhaseView, output: str, spec: OutputSpec) -> SampleView | Decisions:
+        """Return what counts the classes of an output.
+
+        Its samples, or their pixels, tokens or time steps, if each has a
+        class of its own.
+        """
+        samples = columns.samples(output)
+        if "error" in samples.columns and "predicted" not in samples.columns:
+            return Decisions(self.view, columns, output, spec, self._reader)
+        return samples
 
     def class_trend(
         self,
@@ -202,7 +213,7 @@ class Run:
             counts = scans.count_labels(self.view, columns, name, spec, borders, self._reader)
         else:
             check_classes(name, spec)
-            counts = columns.samples(name).count_classes(spec.classes, borders)
+            counts = self.decisions(columns, name, spec).count_classes(spec.classes, borders)
         support, predicted, hits = (counts[:, kind] for kind in range(3))
         last_step = columns.step[np.array(borders[1:], np.int64) - 1]
         return ClassTrend(size, columns.step[first:last:size], last_step, support, predicted, hits)

@@ -1,4 +1,4 @@
-"""Read the arrays of many batches: labels counted, values drawn, tables.
+"""Read the arrays of many batches: labels and decisions counted, values drawn, tables.
 
 Called by `run` for what is not in the columns but in the files alone. Calls
 `places` for where it is.
@@ -7,15 +7,19 @@ Called by `run` for what is not in the columns but in the files alone. Calls
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from tb_batchview import analysis, tasks
+from tb_batchview import analysis, calibration, tasks
+from tb_batchview.errors import ArgumentError
 from tb_batchview.lookup import MAX_CLASSES
 from tb_batchview.places import Reader
 from tb_batchview.records import Array, OutputSpec
 from tb_batchview.views import PhaseView, RunView
+
+# Of samples with several decisions: a matrix of them is made for each batch.
+MAX_REPORTED = 4_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +113,97 @@ def _count(
         return counts
 
     return columns.samples(output).count(kind, labels, count, borders)
+
+
+class Decisions:
+    """The decisions of an output that has several a sample: pixels, tokens.
+
+    They are in the files alone, and counted as `SampleView` counts samples
+    that are one decision each.
+    """
+
+    def __init__(self, view: RunView, columns: PhaseView, output: str, spec: OutputSpec, reader: Reader) -> None:
+        """Read nothing yet."""
+        self._view = view
+        self._columns = columns
+        self._output = output
+        self._spec = spec
+        self._reader = reader
+
+    def count_confusion(self, classes: int, first: int, last: int) -> Array:
+        """See `SampleView.count_confusion`."""
+        return self._count(
+            "confusion",
+            classes,
+            lambda target, predicted, _: analysis.count_confusion(target, predicted, classes),
+            (first, last),
+        )[0]
+
+    def count_among(self, shown: Array, classes: int, first: int, last: int) -> Array:
+        """Count which was taken for which of some classes."""
+        counts = np.zeros((len(shown), len(shown)), np.int64)
+        for row in range(first, last):
+            for target, predicted, _ in self._read(row):
+                truth, taken = (analysis.renumber(kind, shown, classes) for kind in (target, predicted))
+                counts += analysis.count_confusion(truth, taken, len(shown))
+        return counts
+
+    def report_classes(
+        self, classes: int, class_names: tuple[str, ...] | None, first: int, last: int
+    ) -> analysis.ClassReport:
+        """See `SampleView.report_classes`.
+
+        Raises:
+            ArgumentError: There are too many classes for a matrix of them.
+        """
+        if classes > MAX_REPORTED:
+            raise ArgumentError(
+                f"At most {MAX_REPORTED} classes can be reported of samples with several decisions. "
+                f"Received: {classes}. Use class_trend, which counts each class."
+            )
+        return analysis.report_confusion(self.count_confusion(classes, first, last), class_names)
+
+    def count_classes(self, classes: int, borders: Sequence[int]) -> Array:
+        """See `SampleView.count_classes`."""
+        return self._count(
+            "classes",
+            classes,
+            lambda target, predicted, _: analysis.count_classes(target, predicted, classes),
+            borders,
+        )
+
+    def count_confidences(self, first: int, last: int) -> Array:
+        """See `SampleView.count_confidences`."""
+        return self._count("confidences", 0, calibration.count_confidences, (first, last))[0]
+
+    def count_positives(self, first: int, last: int) -> Array:
+        """See `SampleView.count_positives`."""
+        return self._count("positives", 0, calibration.count_positives, (first, last))[0]
+
+    def _count(
+        self, kind: str, classes: int, of: Callable[[Array, Array, Array], Array], borders: Sequence[int]
+    ) -> Array:
+        def count(first: int, last: int) -> Array:
+            # Of no decisions: the form of a count.
+            counts = of(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
+            # Batch by batch: all of a range may not fit into memory.
+            for row in range(first, last):
+                for found in self._read(row):
+                    counts += of(*found)
+            return counts
+
+        return self._columns.samples(self._output).count(f"{kind} of decisions", classes, count, borders)
+
+    def _read(self, row: int) -> Iterator[tuple[Array, Array, Array]]:
+        """Yield the decisions of a batch, by worker."""
+        for place in self._view.place(self._columns, row).parts:
+            arrays = place.layout.arrays
+            targets, predictions = arrays.get((self._output, "targets")), arrays.get((self._output, "predictions"))
+            if targets is None or predictions is None:
+                continue
+            found = tasks.decide_all(self._spec, self._reader(place, predictions), self._reader(place, targets))
+            if found is not None:
+                yield found
 
 
 def sample_table(view: RunView, columns: PhaseView, reader: Reader) -> dict[str, Array]:

@@ -156,6 +156,21 @@ def derive(spec: OutputSpec, output: OutputRecord) -> dict[str, Array]:
     return derived
 
 
+def decide_all(spec: OutputSpec, predictions: Array, targets: Array) -> tuple[Ints, Ints, Floats] | None:
+    """Return every decision of a batch whose samples have several.
+
+    Returns:
+        Target, predicted and confidence as `derive` has them, of all
+        positions of all samples one after the other; None where targets and
+        predictions do not fit.
+    """
+    target = _target_classes(spec, targets, _decision_shape(predictions))
+    probabilities = scores(spec, predictions)
+    if target is None or probabilities.shape[-1] != spec.classes:
+        return None
+    return target.reshape(-1), *_decide_surely(spec, probabilities.reshape(target.size, spec.classes))
+
+
 def error_rate(derived: dict[str, Array]) -> float:
     """Return the share of wrong samples, or the mean of their errors.
 

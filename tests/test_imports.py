@@ -69,7 +69,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "maps": (FACTS | {"decode", "places"}, set()),
     "following": (FACTS | {"dynamics", "identity", "inputs", "places", "views"}, set()),
     "batches": (FACTS | {"following", "gradients", "inputs", "layers", "lookup", "places", "views"}, set()),
-    "scans": (FACTS | {"analysis", "lookup", "places", "views"}, set()),
+    "scans": (FACTS | {"analysis", "calibration", "lookup", "places", "views"}, set()),
     "run": (
         FACTS
         | {"analysis", "batches", "calibration", "decode", "dynamics", "following", "gradients", "identity", "inputs"}

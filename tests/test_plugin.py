@@ -1126,6 +1126,25 @@ def test_a_vocabulary_of_classes_fits(tmp_path: Path) -> None:
     assert [sample["top"][0]["class"] for sample in batch["samples"]] == [7, 49_999, 3, 3]
 
 
+def test_tokens_are_counted_as_classes(tmp_path: Path) -> None:
+    predictions = np.eye(4, dtype=np.float32)[np.array([[0, 1, 1], [3, 3, 2]])]
+    targets = np.array([[0, 1, 2], [3, -1, 3]])
+    records = [make_record(step, samples=2, outputs={"scores": OutputRecord(predictions, targets)}) for step in (0, 1)]
+    client = serve(tmp_path, records, specs={"scores": OutputSpec("multiclass", 4)})
+
+    whole = get_arrays(client, "confusion?run=a&phase=train")[1]["counts"]
+    some = get_arrays(client, "confusion?run=a&phase=train&limit=2")[1]
+    classes = get_json(client, "classes?run=a&phase=train")
+    trend = get_arrays(client, "class_trend?run=a&phase=train")[1]
+
+    assert whole.tolist() == [[2, 0, 0, 0], [0, 2, 0, 0], [0, 2, 0, 0], [0, 0, 2, 2]]
+    assert whole[np.ix_(some["labels"], some["labels"])].tolist() == some["counts"].tolist()
+    assert (classes["accuracy"], classes["samples"]) == (0.6, 4)
+    assert [row["support"] for row in classes["classes"]] == [2, 2, 2, 4]
+    assert trend["support"].sum() == 10
+    assert get_json(client, "calibration?run=a&phase=train")["samples"] == 10
+
+
 def test_an_absurd_number_of_classes_is_refused(tmp_path: Path) -> None:
     output = OutputRecord(np.zeros((1, 1), np.float32))
     client = serve(

@@ -303,3 +303,48 @@ def test_a_layer_past_float32_has_no_edges_there(tmp_path: Path) -> None:
     edges = load(tmp_path)["."].layer("dense").edges
     assert edges[0, [0, -1]].tolist() == [-1, 1]
     assert np.isnan(edges[1]).all()
+
+
+def write_decisions(directory: Path, task: str) -> tuple[np.ndarray, np.ndarray]:
+    """Write pixels, tokens or a mask; return class numbers of all of them."""
+    generator = np.random.default_rng(5)
+    targets = generator.integers(-1, 3 if task == "multiclass" else 2, (9, 6, 4, 5))
+    logits = generator.normal(size=(*targets.shape, 3 if task == "multiclass" else 1)).astype(np.float32)
+    with BatchWriter(directory, task=task) as writer:
+        for step in range(9):
+            size = 6 if step < 8 else 2
+            writer.add_batch(predictions=logits[step, :size], targets=targets[step, :size], loss=0.5)
+    targets[8, 2:] = -1
+    return targets, logits.argmax(axis=-1) if task == "multiclass" else (logits[..., 0] > 0).astype(int)
+
+
+@pytest.mark.parametrize("task", ["multiclass", "binary"])
+def test_several_decisions_of_a_sample_count_each(tmp_path: Path, task: str) -> None:
+    targets, predicted = write_decisions(tmp_path, task)
+    run = load(tmp_path)["."]
+    labels = range(int(predicted.max()) + 1)
+
+    for start, stop in ((0, 9), (2, 7), (8, 9), (4, 4)):
+        known = targets[start:stop] >= 0
+        pair = targets[start:stop][known], predicted[start:stop][known]
+        expected = metrics.confusion_matrix(*pair, labels=labels) if len(pair[0]) else np.zeros((len(labels),) * 2)
+        assert run.confusion("train", start, stop).tolist() == expected.tolist()
+        report = run.class_report("train", start, stop)
+        assert (report.samples, report.support.tolist()) == (len(pair[0]), expected.sum(axis=1).tolist())
+        assert run.calibration("train", start, stop).count.sum() == len(pair[0])
+    trend = run.class_trend("train", windows=3)
+    assert trend.support.tolist() == [
+        [np.count_nonzero(targets[step : step + 3] == label) for label in labels] for step in (0, 3, 6)
+    ]
+    assert 1 - run.class_report("train", 0, 1).accuracy == pytest.approx(
+        np.mean(targets[0] != predicted[0], where=targets[0] >= 0)
+    )
+
+
+def test_a_report_of_too_many_decisions_by_class_is_refused(tmp_path: Path) -> None:
+    with BatchWriter(tmp_path, task="multiclass") as writer:
+        writer.add_batch(predictions=np.zeros((1, 2, 5000), np.float32), targets=np.zeros((1, 2), int), loss=0.5)
+    run = load(tmp_path)["."]
+    with pytest.raises(ArgumentError, match=r"At most 4000 classes can be reported of samples with several decisions"):
+        run.class_report("train")
+    assert run.class_trend("train").support[0, 0] == 2
