@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import mmap
 import threading
+import weakref
 from pathlib import Path
 
 from tb_batchview import decode
 from tb_batchview.places import JoinedSlot, Place, gone, open_place, read_joined
 from tb_batchview.records import Array
+
+# A map keeps its file open, of which a process may have 256 to 1,024, and on the disk after it was deleted.
+MOST_MAPS = 64
 
 
 class Maps:
@@ -19,7 +23,10 @@ class Maps:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._maps: dict[tuple[Path, tuple[int, int]], mmap.mmap] = {}
+        # The last ones that were read, and those that an array still needs.
+        self._recent: dict[tuple[Path, tuple[int, int]], mmap.mmap] = {}
+        self._alive: weakref.WeakValueDictionary[tuple[Path, tuple[int, int]], mmap.mmap]
+        self._alive = weakref.WeakValueDictionary()
 
     def read(self, place: Place, slot: decode.Slot) -> Array:
         """Return an array of a batch: a view into the mapped file.
@@ -31,13 +38,16 @@ class Maps:
         """
         if isinstance(slot, JoinedSlot):
             return read_joined(place, slot, self.read)
-        stop = place.position + place.length
+        stop, file = place.position + place.length, (place.path, place.identity)
         with self._lock:
-            mapped = self._maps.get((place.path, place.identity))
+            mapped = self._recent.pop(file, None) or self._alive.get(file)
             if mapped is None or len(mapped) < stop:
                 with open_place(place) as fd:
                     mapped = mmap.mmap(fd, 0, access=mmap.ACCESS_READ)
-                self._maps[place.path, place.identity] = mapped
+                self._alive[file] = mapped
+            self._recent[file] = mapped
+            if len(self._recent) > MOST_MAPS:
+                del self._recent[next(iter(self._recent))]
         # Past the end of a truncated file a map is a bus error, which nothing can catch.
         if mapped.size() < stop:
             raise gone(place)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from recorded import TIME, append, event_file, frames, make_record, make_scores, make_summary, write, write_run
 
+from tb_batchview import maps
 from tb_batchview.errors import NotFoundError
 from tb_batchview.log import load
 from tb_batchview.records import OutputRecord
@@ -164,3 +165,18 @@ def test_a_truncated_file_is_an_error_not_a_crash(tmp_path: Path) -> None:
 
     with pytest.raises(NotFoundError, match="was deleted, replaced or truncated"):
         _ = run.batches("train")[19].predictions
+
+
+def test_files_that_were_read_do_not_stay_open(tmp_path: Path) -> None:
+    """A sweep has more files than a process may have open."""
+    for number in range(maps.MOST_MAPS + 20):
+        write_run(tmp_path / str(number), 1)
+    log = load(tmp_path)
+    before = len(os.listdir("/dev/fd"))
+    held = log["0"].batches("train")[0].targets
+    expected = held.tolist()
+    total = sum(run.batches("train")[0].predictions.sum() for run in log.values())
+    assert len(os.listdir("/dev/fd")) <= before + maps.MOST_MAPS + 1
+    # What is held keeps its file, and is the same memory as what is read later.
+    assert np.shares_memory(held, log["0"].batches("train")[0].targets)
+    assert (held.tolist(), total > 0) == (expected, True)
