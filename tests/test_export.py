@@ -755,6 +755,25 @@ def test_phases_join_in_one_directory_of_parquet(tmp_path: Path) -> None:
     assert table.groupby("phase", observed=True).size().to_dict() == {"train": 24, "validation": 24}
 
 
+@pytest.mark.parametrize("table", ["samples", "batches"])
+def test_a_partition_under_way_is_in_no_glob_of_parquet(tmp_path: Path, table: str) -> None:
+    """As `read_parquet('table/**/*.parquet')` looks for the others."""
+    made = [make_record(step, phase=phase) for phase in ("train", "validation") for step in range(3)]
+    write(tmp_path / "logs", made)
+    run = load(tmp_path / "logs")["."]
+    Export(run, "train", tmp_path / "table", form="parquet", table=table).write()
+    done = list((tmp_path / "table").rglob("*.parquet"))
+    seen = []
+
+    def progress(*_: int) -> None:
+        seen.append(list((tmp_path / "table").rglob("*.parquet")))
+
+    Export(run, "validation", tmp_path / "table", form="parquet", table=table).write(progress)
+
+    assert seen == [done] * len(seen) != []
+    assert len(list((tmp_path / "table").rglob("*.parquet"))) == 2
+
+
 def test_partitions_must_fit_together(tmp_path: Path) -> None:
     write(tmp_path / "logs", [make_record(0, phase=phase) for phase in ("train", "validation")])
     run = load(tmp_path / "logs")["."]

@@ -6,7 +6,9 @@ used: it is an optional dependency.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ def write_parquet(selection: Selection, directory: Path, kinds: Sequence[str], p
     schema = sample_schema(selection, kinds)
     width = len(SAMPLE_COLUMNS) + sum(selection.found[kind].width for kind in kinds)
     most = max(1, min(_GROUP_ROWS, _GROUP_VALUES // width))
-    with arrow.parquet.ParquetWriter(directory / PART, schema) as writer:
+    with _new_part(directory) as part, arrow.parquet.ParquetWriter(part, schema) as writer:
         group: list[Any] = []
         count = 0
         for block in selection.blocks(tuple(kinds)):
@@ -75,10 +77,22 @@ def write_parquet_batches(selection: Selection, directory: Path, progress: Progr
     """Write the batches; as `write_parquet`."""
     arrow = load_pyarrow()
     schema = batch_schema(selection)
-    with arrow.parquet.ParquetWriter(directory / PART, schema) as writer:
+    with _new_part(directory) as part, arrow.parquet.ParquetWriter(part, schema) as writer:
         for rows, block in selection.batch_blocks():
             writer.write_table(arrow.table(block, schema=schema))
             progress(rows.stop - selection.rows.start, len(selection.rows))
+
+
+@contextlib.contextmanager
+def _new_part(directory: Path) -> Iterator[Path]:
+    """Yield a name that no pattern of Parquet files finds; rename at the end.
+
+    Some look into hidden directories too, and a file without an end would
+    keep the other partitions from being read.
+    """
+    part = directory / f"{PART}.partial"
+    yield part
+    os.replace(part, directory / PART)
 
 
 def sample_schema(selection: Selection, kinds: Sequence[str]) -> Any:
