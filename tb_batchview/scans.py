@@ -108,8 +108,9 @@ def _count(
                     continue
                 truth = reader(place, targets)
                 scores = tasks.scores(spec, reader(place, predictions))
-                if truth.shape == (len(truth), labels) and scores.shape == truth.shape:
-                    counts += of(truth, scores)
+                # Of samples with several decisions (pixels, tokens) each counts.
+                if scores.ndim > 1 and scores.shape[-1] == labels > 0 and truth.size == scores.size:
+                    counts += of(truth.reshape(-1, labels), scores.reshape(-1, labels))
         return counts
 
     return columns.samples(output).count(kind, labels, count, borders)

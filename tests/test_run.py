@@ -341,6 +341,25 @@ def test_several_decisions_of_a_sample_count_each(tmp_path: Path, task: str) -> 
     )
 
 
+def test_several_decisions_of_labels_count_each(tmp_path: Path) -> None:
+    generator = np.random.default_rng(6)
+    scores = generator.random((3, 4, 5, 2)).astype(np.float32)
+    targets = generator.integers(0, 2, scores.shape)
+    with BatchWriter(tmp_path, task="multilabel") as writer:
+        for step in range(3):
+            writer.add_batch(predictions=scores[step], targets=targets[step], loss=0.5)
+    truth, decided = targets[1:].reshape(-1, 2), scores[1:].reshape(-1, 2) > 0.5
+    run = load(tmp_path)["."]
+
+    report = run.class_report("train", 1)
+    wrong = (truth != decided).astype(int)
+
+    expected = metrics.precision_recall_fscore_support(truth, decided)
+    assert np.allclose([report.precision, report.recall, report.f1, report.support], expected)
+    assert run.label_errors("train", 1).tolist() == (wrong.T @ wrong).tolist()
+    assert report.accuracy == pytest.approx(1 - np.mean([batch.error_rate for batch in run.batches("train")[1:]]))
+
+
 def test_a_report_of_too_many_decisions_by_class_is_refused(tmp_path: Path) -> None:
     with BatchWriter(tmp_path, task="multiclass") as writer:
         writer.add_batch(predictions=np.zeros((1, 2, 5000), np.float32), targets=np.zeros((1, 2), int), loss=0.5)
