@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, overload
 
 from tb_batchview import metadata
@@ -18,11 +19,11 @@ from tb_batchview.inputs import Inputs, count_inputs
 from tb_batchview.layers import read_summary
 from tb_batchview.lookup import unknown_step
 from tb_batchview.places import Place, Reader
-from tb_batchview.records import GradientSummary, LayerSummary
+from tb_batchview.records import GradientSummary, LayerSummary, Opened
 from tb_batchview.views import PhaseView, RunView
 
 
-class Batches(Sequence["Batch"]):
+class Batches(Opened, Sequence["Batch"]):
     """The batches of a phase, by ascending step; read when they are used.
 
     A slice is another such sequence.
@@ -72,7 +73,7 @@ class Batches(Sequence["Batch"]):
         return f"Batches({self._columns.name!r}, {len(self)})"
 
 
-class Batch:
+class Batch(Opened):
     """One batch, as the loss saw it.
 
     Arrays are read-only views into the mapped file: no copy is made, and they
@@ -247,6 +248,17 @@ class Batch:
                 for output in self._view.outputs
             }
         )
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two are the same record, whatever is in it."""
+        return isinstance(other, Batch) and self._records == other._records
+
+    def __hash__(self) -> int:
+        return hash(self._records)
+
+    @property
+    def _records(self) -> tuple[tuple[Path, tuple[int, int], int], ...]:
+        return tuple((part.path, part.identity, part.position) for part in self._place.parts)
 
     def __repr__(self) -> str:
         return f"Batch({self.phase!r}, step={self.step}, epoch={self.epoch}, size={self.size}, loss={self.loss:.4g})"

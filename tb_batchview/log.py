@@ -20,6 +20,7 @@ from tb_batchview.errors import NotFoundError
 from tb_batchview.lookup import unknown
 from tb_batchview.maps import Maps
 from tb_batchview.places import Reader, read_array
+from tb_batchview.records import Opened
 from tb_batchview.run import Run
 from tb_batchview.store import RunStore
 
@@ -61,7 +62,7 @@ def load(log_dir: str | os.PathLike[str], progress: Progress | None = None) -> L
     return log
 
 
-class Log(Mapping[str, Run]):
+class Log(Opened, Mapping[str, Run]):
     """The runs below a directory, by name.
 
     A run is named by the path, below that directory, of what was given to

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -242,6 +242,25 @@ class BatchRecord:
     def __post_init__(self) -> None:
         if self.phase not in PHASES:
             raise ArgumentError(f"phase must be one of {', '.join(PHASES)}. Received: phase={self.phase!r}.")
+
+
+class Opened:
+    """What reads files that this process has open; copies are the same."""
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Say what to do in place of pickling."""
+        raise TypeError(
+            f"{type(self).__name__} cannot be pickled: it reads files that this process has open. "
+            "Call load(log_dir) in the other process."
+        )
+
+    def __copy__(self) -> Opened:
+        """Return the same."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Opened:
+        """Return the same."""
+        return self
 
 
 def check_name(thing: str, name: Any) -> str:

@@ -24,7 +24,7 @@ from tb_batchview.inputs import Input
 from tb_batchview.layers import LayerLog
 from tb_batchview.lookup import check_classes, check_followed, find_output, find_phase, unknown, unknown_step
 from tb_batchview.places import Place, Reader
-from tb_batchview.records import Array, OutputSpec, check_count
+from tb_batchview.records import Array, Opened, OutputSpec, check_count
 from tb_batchview.scans import Decisions, DrawnValues
 from tb_batchview.store import RunStore
 from tb_batchview.views import Health, PhaseView, RunView, SampleView
@@ -34,7 +34,7 @@ MAX_MATRIX = 20_000
 MAX_LABELS = 1_000
 
 
-class Run:
+class Run(Opened):
     """One run: its batches, and what can be counted in them.
 
     Steps are batch numbers within a phase, from 0; ranges of steps leave out

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tb_batchview import analysis, histograms, metadata, rollups
+from tb_batchview.records import Opened
 from tb_batchview.views import PhaseView, RunView
 
 Array = npt.NDArray[Any]
@@ -80,7 +81,7 @@ class LayerWindows:
     above: Array
 
 
-class SummaryLog:
+class SummaryLog(Opened):
     """The summaries of a layer's values, or of its gradient, by batch."""
 
     def __init__(self, name: str, view: RunView, columns: PhaseView, of: str) -> None:

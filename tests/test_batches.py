@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -180,3 +182,30 @@ def test_files_that_were_read_do_not_stay_open(tmp_path: Path) -> None:
     # What is held keeps its file, and is the same memory as what is read later.
     assert np.shares_memory(held, log["0"].batches("train")[0].targets)
     assert (held.tolist(), total > 0) == (expected, True)
+
+
+def test_what_reads_files_says_how_another_process_gets_it(tmp_path: Path) -> None:
+    write_run(tmp_path, 2)
+    log = load(tmp_path)
+    batches = log["."].batches("train")
+    for opened in (log, log["."], batches, batches[0]):
+        message = rf"{type(opened).__name__} cannot be pickled: .* Call load\(log_dir\) in the other process\."
+        with pytest.raises(TypeError, match=message):
+            pickle.dumps(opened)
+        assert copy.copy(opened) is copy.deepcopy(opened) is opened
+    assert pickle.loads(pickle.dumps(batches[0].targets)).tolist() == batches[0].targets.tolist()
+
+
+def test_batches_are_equal_that_are_the_same_record(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", 4)
+    write_run(tmp_path / "b", 4)
+    log = load(tmp_path)
+    batches = log["a"].batches("train")
+
+    assert batches[2] == log["a"].snapshot().batches("train")[-2] != batches[1]
+    assert batches[2] != log["b"].batches("train")[2]
+    assert batches[1] in batches[::-1]
+    assert batches[1] not in batches[2:]
+    assert batches.index(batches[3]) == 3
+    assert len({batches[0], batches[0], batches[1]}) == 2
+    assert batches[0] != 0
