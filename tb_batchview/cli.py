@@ -254,10 +254,14 @@ def list_phases(log: Log) -> tuple[list[str], list[list[str]]]:
     for run in log.values():
         outputs = ", ".join(f"{name} ({spec.task}, {spec.classes})" for name, spec in run.outputs.items())
         health = "; ".join(finding.state for finding in check_run(run) if finding.remedy) or "ok"
-        for name, phase in run.view.phases.items():
-            counts = (len(phase), phase.seen, int(phase.size.sum()), len(phase.layers))
+        phases = {
+            name: (len(phase), phase.seen, int(phase.size.sum()), len(phase.layers))
+            for name, phase in run.view.phases.items()
+        }
+        # A run of which nothing could be read must not be missing: its health says why.
+        for name, counts in (phases or {"-": (0, 0, 0, 0)}).items():
             workers = [f"{run.health.workers:,}"] if several else []
-            figures = (*(f"{count:,}" for count in counts), outputs, format_bytes(run.health.bytes), health)
+            figures = (*(f"{count:,}" for count in counts), outputs or "-", format_bytes(run.health.bytes), health)
             rows.append([run.name, *workers, name, *figures])
     return head, rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -56,6 +57,18 @@ def test_inspect_lists_every_phase_of_every_run(logdir: Path) -> None:
         ["run", "validation", "3", "3", "24", "1", "output", "(multiclass,", "3)", *size.split(), "ok"],
     ]
     assert result.stderr == ""
+
+
+def test_inspect_lists_a_run_of_which_nothing_can_be_read(logdir: Path) -> None:
+    file = event_file(logdir)
+    file.write_bytes(gzip.compress(file.read_bytes()))
+    size = checks.format_bytes(file.stat().st_size)
+
+    result = run_cli("inspect", str(logdir))
+
+    (line,) = result.stdout.splitlines()[1:]
+    assert line.split()[:9] == ["run", "-", "0", "0", "0", "0", "-", *size.split()]
+    assert line.endswith("  1 corrupt record(s) were left out")
 
 
 def test_inspect_in_json(logdir: Path) -> None:
