@@ -592,12 +592,14 @@ def read_scores(chosen: Chosen, row: int, samples: Array, count: int) -> tuple[A
     if kept is None or classes is None:
         return None
     values = chosen.run.read(place, kept)[samples, :count].astype(np.float64)
-    if chosen.spec.activation == "sigmoid":
-        values = 1 / (1 + np.exp(-values))
-    elif chosen.spec.activation == "softmax":
-        # The rest of the logits is gone, but the probability of the largest is known.
-        confidence = chosen.samples(row, row + 1).column("confidence")[samples]
-        values = np.exp(values - values[:, :1]) * confidence[:, None]
+    with np.errstate(over="ignore", invalid="ignore"):
+        if chosen.spec.activation == "sigmoid":
+            values = 1 / (1 + np.exp(-values))
+        elif chosen.spec.activation == "softmax":
+            # The rest of the logits is gone, but the probability of the largest is known. Infinite ones are alike.
+            confidence = chosen.samples(row, row + 1).column("confidence")[samples]
+            shares = np.where(values == values[:, :1], 1.0, np.exp(values - values[:, :1]))
+            values = shares * confidence[:, None]
     return chosen.run.read(place, classes)[samples, :count], values
 
 

@@ -1107,6 +1107,23 @@ def test_scores_of_which_only_the_largest_were_kept_are_probabilities(tmp_path: 
             assert mine["score"] == pytest.approx(theirs["score"], rel=1e-5)
 
 
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_largest_scores_of_a_diverged_training_are_those_of_all(tmp_path: Path, activation: str) -> None:
+    inf, nan = np.inf, np.nan
+    values = np.array([[-1e3, -2e3, -3e3], [inf, 2, 1], [inf, inf, 0], [3, -inf, -inf], [-inf] * 3, [1, inf, nan]])
+    task = "multilabel" if activation == "sigmoid" else "multiclass"
+    targets = np.eye(3)[np.arange(6) % 3] if task == "multilabel" else np.arange(6) % 3
+    records = [make_record(0, samples=6, outputs={"scores": OutputRecord(values.astype(np.float32), targets)})]
+    specs = {"scores": OutputSpec(task, 3, activation)}
+    clients = [serve(tmp_path / str(k), records, specs=specs, top_k=k) for k in (None, 2)]
+
+    for number in range(6):
+        whole, cut = (get_json(client, f"sample?run=a&phase=train&step=0&sample={number}") for client in clients)
+        scores = {score["class"]: score["score"] for score in whole["scores"]}
+        assert all(score["score"] == pytest.approx(scores[score["class"]]) for score in cut["scores"])
+        assert len(cut["scores"]) == 2
+
+
 def test_a_vocabulary_of_classes_fits(tmp_path: Path) -> None:
     classes = 50_000
     predictions = np.zeros((4, classes), np.float32)
