@@ -18,8 +18,10 @@ from tb_batchview.places import Reader
 from tb_batchview.records import Array, OutputSpec
 from tb_batchview.views import PhaseView, RunView
 
-# Of samples with several decisions: a matrix of them is made for each batch.
+# Of samples with several decisions: a matrix of so many is made.
 MAX_REPORTED = 4_000
+# Decisions, unless there are more pairs of classes.
+_COUNTED_AT_ONCE = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,10 +189,14 @@ class Decisions:
         def count(first: int, last: int) -> Array:
             # Of no decisions: the form of a count.
             counts = of(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
-            # Batch by batch: all of a range may not fit into memory.
+            # All of a range may not fit into memory, and to count each batch for itself is slow with many classes.
+            most = max(_COUNTED_AT_ONCE, counts.size)
+            held: list[tuple[Array, Array, Array]] = []
             for row in range(first, last):
-                for found in self._read(row):
-                    counts += of(*found)
+                held += self._read(row)
+                if sum(len(target) for target, _, _ in held) >= most or (held and row == last - 1):
+                    counts += of(*(np.concatenate(parts) for parts in zip(*held, strict=True)))
+                    held = []
             return counts
 
         return self._columns.samples(self._output).count(f"{kind} of decisions", classes, count, borders)
