@@ -343,6 +343,7 @@ def one_batch(chosen: Chosen, parameters: Parameters) -> Answer:
         "offset": page.offset,
         "samples": describe_samples(chosen, samples, numbers, with_scores=True),
         "layers": describe_layers_of_batch(chosen.phase, row),
+        "summarised": find_summarised(chosen.phase, row),
     }
 
 
@@ -856,6 +857,17 @@ def describe_layers_of_batch(phase: PhaseView, row: int) -> list[Answer]:
             }
         )
     return rows
+
+
+def find_summarised(phase: PhaseView, row: int) -> int | None:
+    """Return the step of the nearest batch whose layers are summarised."""
+    nearest = None
+    for layer in phase.layers.values():
+        at = int(np.searchsorted(layer.rows, row))
+        for found in layer.rows[max(0, at - 1) : at + 1].tolist():
+            if nearest is None or abs(found - row) < abs(nearest - row):
+                nearest = found
+    return None if nearest is None else int(phase.step[nearest])
 
 
 def narrow(arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -1871,6 +1871,9 @@ def test_pictures_of_samples_are_those_the_model_was_given(watched: Watched, giv
     open_plugin(watched, given_tensorboard, run="digits", tab="samples")
     table = plugin.get_by_test_id("samples-table")
     expect_pictures(table, range(4), 8)
+    cell = table.locator("tr[aria-rowindex='2'] td:has(bv-input)")
+    for part in (cell, cell.locator("bv-input")):  # nothing of a picture is cut off
+        assert part.evaluate("part => part.scrollWidth <= part.clientWidth")
     table.locator(".scroll").evaluate("scroller => scroller.scrollTo(0, scroller.scrollHeight)")
     expect_pictures(table, range(116, 120), 8)
     assert table.locator("tr[aria-rowindex]").count() < 40, "only what is in view is there"

@@ -412,6 +412,17 @@ def test_an_empty_range_has_empty_answers(client: Client) -> None:
     assert get_arrays(client, f"layer?{DIGITS}&layer=dense&start=500")[1]["histogram"].shape == (0, 60)
 
 
+def test_a_batch_without_layers_names_the_nearest_that_has_them(client: Client) -> None:
+    answers = [get_json(client, f"batch?{DIGITS}&step={step}") for step in range(24)]
+
+    having = [answer["step"] for answer in answers if answer["layers"]]
+    assert 0 < len(having) < 24
+    for answer in answers:
+        assert answer["summarised"] in having
+        assert abs(answer["summarised"] - answer["step"]) == min(abs(step - answer["step"]) for step in having)
+    assert get_json(client, "batch?run=spam&phase=train&step=0")["summarised"] is None
+
+
 def test_batches_are_sorted_and_paged(client: Client) -> None:
     answer = get_json(client, f"batches?{DIGITS}&sort=loss&descending=1&limit=2&offset=0")
 

@@ -200,6 +200,8 @@ h3 { font-weight: 500; }
 .grid th button:hover, .grid [aria-sort] { color: var(--text); }
 .grid td { height: 28px; padding: 0 6px; border-bottom: 1px solid var(--line); white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .grid.tall td { height: 46px; }
+/* Cut off at the left: the dots stand where a line of that direction ends. */
+.tail { display: block; direction: rtl; text-align: left; overflow: hidden; text-overflow: ellipsis; white-space: pre; }
 bv-input { display: block; overflow-wrap: anywhere; }
 .grid bv-input { overflow: hidden; text-overflow: ellipsis; }
 bv-input img { display: block; height: 168px; aspect-ratio: 1; object-fit: contain; object-position: 0; }

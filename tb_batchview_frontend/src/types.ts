@@ -217,6 +217,7 @@ export interface BatchAnswer extends Page {
   class_mix: ClassMix[];
   samples: Sample[];
   layers: (LayerFigures & { layer: string; before: LayerFigures | null })[];
+  summarised: number | null;
 }
 
 export interface DataMapHeader {

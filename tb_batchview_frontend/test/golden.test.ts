@@ -113,6 +113,7 @@ test("every answer has the keys of its type, and no other", () => {
       offset: true,
       samples: true,
       layers: true,
+      summarised: true,
     }),
   );
   const SAMPLE = {

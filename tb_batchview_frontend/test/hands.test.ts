@@ -60,6 +60,7 @@ const ROUTES = {
     offset: 0,
     samples: [SAMPLE],
     layers: [],
+    summarised: null,
   }),
   doctor: () => ({
     findings: [

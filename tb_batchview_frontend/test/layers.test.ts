@@ -4,6 +4,7 @@ import { afterEach, expect, test, vi } from "vitest";
 import { decodeBlock, revive } from "../src/api.js";
 import { channels, depthRamp, signedRamp } from "../src/charts/colour.js";
 import { moved } from "../src/charts/cursor.js";
+import { stepLabels } from "../src/charts/steps_axis.js";
 import { extent, gridCell, levelOf } from "../src/charts/time_grid.js";
 import { tailOf } from "../src/format.js";
 import type { DeadUnitsAnswer, GradientsHeader, LayerHeader, UnitsHeader } from "../src/types.js";
@@ -200,4 +201,20 @@ test("two runs have one scale of colours", () => {
   };
   expect(unitGrid(units, "index", wider).low).toBe(-100);
   expect(unitGrid(units, "index").low).toBe(0);
+});
+
+test("below a picture each window has the name of its first batch, or of many some a round number", () => {
+  const few = [0, 10, 20, 30, 40, 48, 58];
+  expect(stepLabels(few, 10)).toEqual(few.map((step, window) => ({ step, window })));
+  const many = Array.from({ length: 100 }, (_, window) => 10 * window);
+  expect(stepLabels(many, 5).map(({ step }) => step)).toEqual([0, 200, 400, 600, 800]);
+  expect(stepLabels(many, 5).every(({ step, window }) => many[window] === step)).toBe(true);
+});
+
+test("no name of a batch stands on another where most batches are in few windows", () => {
+  const uneven = [0, 1, 2, 3, 4, 5, 6, 7, 8, 1000];
+  const windows = stepLabels(uneven, 5).map(({ window }) => window);
+  expect(windows.length).toBeGreaterThan(1);
+  expect(windows.every((window, place) => place === 0 || window - (windows[place - 1] ?? 0) >= 1)).toBe(true);
+  expect(new Set(windows).size).toBe(windows.length);
 });

@@ -25,6 +25,7 @@ const BATCH = {
   offset: 0,
   samples: [],
   layers: [],
+  summarised: null,
 };
 const PHASE = (runsAnswer().runs[0] as RunsAnswer["runs"][number]).phases[0] as PhaseSummary;
 const ROUTES = {

@@ -120,6 +120,7 @@ const ROUTES = {
     offset: 0,
     samples: [sample],
     layers: [{ layer: HOSTILE, ...figures, before: null }],
+    summarised: 4,
   }),
   sample: () => ({
     ...sample,
@@ -798,6 +799,28 @@ test("layers of a batch stand beside what they were before; a spread that has do
     "37.0\u00a0%",
     "0.0\u00a0%",
   ]);
+});
+
+test("a batch whose layers are not summarised leads to the nearest one where they are", async () => {
+  const batch = (query: URLSearchParams) => ({
+    ...ROUTES.batch(),
+    step: Number(query.get("step")),
+    layers: [],
+    summarised: 10,
+  });
+  const { app, store } = await showPage({ batch: 4 }, { ...ROUTES, batch });
+  const link = app.querySelector<HTMLButtonElement>('[data-testid="summarised"]');
+  expect(link?.textContent?.trim()).toBe("batch 10");
+  link?.click();
+  expect(store.selection.batch).toBe(10);
+});
+
+test("the name of a layer is cut off at its beginning, and whole for whoever copies it", async () => {
+  const layers = ["batch_normalization_11", "dense_1"].map((layer) => ({ layer, ...figures, before: null }));
+  const { app } = await showPage({ batch: 4 }, { ...ROUTES, batch: () => ({ ...ROUTES.batch(), layers }) });
+  const names = [...app.querySelectorAll('[data-testid="batch-layers"] tbody td:first-child')];
+  expect(names.map((cell) => cell.textContent?.trim())).toEqual(["batch_normalization_11", "dense_1"]);
+  expect(names.every((cell) => cell.querySelector(".tail > bdi") !== null)).toBe(true);
 });
 
 test("an error of the range is said, and does not look like waiting", async () => {

@@ -6,6 +6,22 @@ import { themeColour } from "./colour.js";
 import type { Frame } from "./histograms.js";
 import { lastAtMost, ticks } from "./scale.js";
 
+/**
+ * Which batches are named, and in which windows: each window by its own first batch where there is room for all, else
+ * round numbers, at most one a window and none on top of the one before.
+ */
+export function stepLabels(steps: ArrayLike<number>, most: number): { step: number; window: number }[] {
+  const windows = steps.length;
+  if (windows <= most) return Array.from(steps, (step, window) => ({ step, window }));
+  const apart = (0.6 * windows) / most;
+  const labels: { step: number; window: number }[] = [];
+  for (const step of ticks(steps[0] ?? 0, steps[windows - 1] ?? 0, most).filter(Number.isInteger)) {
+    const [window, before] = [lastAtMost(steps, step), labels[labels.length - 1]];
+    if (before === undefined || window - before.window >= apart) labels.push({ step, window });
+  }
+  return labels;
+}
+
 export function drawSteps(
   context: CanvasRenderingContext2D,
   element: Element,
@@ -18,11 +34,7 @@ export function drawSteps(
   context.textBaseline = "top";
   context.textAlign = "center";
   const windows = steps.length;
-  const labels = ticks(steps[0] ?? 0, steps[windows - 1] ?? 0, Math.max(2, width / 64)).filter(
-    Number.isInteger,
-  );
-  for (const step of labels) {
-    const window = lastAtMost(steps, step);
+  for (const { step, window } of stepLabels(steps, Math.max(2, Math.floor(width / 64)))) {
     context.fillText(count(step), left + ((window + 0.5) / windows) * width, bottom + 5);
   }
   context.fillText("batch", left + width / 2, bottom + 20);

@@ -7,7 +7,7 @@ import { className, clock, count, exact, figure, many, percent, times } from "..
 import type { Store } from "../state.js";
 import type { BatchAnswer, LayerFigures, Outcome } from "../types.js";
 import { inputColumns } from "./input.js";
-import { amongButtons, chip, filterChips, number, waiting } from "./parts.js";
+import { amongButtons, chip, filterChips, number, tail, waiting } from "./parts.js";
 import { sampleView } from "./sample.js";
 import { isOpen, openSample, sampleColumns } from "./sample_columns.js";
 import { batchLayerSheet, batchSampleSheet, csvButton } from "./save.js";
@@ -73,13 +73,21 @@ function mixBar(store: Store, batch: BatchAnswer, which: "target" | "predicted")
 }
 
 function layersTable(store: Store, batch: BatchAnswer): TemplateResult {
-  const head = (words: string): TemplateResult =>
+  const head = (words: string | TemplateResult): TemplateResult =>
     html`<div class="head"><h2>Layers in this batch</h2><span class="quiet small">${words}</span>${
       batch.layers.length === 0
         ? nothing
         : html`<span class="end small">${csvButton(store, "batch-layers", () => batchLayerSheet(batch.layers))}</span>`
     }</div>`;
-  if (batch.layers.length === 0) return head("not summarised here; histogram_freq says how often they are");
+  if (batch.layers.length === 0) {
+    const { summarised: nearest } = batch;
+    return head(
+      nearest === null
+        ? "not summarised; histogram_freq says how often they are"
+        : html`not summarised here, but in every histogram_freq-th batch: <button type="button" class="link" data-testid="summarised"
+            @click=${() => store.select({ batch: nearest, sample: null })}>batch ${count(nearest)}</button>`,
+    );
+  }
   const changed = (now: number | null, then: number | null | undefined): string => {
     if (now === null || then === null || then === undefined || then === 0) return "";
     const ratio = Math.abs(now / then);
@@ -104,7 +112,7 @@ function layersTable(store: Store, batch: BatchAnswer): TemplateResult {
     <tbody>${batch.layers.map(
       (row) => html`<tr>
         <td title=${row.layer}><button type="button" class="link"
-          @click=${() => store.select({ tab: "layers", layer: row.layer })}>${row.layer}</button></td>
+          @click=${() => store.select({ tab: "layers", layer: row.layer })}>${tail(row.layer)}</button></td>
         ${cells(row, "mean", figure)}${cells(row, "std", figure)}${cells(row, "zero_fraction", percent)}
       </tr>`,
     )}</tbody></table></div>`;

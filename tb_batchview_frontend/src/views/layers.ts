@@ -12,7 +12,7 @@ import { comparedLayer, type LayerPart, loneWords } from "./compare_layers.js";
 import { side } from "./compare_parts.js";
 import { gradientsPanel, lastNorm } from "./gradients.js";
 import { histogramSheet } from "./layer_sheets.js";
-import { chip, number, waiting } from "./parts.js";
+import { chip, number, tail, waiting } from "./parts.js";
 import { csvButton } from "./save.js";
 import type { TableColumn } from "./table.js";
 import "./table.js";
@@ -25,8 +25,8 @@ const COLUMNS: TableColumn<Row>[] = [
   {
     key: "name",
     label: "Layer",
-    width: 100,
-    cell: ({ name }) => name,
+    width: 118,
+    cell: ({ name }) => tail(name),
     hint: ({ name, batches }) =>
       `${name}: ${batches === 0 ? "its gradient alone" : many(batches, "summary", "summaries")}`,
   },

@@ -42,6 +42,10 @@ export function cellBar(
   return html`<span class="cellbar" .style=${`--share:${share * 0.98}`}><span>${text}</span></span>`;
 }
 
+/** A name of whose end is shown what there is room for: that often tells it from its neighbours. */
+export const tail = (name: string): TemplateResult =>
+  html`<span class="tail"><bdi dir="auto">${name}</bdi></span>`;
+
 /** A number with all its digits on hover. */
 export function number(value: number | null | undefined, text: string): TemplateResult {
   return html`<span title=${exact(value)}>${text}</span>`;

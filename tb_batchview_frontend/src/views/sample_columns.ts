@@ -1,19 +1,20 @@
 // Columns of every table of samples, and what a click on one of its rows does.
 
-import { html } from "lit";
+import { html, type TemplateResult } from "lit";
 import { className, count, exact, figure, idName, percent, score } from "../format.js";
 import type { Store } from "../state.js";
 import type { Dynamics, Output, Sample, Score } from "../types.js";
-import { bar, outcomeOf } from "./parts.js";
+import { bar, outcomeOf, tail } from "./parts.js";
 import type { TableColumn } from "./table.js";
 
 export const idText = ({ id, sample }: Sample): string => (id === null ? `#${sample}` : idName(id));
 
-/** Of a path its end, which tells it from the others; the whole stands in the title. */
-export const idCell = (sample: Sample): string => {
+/** Of a path the name of the file, whose end tells it from the others; the whole stands in the title. */
+export const idCell = (sample: Sample): string | TemplateResult => {
   const whole = idText(sample);
   const path = /^[\w.:+-]*(\/[\w.+%=-]+)+$/.test(whole);
-  return path && whole.length > 18 ? `…${whole.slice(whole.lastIndexOf("/"))}` : whole;
+  const shown = path && whole.length > 18 ? whole.slice(whole.lastIndexOf("/") + 1) : whole;
+  return /^[\w.:+%=-]+$/.test(shown) ? tail(shown) : shown;
 };
 
 const longestName = (names: readonly string[] | null): number =>
@@ -146,7 +147,8 @@ export function sampleColumns({
           },
         ]
       : []),
-    ...input,
+    // Behind a column of numbers a cell begins later (see `.number` in the style): a picture is not cut off for it.
+    ...input.map((column) => ({ ...column, width: column.width + (batch ? 10 : 0) })),
     {
       key: "id",
       label: "Sample",
