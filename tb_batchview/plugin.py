@@ -71,7 +71,7 @@ _FILTER = ("outcome", "target", "predicted")
 _RANGES = ("confidence", "loss", "mean_target_score", "variability")
 _BY_SAMPLE = ("id", "id_part", "each", "learning", *(f"{name}_{end}" for name in _RANGES for end in ("min", "max")))
 _AGAINST = tuple(f"against_{name}" for name in _RANGE)  # run B, to compare with
-_LAYER_AGAINST = tuple(name for name in _AGAINST if name != "against_output")
+_LAYER_AGAINST = tuple(f"against_{name}" for name in _LAYER)
 
 _STATIC = Path(__file__).parent / "static"
 # A machine's own table of types may be wrong, and browsers refuse modules of a wrong one.
@@ -316,7 +316,8 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         run, phase, start, stop = self._choose_phase(parameters)
         points, axis = _window_choice(parameters)
         name = parameters.text("layer")
-        cover = self._axis_against(parameters, lambda other, part: other.layer(name, part.name))
+        there = parameters.optional_text("against_layer") or name
+        cover = self._axis_against(parameters, lambda other, part: other.layer(there, part.name))
         return layer_answers.layer_windows(run.layer(name, phase.name), start, stop, points, axis, cover)
 
     def units_impl(self, parameters: Parameters) -> bytes:
@@ -345,7 +346,8 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         run, phase, start, stop = self._choose_phase(parameters)
         points, axis = _window_choice(parameters)
         name = parameters.text("layer")
-        cover = self._axis_against(parameters, lambda other, part: other.gradients(name, part.name))
+        there = parameters.optional_text("against_layer") or name
+        cover = self._axis_against(parameters, lambda other, part: other.gradients(there, part.name))
         return layer_answers.gradient_windows(run.gradients(name, phase.name), start, stop, points, axis, cover)
 
     def _axis_against(
@@ -480,7 +482,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
 
 def _compares(parameters: Parameters) -> bool:
     """Tell whether there is a run B; half of one is refused by its parts."""
-    return any(name in parameters for name in _AGAINST)
+    return any(name in parameters for name in {*_AGAINST, *_LAYER_AGAINST})
 
 
 class RefreshError(errors.PublicError):

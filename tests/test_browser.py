@@ -1491,6 +1491,13 @@ def test_two_runs_are_compared_in_every_tab(watched: Watched, pair_tensorboard: 
     assert ends[0].groups() == ends[1].groups()
     plugin.get_by_test_id("layers-table").get_by_text("conv", exact=True).click()
     expect(plugin.get_by_test_id("lone-layer")).to_contain_text("Run B has no summaries of conv")
+    plugin.get_by_test_id("layers-table").get_by_text("relu", exact=True).click()
+    expect(plugin.get_by_test_id("layer-b")).to_contain_text("in B relu_1, matched by its place")
+    spreads = [runs[name].layer(layer).std[-1] for name, layer in zip(EPOCHS, ("relu", "relu_1"), strict=True)]
+    figures = plugin.get_by_test_id("layer-figures").locator("tbody tr")
+    assert [figures.nth(row).locator("td").nth(1).inner_text() for row in (0, 1)] == [f"{std:#.4g}" for std in spreads]
+    for name in ("compared-mean", "compared-heatmap-b", "unit-heatmap-b"):
+        expect_drawn(plugin.get_by_test_id(name).locator("canvas").first)
 
     watched.page.reload()
     expect(plugin.get_by_test_id("run-b")).to_have_value("narrow")

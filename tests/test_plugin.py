@@ -1090,6 +1090,23 @@ def test_a_gradient_and_the_other_share_an_axis(tmp_path: Path) -> None:
     assert [ends("a", "b"), ends("b", "a")] == [(-2.0, 2.0)] * 2
 
 
+def test_a_layer_that_has_another_name_in_the_other_run_shares_its_axis(tmp_path: Path) -> None:
+    for run, layer, scale in (("a", "dense", 0.5), ("b", "dense_2", 2.0)):
+        values = {layer: np.linspace(-scale, scale, 32, dtype=np.float32).reshape(8, 4)}
+        with BatchWriter(tmp_path / run) as writer:
+            writer.add_batch(histograms=values, gradients=values)
+    client = open_client(tmp_path)
+
+    for route in ("layer", "gradient"):
+        request = f"{route}?run=a&phase=train&layer=dense"
+        there = "&against_run=b&against_phase=train&against_layer=dense_2"
+        header, _ = get_arrays(client, request + there)
+        assert (header["low"], header["high"]) == (-2.0, 2.0)
+        answer = client.get(f"{BASE}{request}&against_run=b&against_phase=train")
+        assert (answer.status_code, "There is 'dense_2'" in answer.get_data(as_text=True)) == (404, True)
+        assert client.get(f"{BASE}{request}&against_layer=dense_2").status_code == 400
+
+
 def serve(tmp_path: Path, records: list[BatchRecord], **options: Any) -> Client:
     write(tmp_path / "a", records, **options)
     return open_client(tmp_path)

@@ -77,6 +77,29 @@ export function matchClasses(
   );
 }
 
+/** The kind and the number in a name that Keras gave: `conv2d_3` is the fourth `Conv2D` of the process. */
+function kindOfLayer(name: string): { kind: string; number: number } {
+  const [, kind = name, number = "-1"] = /^([a-z][a-z0-9_]*?)(?:_([0-9]+))?$/.exec(name) ?? [];
+  return { kind, number: Number(number) };
+}
+
+/**
+ * The layer among others that is one of mine: by name, else by its place among those of its kind, where both have as
+ * many of it and none by the same name. Keras counts on from model to model, unless layers are named: what is `dense`
+ * in the first one of a process is `dense_2` in the next.
+ */
+export function matchLayer(name: string, mine: readonly string[], others: readonly string[]): string | null {
+  if (others.includes(name)) return name;
+  const { kind } = kindOfLayer(name);
+  const ofKind = (all: readonly string[]): string[] =>
+    all
+      .filter((one) => kindOfLayer(one).kind === kind)
+      .sort((one, other) => kindOfLayer(one).number - kindOfLayer(other).number);
+  const [here, there] = [ofKind(mine), ofKind(others)];
+  if (here.length !== there.length || here.some((one) => there.includes(one))) return null;
+  return there[here.indexOf(name)] ?? null;
+}
+
 const samePhase = (a: Chosen, b: Other): boolean =>
   a.run.name === b.run.name && a.phase?.name === b.phase?.name && a.output?.name === b.output?.name;
 

@@ -2,10 +2,18 @@
 
 import * as api from "./api.js";
 import { isMulticlass, usable } from "./choice.js";
-import { againstQuery, alike, JOIN_SORTS, matchClasses, type Other, pairable } from "./compare.js";
+import {
+  againstQuery,
+  alike,
+  JOIN_SORTS,
+  matchClasses,
+  matchLayer,
+  type Other,
+  pairable,
+} from "./compare.js";
 import { Pages, Resource } from "./resource.js";
 import { INITIAL, type Sort } from "./selection.js";
-import { type Pictured, POINTS, type Store } from "./state.js";
+import { namesOfLayers, type Pictured, POINTS, type Store } from "./state.js";
 import type {
   Block,
   JoinedAnswer,
@@ -16,6 +24,10 @@ import type {
   RunsAnswer,
   TimelineHeader,
 } from "./types.js";
+
+/** The name that a layer has in the other run, where it is another. */
+const calledSo = (there: string | null, here: string | null): api.Query =>
+  there === null || there === here ? {} : { against_layer: there };
 
 export class Comparison {
   readonly detail: Resource<RunsAnswer> = new Resource(this.changed);
@@ -95,9 +107,20 @@ export class Comparison {
     return this.other !== null && this.comparable ? againstQuery(this.other) : {};
   }
 
+  get layerNames(): string[] {
+    return namesOfLayers(this);
+  }
+
+  /** What the layer shown is called in B, `null` where B has it not. */
+  get layerName(): string | null {
+    const { layerName, layerNames } = this.store;
+    return layerName === null ? null : matchLayer(layerName, layerNames, this.layerNames);
+  }
+
   /** The summaries that B has of the layer shown. */
   get layerRow(): LayerRow | undefined {
-    return this.layers.value?.layers.find(({ name }) => name === this.store.layerName);
+    const name = this.layerName;
+    return this.layers.value?.layers.find((row) => row.name === name);
   }
 
   /** Whether B has of the layer shown what A has: its values, or where A has none of them its gradient. */
@@ -108,7 +131,7 @@ export class Comparison {
   }
 
   get hasGradient(): boolean {
-    const name = this.store.layerName;
+    const name = this.layerName;
     return this.gradients.value?.header.layers.some((layer) => layer.name === name) === true;
   }
 
@@ -116,7 +139,7 @@ export class Comparison {
   get ofLayer(): api.Query {
     if (this.other === null) return {};
     const { against_output, ...layer } = againstQuery(this.other);
-    return layer;
+    return { ...layer, ...calledSo(this.layerName, this.store.layerName) };
   }
 
   /** Whether the samples of both can be put beside each other, if they have ids. */
@@ -170,6 +193,11 @@ export class Comparison {
     if (selection.tab !== "layers") return;
     const { start, stop } = selection;
     const a = { against_run: chosen?.run.name, against_phase: chosen?.phase?.name };
-    store.wantLayers(this, { ...phase, ...range }, again, { ...a, against_start: start, against_stop: stop });
+    store.wantLayers(this, { ...phase, ...range }, again, {
+      ...a,
+      against_start: start,
+      against_stop: stop,
+      ...calledSo(store.layerName, this.layerName),
+    });
   }
 }

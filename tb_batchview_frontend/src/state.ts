@@ -255,8 +255,7 @@ export class Store {
 
   /** All layers of which anything is known in the range: first those whose values are. */
   get layerNames(): string[] {
-    const rows = this.layers.value?.layers.map(({ name }) => name) ?? [];
-    return [...new Set([...rows, ...this.gradientNames])];
+    return namesOfLayers(this);
   }
 
   get gradientNames(): string[] {
@@ -603,13 +602,18 @@ export class Store {
   wantLayers(into: Pictured, query: api.Query, again: boolean, other?: api.Query): void {
     this.load(into.layers, api.fetchLayers, query, again);
     this.load(into.gradients, api.fetchGradients, { ...query, points: WINDOWS }, again);
-    const { layerName: layer, selection, versus } = this;
-    if (layer === null) return;
+    const { selection, versus } = this;
+    const nameIn = (pictured: Pictured): string | null => (pictured === this ? this : versus).layerName;
+    const layer = nameIn(into);
+    if (layer === null) {
+      into.layer.clear();
+      return;
+    }
     const windows = { ...query, layer, points: WINDOWS, axis: selection.allValues ? "all" : "usual" };
-    const rowOf = ({ layers }: Pictured): LayerRow | undefined =>
-      layers.value?.layers.find(({ name }) => name === layer);
-    const slopes = ({ gradients }: Pictured): boolean =>
-      gradients.value?.header.layers.some(({ name }) => name === layer) === true;
+    const rowOf = (pictured: Pictured): LayerRow | undefined =>
+      pictured.layers.value?.layers.find(({ name }) => name === nameIn(pictured));
+    const slopes = (pictured: Pictured): boolean =>
+      pictured.gradients.value?.header.layers.some(({ name }) => name === nameIn(pictured)) === true;
     // Each is asked for against the other, if both are there.
     const shared = (there: (pictured: Pictured) => boolean): api.Query =>
       there(this) && there(versus) ? (other ?? versus.ofLayer) : {};
@@ -655,6 +659,13 @@ export class Store {
 export const trendWindows = (samplesOfClass: number): number =>
   samplesOfClass >= 5000 ? 100 : samplesOfClass >= 1500 ? 50 : 20;
 
+/** All layers of which anything is known in the range of a run: first those whose values are. */
+export const namesOfLayers = ({ layers, gradients }: Pick<Pictured, "layers" | "gradients">): string[] => [
+  ...new Set(
+    [...(layers.value?.layers ?? []), ...(gradients.value?.header.layers ?? [])].map(({ name }) => name),
+  ),
+];
+
 const sorting = ({ column, descending }: Sort): api.Query => ({
   sort: column,
   descending: descending ? 1 : 0,
@@ -662,6 +673,15 @@ const sorting = ({ column, descending }: Sort): api.Query => ({
 
 /** Answers of another run, phase, output or layer are never shown while the right ones are under way. */
 const scopeOf = (query: api.Query): string => {
-  const { run, phase, output, layer, against_run, against_phase, against_output } = query;
-  return JSON.stringify([run, phase, output, layer, against_run, against_phase, against_output]);
+  const { run, phase, output, layer, against_run, against_phase, against_output, against_layer } = query;
+  return JSON.stringify([
+    run,
+    phase,
+    output,
+    layer,
+    against_run,
+    against_phase,
+    against_output,
+    against_layer,
+  ]);
 };

@@ -9,6 +9,7 @@ import {
   chooseOther,
   difference,
   matchClasses,
+  matchLayer,
   nearest,
   notesOf,
   PARTS,
@@ -191,6 +192,34 @@ test("a matrix of differences subtracts shares, and tells nothing where B has no
     "A 7 samples, precision 5 of 7, 71.43\u00a0%",
     "B 3 samples, precision 3 of 3, 100.00\u00a0%",
   ]);
+});
+
+test("layers that Keras numbered on are matched by their place, all others by their names", () => {
+  const mine = ["conv2d", "conv2d_1", "dense", "scores"];
+  const other = ["conv2d_3", "conv2d_2", "dense_1", "scores"];
+  expect(mine.map((name) => matchLayer(name, mine, other))).toEqual([
+    "conv2d_2",
+    "conv2d_3",
+    "dense_1",
+    "scores",
+  ]);
+  expect(other.map((name) => matchLayer(name, other, mine))).toEqual([
+    "conv2d_1",
+    "conv2d",
+    "dense",
+    "scores",
+  ]);
+  const tenth = ["dense_9", "dense_10"];
+  expect(tenth.map((name) => matchLayer(name, tenth, ["dense", "dense_1"]))).toEqual(["dense", "dense_1"]);
+});
+
+test("layers are not matched by their place where there are more of a kind, or some by name", () => {
+  expect(matchLayer("dense", ["dense"], ["dense_1", "dense_2"])).toBeNull();
+  expect(matchLayer("dense", ["dense", "dense_1"], ["dense_1", "dense_2"])).toBeNull();
+  expect(matchLayer("dense_1", ["dense", "dense_1"], ["dense_1", "dense_2"])).toBe("dense_1");
+  expect(matchLayer("conv", ["conv"], ["lstm"])).toBeNull();
+  expect(matchLayer("Block A", ["Block A"], ["Block B"])).toBeNull();
+  expect(matchLayer("dense", ["dense"], [])).toBeNull();
 });
 
 test("counts are subtracted as they are, without the diagonal where it is hidden", () => {

@@ -50,6 +50,7 @@ def write_run(directory: Path, run: str, names: tuple[str, ...] = NAMES) -> None
                         loss = loss + 20
                     scale = 1.0 if run == "wide" else 2.0
                     layers = {"dense": scale, "conv" if run == "wide" else "lstm": 1.0}
+                    layers["relu" if run == "wide" else "relu_1"] = scale  # as Keras numbers them
                     writer.add_batch(
                         phase=phase,
                         epoch=epoch,

@@ -82,10 +82,8 @@ function histograms(
 export function comparedLayer(store: Store, heatmap: Picture, ridgeline: Picture): TemplateResult | null {
   const { versus } = store;
   if (store.other === null || !versus.hasLayer) return null;
-  const name = store.layerName ?? "";
-  const rows = [store.layers, versus.layers].map(({ value }) =>
-    value?.layers.find((row) => row.name === name),
-  );
+  const [name, nameB] = [store.layerName ?? "", versus.layerName ?? ""];
+  const rows = [store.layers.value?.layers.find((row) => row.name === name), versus.layerRow];
   const sloped = store.gradientNames.includes(name) && versus.hasGradient;
   const kinds = [
     ["layer", "Activation", "activations", "compared", rows[0] !== undefined],
@@ -121,7 +119,7 @@ export function comparedLayer(store: Store, heatmap: Picture, ridgeline: Picture
   const norm = {
     label: "gradient norm",
     a: lastNorm(ofA, name),
-    b: lastNorm(ofB, name),
+    b: lastNorm(ofB, nameB),
     text: figure,
     better: null,
   };
@@ -130,7 +128,7 @@ export function comparedLayer(store: Store, heatmap: Picture, ridgeline: Picture
   const values = twins.find(([{ hook }]) => hook === "compared");
   return html`<section class="stack" aria-label=${`Layer ${name}, A and B`} data-testid="layer-b">
     ${error === null ? nothing : html`<p class="bad" role="alert">${error}</p>`}
-    <div class="head"><h2>${name}</h2><span class="quiet small">figures of the last summary in the range</span></div>
+    <div class="head"><h2>${name}</h2><span class="quiet small">${nameB === name ? nothing : html`in B ${nameB}, matched by its place · `}figures of the last summary in the range</span></div>
     ${figuresTable(shown, "layer-figures", `Figures of ${name} in both runs`)}
     ${values ? charts(store, values[0].of, values[1].of) : nothing}
     ${
@@ -145,7 +143,7 @@ export function comparedLayer(store: Store, heatmap: Picture, ridgeline: Picture
               log: true,
             },
             normsOf(ofA, name),
-            normsOf(ofB, name),
+            normsOf(ofB, nameB),
           )
         : nothing
     }

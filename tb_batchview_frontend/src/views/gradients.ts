@@ -6,6 +6,7 @@ import type { Mark } from "../charts/marks.js";
 import { extent, type TimeGrid } from "../charts/time_grid.js";
 import "../charts/lines.js";
 import "../charts/time_heatmap.js";
+import { matchLayer } from "../compare.js";
 import { count, exact, figure, many, shortName, tailOf } from "../format.js";
 import type { Store } from "../state.js";
 import type { Block, Figure, GradientsHeader } from "../types.js";
@@ -116,17 +117,21 @@ const ALONE: Side = { hook: "", words: "", picks: true };
 const A: Side = { ...ALONE, words: ", A" };
 const B: Side = { hook: "-b", words: ", B", picks: false };
 
+/** What a layer of either run is called in A, whose layers are chosen. */
+const nameInA = ({ layerNames, versus }: Store, { picks }: Side, name: string): string =>
+  picks ? name : (matchLayer(name, versus.layerNames, layerNames) ?? name);
+
 function normLines(store: Store, norms: Norms, side: Side): TemplateResult {
   const { layers, window } = norms.header;
   const steps = norms.arrays.step?.values ?? [];
   const colours = depthRamp(store.dark);
   const hue = (layer: number): string => colours(layer / Math.max(1, layers.length - 1));
-  const pick = (name: string): void => store.select({ layer: name });
+  const chosen = side.picks ? store.layerName : store.versus.layerName;
   const lines = layers.map(({ name }, layer) => ({
     label: shortName(name, 30),
     values: Array.from(steps, (_, place) => at(norms, "mean", place, layer)),
     colour: hue(layer),
-    width: name === store.layerName ? 2.5 : 1.25,
+    width: name === chosen ? 2.5 : 1.25,
   }));
   return html`<bv-lines
       data-testid=${`gradient-norms${side.hook}`}
@@ -148,7 +153,7 @@ function normLines(store: Store, norms: Norms, side: Side): TemplateResult {
     ></bv-lines>
     <div class="legend" role="group" aria-label="Layers, from the first to the last">${layers.map(
       ({ name }, layer) =>
-        html`<button type="button" aria-pressed=${name === store.layerName} title=${name} @click=${() => pick(name)}><i .style=${`--hue:${hue(layer)}`}></i><span>${shortName(name, 40)}</span></button>`,
+        html`<button type="button" aria-pressed=${name === chosen} title=${name} @click=${() => store.select({ layer: nameInA(store, side, name) })}><i .style=${`--hue:${hue(layer)}`}></i><span>${shortName(name, 40)}</span></button>`,
     )}</div>`;
 }
 
@@ -162,10 +167,10 @@ function normHeatmap(store: Store, norms: Norms, side: Side, other: Norms | null
       heading=${`Gradient norms${side.words}`}
       label=${`Heatmap${side.words} with a log scale: norm of the gradient of ${many(layers.length, "layer")} over the batches. ${normWords(norms)} Arrow keys move, Enter chooses layer and batch.`}
       .grid=${normGrid(norms, other)}
-      .row=${layers.findIndex(({ name }) => name === store.layerName)}
+      .row=${layers.findIndex(({ name }) => name === (side.picks ? store.layerName : store.versus.layerName))}
       .marker=${side.picks ? store.selection.batch : null}
       .onRange=${side.picks ? store.brush : null}
-      .onCell=${(step: number, row: number) => store.select({ ...(side.picks ? { batch: step } : {}), layer: layers[row]?.name ?? "" })}
+      .onCell=${(step: number, row: number) => store.select({ ...(side.picks ? { batch: step } : {}), layer: nameInA(store, side, layers[row]?.name ?? "") })}
       ?dark=${store.dark}
     ></bv-time-heatmap>`;
 }
