@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 import numpy as np
 
 from tb_batchview import encode, metadata, objects, thumbnails
-from tb_batchview.errors import ArgumentError
+from tb_batchview.errors import ArgumentError, in_brief
 from tb_batchview.records import TASKS, Array, GradientSummary, LayerSummary, OutputRecord, check_count, check_name
 
 # The name of the output when arrays are given without one.
@@ -32,7 +32,7 @@ def check_log_dir(log_dir: str | os.PathLike[str]) -> str:
         ArgumentError: It is neither.
     """
     if not isinstance(log_dir, (str, os.PathLike)) or not isinstance(os.fspath(log_dir), str):
-        raise ArgumentError(f"log_dir must be a str or os.PathLike. Received: log_dir={log_dir!r}.")
+        raise ArgumentError(f"log_dir must be a str or os.PathLike. Received: log_dir={in_brief(log_dir)}.")
     path = os.fspath(log_dir)
     if isinstance(log_dir, os.PathLike) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]", path):
         # pathlib makes one slash of two.
@@ -42,7 +42,7 @@ def check_log_dir(log_dir: str | os.PathLike[str]) -> str:
     if not path or "\0" in path:
         raise ArgumentError(f"log_dir must name a directory. Received: log_dir={path!r}.")
     if not objects.is_remote(path):
-        return os.path.abspath(path)
+        return os.path.abspath(os.path.expanduser(path))
     protocol, _, rest = path.partition("://")
     if not rest.strip("/"):
         raise ArgumentError(f"log_dir must name a directory. Received: log_dir={path!r}.")
@@ -187,15 +187,21 @@ def check_task(task: Any) -> str | Mapping[str, str]:
 
 def check_class_names(names: Any) -> tuple[str, ...] | Mapping[str, tuple[str, ...]] | None:
     """Return the names, or a dict of them by output."""
-    if isinstance(names, Mapping):
-        return {output: _check_names(of_output) for output, of_output in names.items()}
-    return None if names is None else _check_names(names)
-
-
-def _check_names(names: Any) -> tuple[str, ...]:
-    listed = tuple(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes, Mapping)) else ()
-    if not listed or not all(isinstance(name, str) for name in listed):
+    if names is None:
+        return None
+    by_output = names if isinstance(names, Mapping) else {DEFAULT_OUTPUT: names}
+    listed = {output: _list_names(of_output) for output, of_output in by_output.items()}
+    if not all(listed.values()):
+        # Generators of Keras have class_indices, other libraries {0: "cat"}.
+        remedy = " Of a dict of numbers and names give the names alone, in the order of their numbers."
         raise ArgumentError(
-            f"class_names must be a sequence of str, or a dict of them by output. Received: class_names={names!r}."
+            "class_names must be a sequence of str, or a dict of them by output. "
+            f"Received: class_names={in_brief(names)}.{remedy if isinstance(names, Mapping) else ''}"
         )
-    return listed
+    return listed if isinstance(names, Mapping) else listed[DEFAULT_OUTPUT]
+
+
+def _list_names(names: Any) -> tuple[str, ...]:
+    """Return the names of the classes of one output, none of what is no list of names."""
+    listed = tuple(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes, Mapping)) else ()
+    return listed if all(isinstance(name, str) for name in listed) else ()

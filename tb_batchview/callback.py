@@ -29,7 +29,7 @@ from tb_batchview.capture import (
     read_predictions,
     select_layers,
 )
-from tb_batchview.errors import ArgumentError, BatchViewError
+from tb_batchview.errors import ArgumentError, BatchViewError, in_brief
 from tb_batchview.records import PHASES, BatchRecord, GradientSummary, LayerSummary, OutputRecord
 from tb_batchview.writer import BatchWriter
 
@@ -159,6 +159,8 @@ class BatchViewCallback(keras.callbacks.Callback):
             worker=worker,
             workers=workers,
         )
+        self._directory = os.path.abspath(log_dir)
+        self._doubled = False
         self._steps: dict[str, TappedStep] = {}
         self.layer_names: frozenset[str] = frozenset()
         self.tag_names: frozenset[str] = frozenset()
@@ -307,6 +309,17 @@ class BatchViewCallback(keras.callbacks.Callback):
         if step is not None:
             # Keras' own loops tell callbacks how many steps there are to be.
             step.arm(self, fitting="steps" in (self.params or {}))
+            self._mind_doubles(step)
+
+    def _mind_doubles(self, step: TappedStep) -> None:
+        """Warn once of another callback that writes the same into the same place."""
+        others = (other for other in step.armed if other is not self and isinstance(other, BatchViewCallback))
+        if not self._doubled and any(other._directory == self._directory for other in others):
+            self._doubled = True
+            self.complain(
+                "Several callbacks with one log_dir record the same batches, which are there several times. "
+                "Give one callback, or each a log_dir of its own."
+            )
 
     def _end(self, phase: str) -> None:
         step = self._steps.get(phase)
@@ -365,7 +378,7 @@ def _check_layers(layers: Any) -> Any:
     if items is None or not all(isinstance(item, (str, keras.layers.Layer)) for item in items):
         raise ArgumentError(
             "layers must be 'auto', 'all', None or a list of layer names, globs and layers. Received: "
-            f"layers={layers!r}."
+            f"layers={in_brief(layers)}."
         )
     return items
 
@@ -436,5 +449,7 @@ def _check_sample_ids(place: Any) -> str | int | None:
 def _check_record(record: Any) -> tuple[str, ...]:
     phases = () if isinstance(record, str) or not isinstance(record, Sequence) else tuple(record)
     if not phases or not set(phases) <= set(PHASES):
-        raise ArgumentError(f"record must name phases of {PHASES}. Received: record={record!r}.")
+        raise ArgumentError(
+            f"record must be a list of phases of {', '.join(PHASES)}. Received: record={in_brief(record)}."
+        )
     return phases

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+_MOST_SHOWN = 200  # characters
+
+
+def in_brief(value: object) -> str:
+    """Return a value as a message tells it: in one line, not too long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _MOST_SHOWN else f"{text[: _MOST_SHOWN - 1]}…"
+
 
 class BatchViewError(Exception):
     """Base class of every error that tb_batchview raises on purpose."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from tb_batchview.errors import ArgumentError
+from tb_batchview.errors import ArgumentError, in_brief
 
 # As Keras cuts arrays when it is not told otherwise.
 _BATCH_SIZE = 32
@@ -190,7 +190,7 @@ def _find_batches(data: Any) -> tuple[Iterator[Any], float | None]:
     except TypeError:
         raise ArgumentError(
             "data must be arrays, a tf.data.Dataset, a PyDataset, a generator of batches or a function that makes "
-            f"one of them. Received: data={data!r}."
+            f"one of them. Received: data={in_brief(data)}."
         ) from None
     if isinstance(data, Sized):
         # The generators of Keras 2 begin anew after their last batch.

@@ -31,7 +31,7 @@ from tb_batchview.capture import (
     observe_predictions,
     take_attached,
 )
-from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
+from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError, in_brief
 from tb_batchview.feeds import Batch, open_feed, structured, to_array
 from tb_batchview.log import load
 from tb_batchview.records import PHASES, Array, check_count
@@ -148,10 +148,10 @@ def record_predictions(
         raise ArgumentError(f"phase must be one of {', '.join(PHASES)}. Received: phase={phase!r}.")
     if inputs not in (None, "thumbnails") and not callable(inputs):
         raise ArgumentError(
-            f"inputs must be None, 'thumbnails' or a function of a batch of inputs. Received: inputs={inputs!r}."
+            f"inputs must be None, 'thumbnails' or a function of a batch of inputs. Received: inputs={in_brief(inputs)}."
         )
     if verbose not in ("auto", 0, 1):
-        raise ArgumentError(f"verbose must be 'auto', 0 or 1. Received: verbose={verbose!r}.")
+        raise ArgumentError(f"verbose must be 'auto', 0 or 1. Received: verbose={in_brief(verbose)}.")
     counts = {"epoch": epoch, "step": step, "batch_size": batch_size, "steps": steps}
     for name, count in counts.items():
         if count is not None:
@@ -235,7 +235,7 @@ class _Subject:
         self._is_keras = isinstance(model, keras.Model)
         if not self._is_keras and not callable(model):
             raise ArgumentError(
-                f"model must be a keras.Model, or a function of a batch of inputs. Received: model={model!r}."
+                f"model must be a keras.Model, or a function of a batch of inputs. Received: model={in_brief(model)}."
             )
         replicas = getattr(getattr(model, "distribute_strategy", None), "num_replicas_in_sync", 1)
         if self._is_keras and replicas > 1:
@@ -292,7 +292,8 @@ class _Subject:
         # Tensors also of a step that runs eagerly, which would see arrays as they are.
         y, sample_weight = (keras.tree.map_structure(_to_tensor, part) for part in (batch.y, batch.sample_weight))
         batch = Batch(x, y, sample_weight, batch.size)
-        if self._step is not None:
+        # Texts for targets are an error soon; the loss would complain of them first, at length.
+        if self._step is not None and not all(_is_text(leaf) for leaf in keras.tree.flatten(y)):
             seen = self._evaluate(self._step, batch)
             if seen is not None:
                 return seen
@@ -350,7 +351,7 @@ class _Ids:
     def __init__(self, ids: Any, samples: int | None) -> None:
         if ids is not None and (isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable)):
             raise ArgumentError(
-                f"sample_ids must have one id for each sample. Received: sample_ids={ids!r}. Give a list or an array."
+                f"sample_ids must have one id for each sample. Received: sample_ids={in_brief(ids)}. Give a list or an array."
             )
         self._count = len(ids) if isinstance(ids, Sized) else None
         self._rest = None if ids is None else iter(ids)
@@ -380,7 +381,7 @@ def _check_outputs(outputs: str | Iterable[Any] | None) -> tuple[str, ...] | Non
         return None
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     if not names or not all(isinstance(name, str) for name in names):
-        raise ArgumentError(f"outputs must be names of outputs. Received: outputs={outputs!r}.")
+        raise ArgumentError(f"outputs must be names of outputs. Received: outputs={in_brief(outputs)}.")
     return names
 
 
@@ -450,6 +451,10 @@ def _native(leaf: Any) -> Any:
     library = type(leaf).__module__.partition(".")[0]
     foreign = library in ("tensorflow", "torch") and library != keras.backend.backend()
     return to_array(leaf) if foreign else leaf
+
+
+def _is_text(leaf: Any) -> bool:
+    return str(getattr(leaf, "dtype", "")) in ("<dtype: 'string'>", "string")
 
 
 def _to_tensor(leaf: Any) -> Any:

@@ -579,7 +579,7 @@ def test_a_metric_that_cannot_be_replayed_warns_once_and_the_rest_is_recorded(tm
         ({"histogram_freq": -1}, "histogram_freq must be.*at least 0.*-1"),
         ({"histogram_freq": 1.5}, "histogram_freq.*1.5"),
         ({"update_freq": 0}, "update_freq must be.*at least 1.*0"),
-        ({"record": "train"}, "record must.*'train'"),
+        ({"record": "train"}, "record must be a list of phases.*'train'"),
         ({"record": ["test"]}, "record must.*test"),
         ({"task": "ranking"}, "task.*'ranking'"),
         ({"class_names": "cat"}, "class_names.*'cat'"),

@@ -722,6 +722,15 @@ def test_wrong_arguments_say_what_must_be(case: str, tmp_path: Path):
         record_predictions(models.make_mlp(), data, tmp_path / "run", **options)
 
 
+def test_texts_for_targets_are_refused_without_a_word_of_the_loss(
+    model: Any, tmp_path: Path, recwarn: pytest.WarningsRecorder
+):
+    texts = np.array(["cat"] * SAMPLES)
+    with pytest.raises(ArgumentError, match="Targets must be numbers"):
+        record_predictions(model, (X, texts), tmp_path / "run")
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def test_what_is_no_model_and_no_directory_is_refused(model: Any, tmp_path: Path):
     with pytest.raises(ArgumentError, match=r"model must be a keras.Model, or a function"):
         record_predictions("model.keras", (X, Y), tmp_path)

@@ -53,6 +53,26 @@ def told(run: Any, phase: str = "train") -> list[tuple[int, int, int]]:
     return [(batch.step, batch.epoch, batch.index) for batch in run.batches(phase)]
 
 
+# --- beside another of ours ---
+
+
+def test_two_callbacks_with_one_log_dir_are_warned_of(tmp_path: Path) -> None:
+    callbacks = [BatchViewCallback(tmp_path / "a"), BatchViewCallback(os.path.relpath(tmp_path / "a"))]
+    with pytest.warns(UserWarning, match="Several callbacks with one log_dir") as warned:
+        fit(make_model(eager=True), callbacks, epochs=1)
+    assert len([warning for warning in warned if "Several" in str(warning.message)]) <= 2
+    run = load(tmp_path)["a"]
+    assert len(run.batches("train")) == 2 * len(SIZES)
+    assert "Several callbacks" in " ".join(message for _, message, _ in run.health.warnings)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_callback_given_twice_and_one_with_a_log_dir_of_its_own_are_no_mistake(tmp_path: Path) -> None:
+    same = BatchViewCallback(tmp_path / "a")
+    fit(make_model(eager=True), [same, same, BatchViewCallback(tmp_path / "b")], epochs=1)
+    assert [len(run.batches("train")) for run in load(tmp_path).values()] == [3, 3]
+
+
 # --- beside other callbacks ---
 
 

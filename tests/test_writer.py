@@ -253,6 +253,29 @@ def test_wrong_settings_are_refused(tmp_path: Path, arguments: dict[str, Any], w
         BatchWriter(tmp_path, **arguments)
 
 
+@pytest.mark.parametrize("names", [{"cat": 0, "dog": 1}, {0: "cat", 1: "dog"}])
+def test_class_names_with_numbers_are_told_whole_and_how_to_mend_them(tmp_path: Path, names: dict[Any, Any]):
+    with pytest.raises(ArgumentError, match="class_names must") as raised:
+        BatchWriter(tmp_path, class_names=names)
+    assert f"Received: class_names={names}. Of a dict" in str(raised.value)
+
+
+def test_a_message_tells_a_large_value_in_one_line(tmp_path: Path):
+    with pytest.raises(ArgumentError) as raised:
+        BatchWriter(np.zeros((100, 100)))  # arguments in another order
+    assert len(str(raised.value)) < 300
+    assert "\n" not in str(raised.value)
+
+
+def test_a_log_dir_in_the_home_directory_is_where_load_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    with BatchWriter("~/logs") as writer:
+        writer.add_batch(loss=1.0)
+    assert writer.log_dir == str(tmp_path / "logs")
+    assert len(load("~/logs")["."].batches("train")) == 1
+
+
 @pytest.mark.parametrize(
     "log_dir", ["nowhere://bucket/logs", "s3://", "memory:///", Path("s3://x/y"), "file://", "", "a\0b", b"x", 3, None]
 )

@@ -160,6 +160,11 @@ class TappedStep(abc.ABC):
         if recorder not in self._armed:
             self._armed.append(recorder)
 
+    @property
+    def armed(self) -> tuple[Recorder, ...]:
+        """Return whom the next step is to be told to."""
+        return tuple(self._armed)
+
     def __call__(self, *arguments: Any) -> Any:
         """Run one step as Keras would, and return what Keras expects."""
         if self._armed and self._is_foreign(*arguments):
