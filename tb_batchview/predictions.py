@@ -148,7 +148,8 @@ def record_predictions(
         raise ArgumentError(f"phase must be one of {', '.join(PHASES)}. Received: phase={phase!r}.")
     if inputs not in (None, "thumbnails") and not callable(inputs):
         raise ArgumentError(
-            f"inputs must be None, 'thumbnails' or a function of a batch of inputs. Received: inputs={in_brief(inputs)}."
+            "inputs must be None, 'thumbnails' or a function of a batch of inputs. "
+            f"Received: inputs={in_brief(inputs)}."
         )
     if verbose not in ("auto", 0, 1):
         raise ArgumentError(f"verbose must be 'auto', 0 or 1. Received: verbose={in_brief(verbose)}.")
@@ -351,7 +352,8 @@ class _Ids:
     def __init__(self, ids: Any, samples: int | None) -> None:
         if ids is not None and (isinstance(ids, (str, bytes)) or not isinstance(ids, Iterable)):
             raise ArgumentError(
-                f"sample_ids must have one id for each sample. Received: sample_ids={in_brief(ids)}. Give a list or an array."
+                f"sample_ids must have one id for each sample. Received: sample_ids={in_brief(ids)}. "
+                "Give a list or an array."
             )
         self._count = len(ids) if isinstance(ids, Sized) else None
         self._rest = None if ids is None else iter(ids)
