@@ -202,6 +202,6 @@ def check_class_names(names: Any) -> tuple[str, ...] | Mapping[str, tuple[str, .
 
 
 def _list_names(names: Any) -> tuple[str, ...]:
-    """Return the names of the classes of one output, none of what is no list of names."""
+    """Return the class names of one output, none of what is no list."""
     listed = tuple(names) if isinstance(names, Iterable) and not isinstance(names, (str, bytes, Mapping)) else ()
     return listed if all(isinstance(name, str) for name in listed) else ()

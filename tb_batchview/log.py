@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tb_batchview import index, metadata
-from tb_batchview.errors import NotFoundError
+from tb_batchview.errors import ArgumentError, NotFoundError, in_brief
 from tb_batchview.lookup import unknown
 from tb_batchview.maps import Maps
 from tb_batchview.places import Reader, read_array
@@ -52,11 +52,16 @@ def load(log_dir: str | os.PathLike[str], progress: Progress | None = None) -> L
         The runs by name, read to their ends. Empty when nothing is recorded there yet.
 
     Raises:
+        ArgumentError: It is no path.
         NotFoundError: There is no such directory.
     """
+    if not isinstance(log_dir, (str, os.PathLike)):
+        raise ArgumentError(f"log_dir must be a str or os.PathLike. Received: log_dir={in_brief(log_dir)}.")
     path = Path(log_dir).expanduser()
     if not path.is_dir():
-        raise NotFoundError(f"log_dir must be a directory that exists. Received: log_dir={str(log_dir)!r}.")
+        # A notebook or a service is often in another directory than one thinks.
+        place = "" if path.is_absolute() else f", which is {path.absolute()}"
+        raise NotFoundError(f"log_dir must be a directory that exists. Received: log_dir={str(log_dir)!r}{place}.")
     log = Log({"": path}, reader=Maps().read)
     log.refresh(progress)
     return log
@@ -175,7 +180,8 @@ class Log(Opened, Mapping[str, Run]):
     def __getitem__(self, name: str) -> Run:
         runs = self._runs
         if name not in runs:
-            raise NotFoundError(unknown("run", name, runs))
+            hint = "" if runs else " Ask `tb-batchview doctor` why."
+            raise NotFoundError(unknown("run", name, runs) + hint)
         return runs[name]
 
     def __iter__(self) -> Iterator[str]:

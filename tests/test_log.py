@@ -10,7 +10,7 @@ import pytest
 from recorded import append, event_file, frames, make_record, make_scores, make_summary, write_run
 
 from tb_batchview import log as logs
-from tb_batchview.errors import NotFoundError
+from tb_batchview.errors import ArgumentError, NotFoundError
 from tb_batchview.log import Log, load
 
 
@@ -56,6 +56,22 @@ def test_the_walk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_directory_that_is_not_there_is_named() -> None:
     with pytest.raises(NotFoundError, match=r"log_dir must be a directory that exists. Received: log_dir='/nowhere'"):
         load("/nowhere")
+
+
+def test_of_a_relative_directory_is_told_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotFoundError) as raised:
+        load("nowhere")
+    assert str(raised.value).endswith(f"Received: log_dir='nowhere', which is {tmp_path / 'nowhere'}.")
+
+
+def test_what_is_no_path_and_a_directory_without_a_run_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"log_dir must be a str or os.PathLike. Received: log_dir=None"):
+        load(None)  # type: ignore[arg-type]
+    with pytest.raises(NotFoundError, match=r"There is none. Ask `tb-batchview doctor` why"):
+        load(tmp_path)["first"]
 
 
 def test_nothing_recorded_is_no_run(tmp_path: Path) -> None:
