@@ -171,6 +171,23 @@ def decide_all(spec: OutputSpec, predictions: Array, targets: Array) -> tuple[In
     return target.reshape(-1), *_decide_surely(spec, probabilities.reshape(target.size, spec.classes))
 
 
+def find_strays(name: str, spec: OutputSpec, output: OutputRecord) -> str:
+    """Return what to say of targets that are no class, "" of others.
+
+    Negative ones are none: losses leave samples out by -1 or -100. Of pixels
+    and tokens there may be one above the classes for that, too.
+    """
+    targets = output.targets
+    if not spec.has_classes or targets is None or targets.dtype.kind not in "iuf" or targets.size != len(targets):
+        return ""
+    if not (targets >= spec.classes).any():
+        return ""
+    return (
+        f"Targets of output {name!r} must be class numbers from 0 to {spec.classes - 1}. Received: "
+        f"{np.nanmax(targets):g}. Samples of other numbers count in no class: subtract 1 from numbers that begin at 1."
+    )
+
+
 def error_rate(derived: dict[str, Array]) -> float:
     """Return the share of wrong samples, or the mean of their errors.
 

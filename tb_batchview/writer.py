@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tb_batchview import arguments, encode, metadata, objects, tfrecord, thumbnails
+from tb_batchview import arguments, encode, metadata, objects, tasks, tfrecord, thumbnails
 from tb_batchview.earlier import ARCHITECTURE, Earlier, LocalStorage
 from tb_batchview.errors import ArgumentError, BatchViewError, BatchViewWarning
 from tb_batchview.eventfile import EventFile
@@ -168,6 +168,7 @@ class BatchWriter:
         # Closed files with pictures that are not written once more, and why there are none of some batches.
         self._shown_in: list[tuple[str, str]] = []
         self._not_shown = ""
+        self._strays: dict[str, str] = {}  # what was said of them, by output
         # What the viewer was told of the counts, and what older files were.
         self._told: collections.Counter[tuple[str, str]] = collections.Counter()
         self._file: EventFile | None = None
@@ -581,6 +582,7 @@ class BatchWriter:
                 self._count("dropped", "Batches were dropped because those before them could not be sent in time.")
                 return False
             record, kept = self._show(record)
+            self._mind_strays(record, specs)
             event = self._encoder.encode_pieces(record, specs, self._top_k)
             size = sum(map(len, event))
             if size > tfrecord.MAX_PAYLOAD_BYTES:
@@ -602,6 +604,14 @@ class BatchWriter:
                     self._end_file()
             return True
         return False
+
+    def _mind_strays(self, record: BatchRecord, specs: Mapping[str, OutputSpec]) -> None:
+        """Count targets that are no class: they would be missed by nobody."""
+        for name, output in record.outputs.items():
+            strays = tasks.find_strays(name, specs[name], output)
+            if strays:
+                # As the first of each output has it: the number may differ from batch to batch.
+                self._count("capture", self._strays.setdefault(name, strays))
 
     def _show(self, record: BatchRecord) -> tuple[BatchRecord, NewInputs | None]:
         """Make small pictures of a record's inputs, or leave them out."""

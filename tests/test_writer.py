@@ -884,3 +884,29 @@ def test_forgotten_writer_keeps_nothing_open(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(fd)
     assert steps(tmp_path) == [0]
+
+
+def test_targets_that_are_no_class_are_warned_of_once_and_counted(tmp_path: Path):
+    told = pytest.warns(BatchViewWarning, match="class numbers from 0 to 2. Received: 3")
+    with told as warned, BatchWriter(tmp_path, task="multiclass") as writer:
+        for numbers in ([1, 2], [3, 1], [7, 8], [-1, -100]):
+            writer.add_batch(predictions=SCORES, targets=numbers)
+    assert len(warned) == 1
+    run = load(tmp_path)["."]
+    assert [(kind, count) for kind, _, count in run.health.warnings] == [("capture", 2)]
+    assert run.batches("train")[2].targets.tolist() == [7, 8]
+
+
+@pytest.mark.parametrize(
+    ("task", "targets"),
+    [
+        ("multiclass", np.eye(3)[:2] * 5),  # rows, not numbers
+        ("multiclass", np.array([0.0, np.nan])),
+        ("multilabel", np.array([[0, 5, 1], [9, 0, 1]])),
+        ("regression", np.array([[7.0, 8, 9], [7, 8, 9]])),
+    ],
+)
+def test_targets_that_are_no_class_numbers_are_not_taken_for_them(tmp_path: Path, task: str, targets: Any):
+    with BatchWriter(tmp_path, task=task) as writer:
+        writer.add_batch(predictions=SCORES, targets=targets)
+    assert writer.warnings == ()

@@ -35,6 +35,15 @@ import { rankPairs } from "../src/pairs.js";
 const WHOLE = { row: 0, column: 0, size: 3 };
 const MATRIX = { labels: [2, 5, 9], counts: [8, 1, 1, 0, 5, 5, 0, 0, 0] };
 
+test("names of three digits have room above the columns when they stand on end", () => {
+  const DIGIT = 6.75; // of Roboto, at the size of the names
+  for (const name of ["9", "199", "9999"]) {
+    const { top, upright } = layoutOf(520, [name], { row: 0, column: 0, size: 200 });
+    expect(upright).toBe(true);
+    expect(top - 24).toBeGreaterThan(name.length * DIGIT);
+  }
+});
+
 test("a click in the middle of a drawn cell is that cell", () => {
   const names = ["a", "b", "c"];
   for (const view of [WHOLE, { row: 1, column: 0.5, size: 2 }]) {

@@ -71,7 +71,8 @@ export function layoutOf(width: number, names: readonly string[], view: MatrixVi
   const upright = longest + 6 > cell;
   const uprightSums = sum.length * LETTER + 4 > cell;
   const sums = !labelled ? 0 : uprightSums ? sum.length * LETTER + 8 : 18;
-  const top = 18 + (upright ? Math.min(longest + 6, most - 9) : 20);
+  // Digits are wider than letters are on average.
+  const top = 18 + (upright ? Math.min(longest + 10, most - 9) : 20);
   return { left, top, edge, cell, upright, labelled, uprightSums, foot: sums + LEGEND_ROOM };
 }
 

@@ -14,7 +14,7 @@ export const idCell = (sample: Sample): string | TemplateResult => {
   const whole = idText(sample);
   const path = /^[\w.:+-]*(\/[\w.+%=-]+)+$/.test(whole);
   const shown = path && whole.length > 18 ? whole.slice(whole.lastIndexOf("/") + 1) : whole;
-  return /^[\w.:+%=-]+$/.test(shown) ? tail(shown) : shown;
+  return /^[\w.:+%=/-]+$/.test(shown) ? tail(shown) : shown;
 };
 
 const longestName = (names: readonly string[] | null): number =>
