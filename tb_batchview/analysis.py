@@ -7,6 +7,7 @@ nothing else: no function here reads a file or keeps anything.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -131,7 +132,12 @@ class ClassRow:
     most_confused_count: int
 
 
-@dataclasses.dataclass(frozen=True)
+# Of a report as text.
+_CLASSES_TOLD = 100
+_LETTERS_TOLD = 30
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class ClassReport:
     """Figures per class: as arrays of shape (classes,), or row by row.
 
@@ -205,6 +211,39 @@ class ClassReport:
 
     def __iter__(self) -> Iterator[ClassRow]:
         return (self[number] for number in range(len(self)))
+
+    def __repr__(self) -> str:
+        figures = f"accuracy={self.accuracy:.4g}, macro_f1={self.macro_f1:.4g}"
+        return f"ClassReport({len(self)} classes, {self.samples} samples, {figures})"
+
+    def __str__(self) -> str:
+        """Return a table to be read, of at most 100 classes."""
+        rows = [("class", "support", "precision", "recall", "f1", "most taken for")]
+        for row in itertools.islice(self, _CLASSES_TOLD):
+            taken = "" if row.most_confused is None else f"{self._name(row.most_confused)} ({row.most_confused_count})"
+            figures = (f"{figure:.3f}" for figure in (row.precision, row.recall, row.f1))
+            rows.append((self._name(row.class_number), str(row.support), *figures, taken))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [
+            "  ".join(
+                # Names begin at the left, numbers end at the right.
+                cell.ljust(width) if place in (0, len(row) - 1) else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        more = len(self) - _CLASSES_TOLD
+        lines += [f"and {more} more"] if more > 0 else []
+        return "\n".join(
+            [*lines, f"accuracy {self.accuracy:.3f}, macro F1 {self.macro_f1:.3f}, {self.samples} samples"]
+        )
+
+    def _name(self, number: int) -> str:
+        names = self.class_names
+        name = names[number] if names is not None and number < len(names) else str(number)
+        # In one line, whatever a file says.
+        name = "".join(letter if letter.isprintable() else " " for letter in name[: 2 * _LETTERS_TOLD])
+        return name if len(name) <= _LETTERS_TOLD else f"{name[: _LETTERS_TOLD - 1]}…"
 
 
 def report_classes(

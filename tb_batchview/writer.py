@@ -287,7 +287,9 @@ class BatchWriter:
                 whose range is found, or a list of str. Small pictures of them
                 are kept, of each id one; see docs/guides/inputs.md.
             histograms: By layer name: the layer's values, shape
-                (samples, ..., units), or a `LayerSummary`.
+                (samples, ..., units), or a `LayerSummary`. Where the units
+                (channels) are an earlier axis, as with PyTorch's
+                convolutions, move it: `output.movedim(1, -1)`.
             gradients: By layer name: the gradient of the loss, an array or a
                 list of one for each weight, of any shapes, or a
                 `GradientSummary`.

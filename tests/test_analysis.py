@@ -120,6 +120,27 @@ def test_class_report_of_a_confusion_matrix_is_that_of_its_samples(drawn: tuple[
         assert np.array_equal(found, wanted, equal_nan=True) if field.name != "class_names" else found == wanted
 
 
+def test_a_report_is_a_table_to_be_read() -> None:
+    report = analysis.report_confusion(
+        np.array([[8, 2, 0], [1, 3, 0], [0, 0, 0]]), ("cat", "a\nlong " + "x" * 99, "fox")
+    )
+
+    assert repr(report) == "ClassReport(3 classes, 14 samples, accuracy=0.7857, macro_f1=0.7544)"
+    assert str(report).splitlines() == [
+        "class                           support  precision  recall     f1  most taken for",
+        f"cat                                  10      0.889   0.800  0.842  a long {'x' * 22}… (2)",
+        f"a long {'x' * 22}…        4      0.600   0.750  0.667  cat (1)",
+        "fox                                   0        nan     nan    nan",
+        "accuracy 0.786, macro F1 0.754, 14 samples",
+    ]
+
+
+def test_a_report_of_many_classes_is_not_told_in_full() -> None:
+    lines = str(analysis.report_confusion(np.eye(150, dtype=int))).splitlines()
+
+    assert (len(lines), lines[1].split()[0], lines[-3].split()[0], lines[-2]) == (103, "0", "99", "and 50 more")
+
+
 def test_class_report_of_nothing_is_empty() -> None:
     report = analysis.report_classes(np.zeros(0, int), np.zeros(0, int), 2)
 

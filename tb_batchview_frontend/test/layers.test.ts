@@ -114,6 +114,9 @@ test("words on norms name the least and the greatest layer", () => {
   expect(normWords(block)).toBe(
     "At last between 2.000 (second) and 3.000 (third), 1.500 times as much. NaN or infinite at times in 1 layer.",
   );
+  expect(normWords(decodeBlock<GradientsHeader>(gradientsBlock(["first", "second"])))).toBe(
+    "At last 2.000 (second). NaN or infinite at times in 1 layer.",
+  );
   expect(normWords(decodeBlock<GradientsHeader>(gradientsBlock([])))).toBe("");
   expect(brokenMarks(block)).toEqual([{ step: 10, label: "NaN or ∞ in first" }]);
 });

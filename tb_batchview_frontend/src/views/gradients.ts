@@ -101,9 +101,11 @@ export function normWords(norms: Norms): string {
   const ends =
     least === undefined || greatest === undefined
       ? ""
-      : `At last between ${figure(least.value)} (${shortName(least.name, 30)}) and ${figure(greatest.value)} (${shortName(greatest.name, 30)})${
-          least.value > 0 ? `, ${figure(greatest.value / least.value)} times as much` : ""
-        }.`;
+      : norm.length === 1
+        ? `At last ${figure(least.value)} (${shortName(least.name, 30)}).`
+        : `At last between ${figure(least.value)} (${shortName(least.name, 30)}) and ${figure(greatest.value)} (${shortName(greatest.name, 30)})${
+            least.value > 0 ? `, ${figure(greatest.value / least.value)} times as much` : ""
+          }.`;
   return `${ends}${broken === 0 ? "" : ` NaN or infinite at times in ${many(broken, "layer")}.`}`.trim();
 }
 
