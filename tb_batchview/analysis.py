@@ -218,7 +218,7 @@ class ClassReport:
 
     def __str__(self) -> str:
         """Return a table to be read, of at most 100 classes."""
-        rows = [("class", "support", "precision", "recall", "f1", "most taken for")]
+        rows: list[tuple[str, ...]] = [("class", "support", "precision", "recall", "f1", "most taken for")]
         for row in itertools.islice(self, _CLASSES_TOLD):
             taken = "" if row.most_confused is None else f"{self._name(row.most_confused)} ({row.most_confused_count})"
             figures = (f"{figure:.3f}" for figure in (row.precision, row.recall, row.f1))

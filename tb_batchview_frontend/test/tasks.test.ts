@@ -727,6 +727,28 @@ test("the worst samples of a regression tell target, prediction and residual, in
   expect(sheet.rows[0]?.slice(5)).toEqual([target, predicted]);
 });
 
+test("a table of samples of a regression has targets and predictions, of many values the first", async () => {
+  const answer = json<SamplesAnswer>("batch-regression.json");
+  const [one] = answer.samples;
+  const many = [1, 2, 3, 4].map((value) => ({ target: value, predicted: value + 0.5 }));
+  const samples = [one, { ...one, sample: 1, values: many }, { ...one, sample: 2, values: [] }];
+  const { app } = await showTask(
+    "regression",
+    { tab: "samples" },
+    { samples: () => ({ ...answer, total: 3, samples }) },
+  );
+  const table = app.querySelector('[data-testid="samples-table"]');
+  const read = (row: number): (string | undefined)[] =>
+    [...(table?.querySelectorAll(`tbody tr[aria-rowindex="${row}"] td`) ?? [])]
+      .slice(2, 4)
+      .map((cell) => cell.textContent?.trim());
+  expect([read(2), read(3), read(4)]).toEqual([
+    ["0.5000", "−1.500"],
+    ["1.000, 2.000, 3.000 …", "1.500, 2.500, 3.500 …"],
+    ["–", "–"],
+  ]);
+});
+
 test("a regression says how many samples are drawn of how many, and offers no choice of one value", async () => {
   const { app } = await showTask("regression");
   const { header } = block<ResidualsHeader>("residuals.bin");

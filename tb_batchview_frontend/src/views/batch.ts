@@ -137,7 +137,7 @@ export function batchView(store: Store): TemplateResult {
         data-testid="batch-samples"
         class=${batch.step === store.step ? "" : "stale"}
         label=${`Samples of batch ${batch.step}`}
-        .columns=${sampleColumns({ output, names: store.classNames, top: true, input: inputColumns(store), ids: store.batch.row(0)?.id != null, sortable: SAMPLE_SORTS })}
+        .columns=${sampleColumns({ output, names: store.classNames, values: true, top: true, input: inputColumns(store), ids: store.batch.row(0)?.id != null, sortable: SAMPLE_SORTS })}
         .rows=${store.batch}
         .sort=${sampleSort}
         .subject=${`${store.step}${JSON.stringify(sampleSort)}${store.selection.outcome}${store.selection.target}/${store.selection.predicted}`}

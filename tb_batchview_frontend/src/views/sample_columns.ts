@@ -107,6 +107,26 @@ function figureColumns(): TableColumn<Sample>[] {
   ];
 }
 
+const VALUES_TOLD = 3;
+
+/** The values of a regression, of several the first. */
+const valueColumn = (which: "target" | "predicted", label: string): TableColumn<Sample> => {
+  const texts = ({ values }: Sample, words: (value: number | null) => string): string[] =>
+    (values ?? []).map((value) => words(value[which]));
+  return {
+    key: `value_${which}`,
+    label,
+    width: 90,
+    number: true,
+    cell: (sample) => {
+      const all = texts(sample, figure);
+      return `${all.slice(0, VALUES_TOLD).join(", ")}${all.length > VALUES_TOLD ? " …" : ""}` || "–";
+    },
+    hint: (sample) => texts(sample, exact).join(", "),
+  };
+};
+const VALUES = [valueColumn("target", "Target"), valueColumn("predicted", "Predicted")];
+
 export interface SampleColumns {
   output: Output | null;
   names: readonly string[] | null;
@@ -118,6 +138,8 @@ export interface SampleColumns {
   figures?: boolean;
   /** What the model was given, where it is known. */
   input?: TableColumn<Sample>[];
+  /** With the values of a regression. */
+  values?: boolean;
   /** With the three largest scores, which only the samples of one batch carry. */
   top?: boolean;
   sortable: readonly string[];
@@ -129,6 +151,7 @@ export function sampleColumns({
   batch,
   ids,
   figures,
+  values,
   top,
   input = [],
   sortable,
@@ -157,7 +180,7 @@ export function sampleColumns({
       cell: idCell,
       hint: idText,
     },
-    ...(hasClasses ? classColumns(names) : []),
+    ...(hasClasses ? classColumns(names) : values && output?.task === "regression" ? VALUES : []),
     ...(hasClasses
       ? []
       : [

@@ -56,6 +56,7 @@ function samplesTable(store: Store, primary: boolean): TemplateResult {
         output: store.chosen?.output ?? null,
         names: store.classNames,
         batch: true,
+        values: true,
         input: inputColumns(store),
         ids: samples.head.identified,
         figures,
