@@ -25,7 +25,7 @@ const COLUMNS: TableColumn<Row>[] = [
   {
     key: "name",
     label: "Layer",
-    width: 118,
+    width: 114,
     cell: ({ name }) => tail(name),
     hint: ({ name, batches }) =>
       `${name}: ${batches === 0 ? "its gradient alone" : many(batches, "summary", "summaries")}`,
@@ -34,14 +34,14 @@ const COLUMNS: TableColumn<Row>[] = [
     key: "units",
     label: "Units",
     title: "units or channels",
-    width: 46,
+    width: 42,
     number: true,
     cell: ({ units }) => count(units),
   },
   {
     key: "mean",
     label: "Mean",
-    width: 66,
+    width: 74,
     number: true,
     cell: ({ mean }) => figure(mean),
     hint: ({ mean }) => exact(mean),
