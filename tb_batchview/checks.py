@@ -7,13 +7,16 @@ from the installed packages' metadata, so that nothing heavy is imported.
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
+from tb_batchview.bucket import hide_secrets, is_remote, local_path
 from tb_batchview.metadata import DIRECTORY
+from tb_batchview.mirror import Mirror
 from tb_batchview.run import Run
 from tb_batchview.version import __version__
 
@@ -80,7 +83,37 @@ def check_provider(location: str, failure: str, further: int) -> Iterator[Findin
         yield Finding("data provider", printable(failure), "look whether it runs; it is asked again all the time")
 
 
-def check_log(log: Mapping[str, Run], logdir: Path | None) -> Iterator[Finding]:
+def check_mirrors(mirrors: Iterable[Mirror]) -> Iterator[Finding]:
+    """Look at what is copied of remote directories."""
+    for report in (mirror.report() for mirror in mirrors):
+        about = f"remote {printable(report.url)}"
+        if report.failure:
+            # It names the remedy where there is one.
+            yield Finding(about, printable(report.failure), "look at the address, the rights and the network")
+        elif not report.listed:
+            yield Finding(about, "is still being looked through")
+        copied = f"{format_bytes(report.copied)} of {format_bytes(report.bytes)}"
+        tried = f", {report.failures} time(s) in vain" if report.failures else ""
+        if report.listed:
+            yield Finding(about, f"{report.files} file(s), {copied} copied{tried}")
+        if report.uncopied:
+            first, count = report.uncopied[0], len(report.uncopied)
+            yield Finding(
+                about,
+                f"{count} file(s) could not be copied. {printable(first)}",
+                "look at the rights; it is tried again as long as TensorBoard runs",
+            )
+        if report.refused:
+            yield Finding(
+                about,
+                f"{report.refused} file(s) have names that no copy can have, or are too many",
+                "rename them, or give a directory further down",
+            )
+        if report.stopped:
+            yield Finding(about, printable(report.stopped), "make room, or set TMPDIR to a directory of another disk")
+
+
+def check_log(log: Mapping[str, Run], logdir: str | os.PathLike[str] | None) -> Iterator[Finding]:
     """Look at all runs of a log directory, None where there is none."""
     if not log and logdir is None:
         yield Finding(
@@ -89,14 +122,15 @@ def check_log(log: Mapping[str, Run], logdir: Path | None) -> Iterator[Finding]:
             "record with BatchViewCallback below the directory that it reads; see docs/how-it-works.md",
         )
     elif not log and logdir is not None:
-        place = logdir.resolve()
-        remedy = (
-            f'model.fit(…, callbacks=[BatchViewCallback("{printable(str(logdir))}/run-1")]), or give another directory'
-        )
-        if place.name == DIRECTORY:
+        remote = is_remote(logdir)
+        given = hide_secrets(os.fspath(logdir))
+        place = given.rstrip("/") if remote else str(local_path(logdir).resolve())
+        above, _, last = place.replace(os.sep, "/").rpartition("/")
+        remedy = f'model.fit(…, callbacks=[BatchViewCallback("{printable(given)}/run-1")]), or give another directory'
+        if last == DIRECTORY:
             # Where the files are is not where the run is.
-            remedy = f"tb-batchview doctor {printable(str(place.parent))}"
-        yield Finding("runs", f"none below {printable(str(place))}", remedy)
+            remedy = f"tb-batchview doctor {printable(above)}"
+        yield Finding("runs", f"none below {printable(place)}", remedy)
     for run in log.values():
         yield from check_run(run)
 

@@ -20,15 +20,36 @@ from typing import Any, NoReturn
 
 import click
 
-from tb_batchview.checks import check_installation, check_log, check_run, format_bytes, printable
-from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
+from tb_batchview.bucket import hide_secrets, is_remote, local_path
+from tb_batchview.checks import (
+    Finding,
+    check_installation,
+    check_log,
+    check_mirrors,
+    check_run,
+    format_bytes,
+    printable,
+)
+from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError, RemoteError
 from tb_batchview.export import FORMATS, TABLES, Export, Report
 from tb_batchview.log import Log, load
 from tb_batchview.progress import show_progress
 from tb_batchview.run import Run
 from tb_batchview.version import __version__
 
-_LOGDIR = click.argument("logdir", type=click.Path(exists=True, file_okay=False, path_type=Path))
+
+class _Logdir(click.Path):
+    """A directory that is there, or the address of a remote one."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, file_okay=False)
+
+    def convert(self, value: Any, *about: Any) -> str:
+        """Check a path; an address shows itself when it is opened."""
+        return str(value) if is_remote(value) else str(super().convert(str(local_path(value)), *about))
+
+
+_LOGDIR = click.argument("logdir", type=_Logdir())
 _JSON = click.option("--json", "as_json", is_flag=True, help="answer in JSON")
 _STEP = click.IntRange(min=0)
 
@@ -51,8 +72,9 @@ def main() -> None:
     """Look into what tb_batchview recorded, and write it elsewhere.
 
     LOGDIR is the directory given to BatchViewCallback or BatchWriter, or any
-    above it, as for `tensorboard --logdir`. It may be read while training
-    still writes.
+    above it, as for `tensorboard --logdir`; also a remote one, such as
+    s3://bucket/logs (pip install "tb_batchview[remote]"). It may be read while
+    training still writes.
 
     \b
     Begin with
@@ -70,7 +92,7 @@ def main() -> None:
 @main.command(short_help="Which runs and phases are there? How much of each?")
 @_LOGDIR
 @_JSON
-def inspect(logdir: Path, as_json: bool) -> None:
+def inspect(logdir: str, as_json: bool) -> None:
     """List the runs below LOGDIR, a line for each of their phases.
 
     \b
@@ -101,7 +123,7 @@ def inspect(logdir: Path, as_json: bool) -> None:
 @main.command(short_help="What is wrong, and what to do about it?")
 @_LOGDIR
 @_JSON
-def doctor(logdir: Path, as_json: bool) -> None:
+def doctor(logdir: str, as_json: bool) -> None:
     """Find what is wrong with the installation or LOGDIR, and the remedy.
 
     Looks at the versions, at whether TensorBoard finds the plugin, and at
@@ -116,7 +138,7 @@ def doctor(logdir: Path, as_json: bool) -> None:
 
     Exit status: 0; 1 when there is something to look at; 2 for wrong usage.
     """  # noqa: D301
-    findings = [*check_installation(), *check_log(_load(logdir), logdir)]
+    findings = [*check_installation(), *_check_logdir(logdir)]
     if as_json:
         _print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:
@@ -142,7 +164,7 @@ def doctor(logdir: Path, as_json: bool) -> None:
 @click.option("--scores/--no-scores", default=True, help="all scores of each sample (default), or none")
 @click.option("--overwrite", is_flag=True, help="replace what is there")
 def export(
-    logdir: Path,
+    logdir: str,
     run: str | None,
     phase: str | None,
     form: str,
@@ -334,9 +356,23 @@ def _tell(report: Report) -> None:
         _fail(f"{report.unreadable:,} damaged batches were left out. Ask `tb-batchview doctor`.")
 
 
-def _load(logdir: Path) -> Log:
+def _load(logdir: str) -> Log:
+    # Of a remote directory everything is copied first, with a bar of its own.
     with show_progress("Opening") as progress:
-        return load(logdir, progress)
+        try:
+            return load(logdir, progress)
+        except NotFoundError as error:
+            raise click.UsageError(str(error)) from error
+
+
+def _check_logdir(logdir: str) -> list[Finding]:
+    """Look at everything below a directory, also at one out of reach."""
+    try:
+        log = _load(logdir)
+    except RemoteError as error:
+        about = f"remote {printable(hide_secrets(logdir))}"
+        return [Finding(about, printable(str(error)), "look at the address, the rights and the network")]
+    return [*check_mirrors(log.mirrors), *check_log(log, logdir)]
 
 
 def _print(text: str) -> None:
@@ -356,8 +392,8 @@ def _give_up_stdout() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _fail_empty(logdir: Path) -> NoReturn:
-    _fail(f"Nothing is recorded below {printable(str(logdir))}. Ask `tb-batchview doctor` why.")
+def _fail_empty(logdir: str) -> NoReturn:
+    _fail(f"Nothing is recorded below {printable(hide_secrets(logdir))}. Ask `tb-batchview doctor` why.")
 
 
 def _fail(message: str) -> NoReturn:

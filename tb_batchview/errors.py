@@ -35,5 +35,9 @@ class NotFoundError(BatchViewError, KeyError):
         return str(self.args[0]) if self.args else ""
 
 
+class RemoteError(BatchViewError, OSError):
+    """A remote directory cannot be reached, or its store refuses."""
+
+
 class BatchViewWarning(UserWarning):
     """Something could not be recorded; training goes on."""

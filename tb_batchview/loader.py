@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 from tensorboard.plugins import base_plugin
 
 _LOGGER = logging.getLogger(__name__)
 _PLUGIN_NAME = "batchview"
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_TENSORFLOW_SCHEMES = {"file", "gs", "ram"}
+# While there is a module of this name, TensorBoard does not use TensorFlow.
+_WITHOUT_TENSORFLOW = "tensorboard.compat.notf"
 
 
 class BatchViewLoader(base_plugin.TBLoader):
@@ -37,12 +46,14 @@ class BatchViewLoader(base_plugin.TBLoader):
         """Keep TensorBoard's own loaders from holding our batches.
 
         They keep up to a hundred events a tag in memory, whole; the plugin
-        reads the files itself. What the user set stays.
+        reads the files itself. What the user set stays. And let them open
+        remote directories that TensorFlow does not know.
         """
         try:
             samples = getattr(flags, "samples_per_plugin", None)
             if isinstance(samples, dict):
                 samples.setdefault(_PLUGIN_NAME, 1)
+            _open_remote(flags)
         except Exception as error:  # the command must start
             _LOGGER.warning("Batch View could not set its flags: %s: %s", type(error).__name__, error)
 
@@ -55,3 +66,28 @@ class BatchViewLoader(base_plugin.TBLoader):
         except Exception as error:  # a broken plugin must not end the command
             _LOGGER.warning("Batch View is not available: %s: %s", type(error).__name__, error)
             return None
+
+
+def _open_remote(flags: Any) -> None:
+    """Have TensorBoard read a remote directory that TensorFlow cannot.
+
+    Where TensorFlow is installed, `tensorboard --logdir s3://…` would end
+    before it starts. Where it is not, TensorBoard reads through fsspec: so it
+    is told that it is not, in this one case.
+    """
+    given = f"{getattr(flags, 'logdir', '')},{getattr(flags, 'logdir_spec', '')}"
+    unknown = sorted(set(_SCHEME.findall(given)) - _TENSORFLOW_SCHEMES)
+    if not unknown or find_spec("tensorflow") is None or find_spec("tensorflow_io") is not None:
+        return
+    if find_spec("fsspec") is None:
+        _LOGGER.warning('Batch View: %s:// is read through fsspec: pip install "tb_batchview[remote]"', unknown[0])
+        return
+    from tensorboard import compat
+
+    sys.modules.setdefault(_WITHOUT_TENSORFLOW, ModuleType(_WITHOUT_TENSORFLOW))
+    # What its modules call `tf` is one object, and was TensorFlow already when the command began.
+    stub = import_module("tensorboard.compat.tensorflow_stub")
+    vars(compat.tf).update(
+        {name: value for name, value in vars(stub).items() if name == "__version__" or not name.startswith("__")}
+    )
+    _LOGGER.warning("Batch View: TensorFlow cannot read %s://, so that TensorBoard runs without it", unknown[0])

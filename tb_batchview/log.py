@@ -1,7 +1,7 @@
 """Read recorded runs from Python: `load(log_dir)`.
 
 Called by the user, `plugin`, `refresher` and `cli`. Finds the runs, which are
-`run`'s, and has `store` read them, by turns.
+`run`'s, and has `store` read them, by turns; what is remote, `mirror` copies.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tb_batchview import index, metadata
+from tb_batchview import bucket, index, metadata
 from tb_batchview.errors import ArgumentError, NotFoundError, in_brief
 from tb_batchview.lookup import unknown
 from tb_batchview.maps import Maps
+from tb_batchview.mirror import Mirror, RunMirror
 from tb_batchview.places import Reader, read_array
 from tb_batchview.records import Opened
 from tb_batchview.run import Run
@@ -44,9 +45,12 @@ def load(log_dir: str | os.PathLike[str], progress: Progress | None = None) -> L
     came since.
 
     Args:
-        log_dir: The directory given to `BatchViewCallback`, or any above it.
+        log_dir: The directory given to `BatchViewCallback`, or any above it;
+            or one of a remote store, such as s3://bucket/logs, whose event
+            files are copied to a temporary directory, at `Log.refresh` too.
         progress: Called now and then with the bytes read so far and those of
-            all files together, for instance to draw a bar.
+            all files together, for instance to draw a bar; of a remote
+            directory first with those copied.
 
     Returns:
         The runs by name, read to their ends. Empty when nothing is recorded there yet.
@@ -54,17 +58,33 @@ def load(log_dir: str | os.PathLike[str], progress: Progress | None = None) -> L
     Raises:
         ArgumentError: It is no path.
         NotFoundError: There is no such directory.
+        RemoteError: The remote store cannot be reached, or a package for it
+            is missing.
     """
     if not isinstance(log_dir, (str, os.PathLike)):
         raise ArgumentError(f"log_dir must be a str or os.PathLike. Received: log_dir={in_brief(log_dir)}.")
-    path = Path(log_dir).expanduser()
-    if not path.is_dir():
+    root = open_root(log_dir)
+    if isinstance(root, Path) and not root.is_dir():
         # A notebook or a service is often in another directory than one thinks.
-        place = "" if path.is_absolute() else f", which is {path.absolute()}"
+        place = "" if root.is_absolute() else f", which is {root.absolute()}"
         raise NotFoundError(f"log_dir must be a directory that exists. Received: log_dir={str(log_dir)!r}{place}.")
-    log = Log({"": path}, reader=Maps().read)
+    log = Log({"": root}, reader=Maps(root).read)
     log.refresh(progress)
+    if isinstance(root, Mirror):
+        root.check()
     return log
+
+
+def open_root(log_dir: str | os.PathLike[str], *, background: bool = False) -> Path | Mirror:
+    """Return where to look for runs: a directory, or copies of a remote one.
+
+    Args:
+        log_dir: A path, or an address that fsspec knows.
+        background: As for `Mirror`.
+    """
+    if bucket.is_remote(log_dir):
+        return Mirror(os.fspath(log_dir), background=background)
+    return bucket.local_path(log_dir)
 
 
 class Log(Opened, Mapping[str, Run]):
@@ -77,7 +97,7 @@ class Log(Opened, Mapping[str, Run]):
 
     def __init__(
         self,
-        roots: Mapping[str, Path],
+        roots: Mapping[str, Path | Mirror],
         *,
         reader: Reader = read_array,
         find: Callable[[], Mapping[str, Path]] | None = None,
@@ -89,7 +109,8 @@ class Log(Opened, Mapping[str, Run]):
             reader: How the arrays of a batch are read.
             find: Returns more runs: the directories of their files, by name.
         """
-        self._roots = dict(roots)
+        self._roots = {prefix: root if isinstance(root, Path) else root.path for prefix, root in roots.items()}
+        self._mirrors = {prefix: root for prefix, root in roots.items() if isinstance(root, Mirror)}
         self._find = find
         self._reader = reader
         self._runs: dict[str, Run] = {}
@@ -106,7 +127,7 @@ class Log(Opened, Mapping[str, Run]):
             progress: As for `load`.
         """
         with self._refreshing:
-            self.look()
+            self.look(progress)
             told = time.monotonic()
             while (store := self.next_pending()) is not None:
                 store.read(None if progress is None else SLICE_SECONDS)
@@ -116,15 +137,31 @@ class Log(Opened, Mapping[str, Run]):
             if progress is not None:
                 progress(*self.progress)
 
-    def look(self) -> None:
-        """Look for runs and how large they are; read nothing of them yet."""
-        found = dict(self._find()) if self._find is not None else {}
+    @property
+    def mirrors(self) -> tuple[Mirror, ...]:
+        """Return the remote directories among those that are searched."""
+        return tuple(self._mirrors.values())
+
+    def look(self, progress: Progress | None = None) -> None:
+        """Look for runs and how large they are; read nothing of them yet.
+
+        Args:
+            progress: Told what is copied of remote directories.
+        """
+        found: dict[str, tuple[Path, Mirror | None]] = {}
+        if self._find is not None:
+            found.update({name: (directory, None) for name, directory in self._find().items()})
         for prefix, root in self._roots.items():
+            mirror = self._mirrors.get(prefix)
+            if mirror is not None:
+                mirror.look(progress)
             for name, directory in _find_runs(root):
-                found[_join(prefix, name)] = directory
+                found[_join(prefix, name)] = directory, mirror
         runs, stores = {}, {}
         for name in sorted(found, key=_natural):
-            store = self._stores.get(name) or RunStore(found[name])
+            directory, mirror = found[name]
+            source = None if mirror is None else RunMirror(mirror, directory)
+            store = self._stores.get(name) or RunStore(directory, source)
             store.look()
             if store.view.exists:
                 stores[name] = store
@@ -139,6 +176,9 @@ class Log(Opened, Mapping[str, Run]):
     def prefer(self, name: str) -> None:
         """Read one run before the others: every second turn is its own."""
         self._first = name
+        for prefix, mirror in self._mirrors.items():
+            if name == prefix or name.startswith(prefix and f"{prefix}/"):
+                mirror.prefer(name[len(prefix) :].lstrip("/") or ".")
 
     def next_pending(self) -> RunStore | None:
         """Return the run whose turn it is to be read, None if all are."""

@@ -21,7 +21,13 @@ MOST_MAPS = 64
 class Maps:
     """Mapped files; arrays handed out keep their map alive."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: object = None) -> None:
+        """Prepare; no file is opened yet.
+
+        Args:
+            root: What keeps the files there, for as long as any may be read.
+        """
+        self._root = root
         self._lock = threading.Lock()
         # The last ones that were read, and those that an array still needs.
         self._recent: dict[tuple[Path, tuple[int, int]], mmap.mmap] = {}

@@ -23,6 +23,7 @@ from werkzeug import wrappers
 
 from tb_batchview import answers, checks, downloads, join_answers, layer_answers, lookup, metadata, score_answers
 from tb_batchview.answers import Answer, Chosen
+from tb_batchview.bucket import hide_secrets, is_remote, local_path
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.export.selection import Selection
 from tb_batchview.http import (
@@ -40,7 +41,8 @@ from tb_batchview.http import (
 from tb_batchview.input_answers import Inputs
 from tb_batchview.kept import Kept
 from tb_batchview.layers import UNIT_FIGURES
-from tb_batchview.log import has_runs
+from tb_batchview.log import has_runs, open_root
+from tb_batchview.mirror import Mirror
 from tb_batchview.pictures import FLAG
 from tb_batchview.records import PHASES
 from tb_batchview.run import Run
@@ -130,7 +132,9 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             patience: How long a request waits for what is new in them; None:
                 as `refresher` says.
         """
-        self._logdir, self._roots = find_roots(context)
+        self._logdir, roots = find_roots(context)
+        # A local one opens at once, a remote one is never waited for.
+        self._roots = {prefix: open_root(root, background=True) for prefix, root in roots.items()}
         self._inputs = Inputs(str(getattr(context.flags, FLAG.removeprefix("--"), "") or ""))
         self._sources = Sources(self._roots, context.data_provider, refresh_seconds, patience)
         self._refresh_seconds = refresh_seconds
@@ -138,6 +142,10 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         self._kept = Kept(KEPT_BYTES)
         self._active = False
         self._looked: float | None = None
+        for root in self._roots.values():
+            if isinstance(root, Mirror):
+                # When the page asks for the first time whether there is anything, it is known.
+                root.ask(copy=False)
 
     def get_plugin_apps(self) -> dict[str, Callable[..., Any]]:
         """Return the routes."""
@@ -180,7 +188,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             self._active = self._active or any(source.log for source in self._sources)
         elif not self._active and (self._looked is None or now - self._looked >= self._refresh_seconds):
             self._looked = now
-            self._active = any(has_runs(root) for root in self._roots.values())
+            self._active = any(map(_has_runs, self._roots.values()))
         return self._active
 
     def frontend_metadata(self) -> base_plugin.FrontendMetadata:
@@ -197,6 +205,9 @@ class BatchViewPlugin(base_plugin.TBPlugin):
                 f"this went wrong {source.refresher.failures} times so far."
             )
         log = source.log.snapshot()
+        failures = [mirror.failure for mirror in source.log.mirrors if mirror.failure]
+        if failures and not log:
+            raise RefreshError(f"{failures[0]} It is tried again.")
         total = sum(run.view.health.bytes for run in log.values())
         unread = sum(run.view.unread for run in log.values())
         runs = log.values() if name is None else [self._find(parameters, name)]
@@ -206,9 +217,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             "plugin_version": __version__,
             "logdir": self._logdir,
             "data_provider": {"location": provided.location, "failure": provided.failure} if provided else None,
-            "indexing": {"read_bytes": total - unread, "bytes": total}
-            if unread or not source.refresher.looked
-            else None,
+            "indexing": {"read_bytes": total - unread, "bytes": total} if unread or not source.looked else None,
             "runs": [self._describe(run, with_names=name is not None) for run in runs],
         }
 
@@ -221,9 +230,9 @@ class BatchViewPlugin(base_plugin.TBPlugin):
             [] if provided is None else [*checks.check_provider(provided.location, provided.failure, provided.further)]
         )
         if name is None:
-            log = source.log.snapshot()
-            of_log = checks.check_log(log, Path(self._logdir) if provided is None else None)
-            found = [*checks.check_installation(), *self._inputs.check(), *of_provider, *of_log]
+            of_log = checks.check_log(source.log.snapshot(), self._logdir if provided is None else None)
+            of_mirrors = checks.check_mirrors(source.log.mirrors)
+            found = [*checks.check_installation(), *self._inputs.check(), *of_provider, *of_mirrors, *of_log]
         else:
             found = [*of_provider, *checks.check_run(self._find(parameters, name))]
         return {"findings": [dataclasses.asdict(finding) for finding in found]}
@@ -382,7 +391,7 @@ class BatchViewPlugin(base_plugin.TBPlugin):
         try:
             return source.log[name].snapshot()
         except NotFoundError:
-            if source.refresher.looked:
+            if source.looked:
                 raise
             raise NotFoundError(
                 f"run must be one of those recorded. Received: run={name!r}. "
@@ -491,24 +500,36 @@ class RefreshError(errors.PublicError):
     http_code = 500
 
 
-def find_roots(context: base_plugin.TBContext) -> tuple[str, dict[str, Path]]:
-    """Return the logdir as the user gave it, and the directories to search.
+def _has_runs(root: Path | Mirror) -> bool:
+    """Tell whether anything is recorded below a directory; cheap."""
+    if isinstance(root, Path):
+        return has_runs(root)
+    root.ask(copy=False)
+    return root.found
 
-    With `--logdir_spec a:X,b:Y` the names of runs begin with a/ and b/.
+
+def find_roots(context: base_plugin.TBContext) -> tuple[str, dict[str, Path | str]]:
+    """Return the logdir as it may be shown, and the directories to search.
+
+    Remote ones are addresses. With `--logdir_spec a:X,b:Y` the names of runs begin with a/ and b/.
     """
     flags = context.flags
     spec = str(getattr(flags, "logdir_spec", "") or "")
     if context.logdir and context.logdir != spec:
-        return context.logdir, {"": Path(context.logdir).expanduser()}
-    roots: dict[str, Path] = {}
+        return hide_secrets(context.logdir), {"": _root(context.logdir)}
+    roots: dict[str, Path | str] = {}
     for part in spec.split(","):
         name, colon, path = part.partition(":")
         # As TensorBoard reads it: a name has no slash, so C:/logs and s3://logs are paths.
         if not colon or "/" in name or path.startswith(("//", "\\")):
             name, path = "", part
         if path:
-            roots[name] = Path(path).expanduser()
-    return spec, roots
+            roots[name] = _root(path)
+    return hide_secrets(spec), roots
+
+
+def _root(path: str) -> Path | str:
+    return path if is_remote(path) else local_path(path)
 
 
 def _window_choice(parameters: Parameters) -> tuple[int, str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tensorboard import plugin_util
 
 from tb_batchview.log import Log
+from tb_batchview.mirror import Mirror
 from tb_batchview.refresher import Refresher
 
 if TYPE_CHECKING:
@@ -38,11 +39,18 @@ class Source(NamedTuple):
     refresher: Refresher
     provided: ProviderFiles | None = None
 
+    @property
+    def looked(self) -> bool:
+        """Tell whether it is known which runs there are."""
+        return self.refresher.looked and all(mirror.listed for mirror in self.log.mirrors)
+
 
 class Sources:
     """The source of each request."""
 
-    def __init__(self, roots: Mapping[str, Path], provider: Any, seconds: float, patience: float | None) -> None:
+    def __init__(
+        self, roots: Mapping[str, Path | Mirror], provider: Any, seconds: float, patience: float | None
+    ) -> None:
         """Prepare; nothing is looked at yet.
 
         Args:

@@ -17,9 +17,9 @@ import dataclasses
 import itertools
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,16 @@ _SNAPSHOT_SHARE = 5
 _MAX_STATUSES = 1000
 
 
+class Source(Protocol):
+    """Where the files of a run are copied from."""
+
+    def look(self) -> None:
+        """Have what is new copied."""
+
+    def lacking(self) -> tuple[int, Sequence[tuple[str, int]]]:
+        """Return how many bytes will come, and what went wrong: counts."""
+
+
 class RunStore:
     """The columns of one run, fed by its index.
 
@@ -46,12 +56,14 @@ class RunStore:
         view: The latest snapshot.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, source: Source | None = None) -> None:
         """Follow a run.
 
         Args:
             directory: The `batchview` directory of the run.
+            source: Where its files are copied from, if they are.
         """
+        self._source = source
         self._index = index.RunIndex(directory)
         self._refreshing = threading.Lock()
         self._clear()
@@ -69,6 +81,8 @@ class RunStore:
 
     def refresh(self) -> RunView:
         """Take in what is new in the files and return the snapshot."""
+        if self._source is not None:
+            self._source.look()
         self.look()
         self.read()
         return self.view
@@ -148,7 +162,10 @@ class RunStore:
             self.view = dataclasses.replace(view, health=health, unread=unread)
 
     def _unread(self) -> int:
-        return 0 if self._broken else sum(file.unread for file in self._index.files)
+        return 0 if self._broken else sum(file.unread for file in self._index.files) + self._lacking()[0]
+
+    def _lacking(self) -> tuple[int, Sequence[tuple[str, int]]]:
+        return (0, ()) if self._source is None else self._source.lacking()
 
     def _clear(self) -> None:
         # By phase and worker.
@@ -278,6 +295,8 @@ class RunStore:
                 warnings["refused", f"{file.path.name}: {file.refused}"] = 1
         for message in self._index.unreadable.values():
             warnings["read", message] = 1
+        lacking, troubles = self._lacking()
+        warnings.update({("read", message): count for message, count in troubles})
         if self._broken:
             warnings["read", f"Reading stopped, shown is what was read before: {self._broken}."] = 1
         if self._superseded:
@@ -298,7 +317,7 @@ class RunStore:
             warnings["read", message] = apart
         return Health(
             files=len(files),
-            bytes=sum(file.size for file in files),
+            bytes=sum(file.size for file in files) + lacking,
             corrupt_records=sum(file.corrupt for file in files) + self._invalid,
             torn_files=sum(file.torn for file in files),
             refused_files=sum(bool(file.refused) for file in files),

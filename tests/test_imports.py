@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
-READING = FACTS | {"analysis", "blocks", "calibration", "columns", "decode", "gradients", "histograms", "index", "kept"}
+READING = FACTS | {"analysis", "bucket", "mirror", "blocks", "calibration", "columns", "decode", "gradients", "histograms", "index", "kept"}
 READING |= {"layers", "layouts", "log", "places", "rollups", "running", "samples", "store", "tfrecord", "views"}
 READING |= {"batches", "dynamics", "following", "identity", "inputs", "lookup", "maps", "run", "scans", "summaries"}
 WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "objects", "specs", "storage"}
@@ -58,6 +58,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "samples": (FACTS | {"analysis", "dynamics", "identity", "views"}, set()),
     "shards": (FACTS | {"growing", "order", "views"}, set()),
     "store": (FACTS | {"blocks", "columns", "index", "layouts", "shards", "views"}, set()),
+    "bucket": ({"errors"}, {"fsspec"}),
+    "mirror": (FACTS | {"bucket", "index"}, set()),
     "histograms": (set(), set()),
     "kept": (set(), set()),
     "turns": (set(), set()),
@@ -76,8 +78,8 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
         | {"layers", "lookup", "places", "scans", "store", "views"},
         {"pandas"},
     ),
-    "log": (FACTS | {"index", "lookup", "maps", "places", "run", "store"}, set()),
-    "loader": ({"plugin", "metadata", "errors"}, LIGHT_TENSORBOARD),
+    "log": (FACTS | {"bucket", "index", "lookup", "maps", "mirror", "places", "run", "store"}, set()),
+    "loader": ({"plugin", "metadata", "errors"}, LIGHT_TENSORBOARD | {"tensorboard.compat"}),
     "http": ({"errors"}, LIGHT_TENSORBOARD | {"werkzeug"}),
     "comparison": (FACTS | {"analysis"}, set()),
     "answers": (READING | {"comparison", "http", "seriation"}, set()),

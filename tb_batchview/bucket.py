@@ -1,0 +1,216 @@
+"""A directory of a remote store, through fsspec: what is there, and parts of it.
+
+Called by `mirror`; `log` and `plugin` ask it which directories are remote. Calls
+nothing of ours. fsspec is imported when a remote directory is first looked at:
+who reads local directories needs none.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from tb_batchview.errors import RemoteError
+
+# One letter before the colon would be a drive; simplecache::s3:// is a store seen through another.
+_REMOTE = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://")
+_SECRET = re.compile(r"(?<=://)[^/@\s]*@")
+# Of the text of an error: some are whole pages.
+_MOST_TEXT = 300
+# What tells that a file was written anew; each store has its own.
+_VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "VersionId", "ino")
+_TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
+
+
+def is_remote(log_dir: str | os.PathLike[str]) -> bool:
+    """Tell whether a directory is one of a remote store."""
+    text = os.fspath(log_dir)
+    return _REMOTE.match(text) is not None and not text.startswith("file://")
+
+
+def local_path(log_dir: str | os.PathLike[str]) -> Path:
+    """Return the path of a directory that is not remote."""
+    text = os.fspath(log_dir)
+    return Path(url2pathname(urlsplit(text).path) if text.startswith("file://") else text).expanduser()
+
+
+def hide_secrets(text: str) -> str:
+    """Leave out names and passwords that stand in an address."""
+    return _SECRET.sub("…@", text)
+
+
+class Found(NamedTuple):
+    """A file of the store.
+
+    Attributes:
+        path: As the store calls it.
+        name: Below the directory, with `/` between folders; not trusted.
+        size: Bytes.
+        version: What is another one once the file was written anew.
+        modified: When it was written, in seconds; NaN where nobody knows.
+    """
+
+    path: str
+    name: str
+    size: int
+    version: tuple[str, ...]
+    modified: float
+
+
+class Part(NamedTuple):
+    """A stretch of a file of the store, from `start` up to `stop`."""
+
+    path: str
+    start: int
+    stop: int
+
+
+class Bucket:
+    """A directory of a remote store.
+
+    Attributes:
+        url: As the user gave it, without secrets.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Remember the address; nothing is opened yet."""
+        self._url = url
+        self.url = hide_secrets(url)
+        self._opened: tuple[Any, str] | None = None
+
+    def find_files(self) -> list[Found] | None:
+        """Return all files below the directory, None if there is no such.
+
+        Raises:
+            RemoteError: What is there is not known.
+        """
+        try:
+            store, root = self._open()
+            # Some stores remember what they listed.
+            store.invalidate_cache()
+            infos = _find(store, root)
+            if infos is None:
+                return None
+            return [found for info in infos if (found := _describe(store, root, info)) is not None]
+        except RemoteError:
+            raise
+        except Exception as error:
+            raise RemoteError(f"{self.url} could not be looked at: {self.explain(error)}.") from error
+
+    def read(self, parts: Sequence[Part]) -> list[bytes | Exception]:
+        """Return parts of files, several at once where the store can.
+
+        One may be shorter than asked for, if the file has shrunk; what could
+        not be read is the error.
+        """
+        try:
+            store, _ = self._open()
+            paths, starts, stops = (list(column) for column in zip(*parts, strict=True))
+            # One by one the store's own way for one is the better known.
+            if len(parts) == 1:
+                contents = [store.cat_file(paths[0], start=starts[0], end=stops[0])]
+            else:
+                contents = store.cat_ranges(paths, starts, stops, on_error="return")
+        except Exception as error:
+            return [error] * len(parts)
+        return [_clip(content, part) for content, part in zip(contents, parts, strict=True)]
+
+    def explain(self, error: BaseException) -> str:
+        """Return an error as it may be shown."""
+        text = " ".join(str(error).replace(self._url, self.url).split())
+        return f"{type(error).__name__}: {hide_secrets(text)[:_MOST_TEXT]}".rstrip(".: ")
+
+    def _open(self) -> tuple[Any, str]:
+        """Return the store, and what it calls the directory."""
+        if self._opened is None:
+            try:
+                from fsspec.core import url_to_fs
+            except ImportError as error:
+                raise RemoteError(
+                    f"{self.url} is read through fsspec. Received: no module {error.name!r}. "
+                    'Install it: pip install "tb_batchview[remote]".'
+                ) from error
+            try:
+                # Not one that others share, whose listings it would have to forget.
+                self._opened = url_to_fs(self._url, skip_instance_cache=True)
+            except ImportError as error:
+                raise RemoteError(
+                    f"{self.url} needs the package of its store. Received: {self.explain(error)}. "
+                    "Install it: s3fs for s3://, gcsfs for gs://, adlfs for az://."
+                ) from error
+            except ValueError as error:
+                raise RemoteError(
+                    f"{self.url} must be of a store that fsspec knows, such as s3:// or gs://. "
+                    f"Received: {self.explain(error)}."
+                ) from error
+        return self._opened
+
+
+def _find(store: Any, root: str) -> list[Mapping[str, Any]] | None:
+    """Return what the store tells of each file, None without directory."""
+    # A store that walks from folder to folder passes by what it may not read: that would look deleted.
+    strict = {"on_error": "raise"} if _walks(store) else {}
+    try:
+        found = list(store.find(root, detail=True, **strict).values())
+        gone = False
+    except FileNotFoundError:
+        found, gone = [], True
+    if not found:
+        try:
+            there = store.ls(root, detail=False)
+        except FileNotFoundError:
+            return None
+        if there and gone:
+            raise OSError("it changed while it was looked at")
+    return found
+
+
+def _walks(store: Any) -> bool:
+    """Tell whether a store lists folder by folder, rather than all at once."""
+    from fsspec.asyn import AsyncFileSystem
+    from fsspec.spec import AbstractFileSystem
+
+    if isinstance(store, AsyncFileSystem):
+        return type(store)._find is AsyncFileSystem._find
+    return type(store).find is AbstractFileSystem.find
+
+
+def _describe(store: Any, root: str, info: Mapping[str, Any]) -> Found | None:
+    """Return a file, None for what is none."""
+    path = str(info.get("name", ""))
+    folder = root.rstrip("/") + "/"
+    if info.get("type", "file") != "file" or not path.startswith(folder):
+        return None
+    size = info.get("size")
+    if size is None and ".batchview" in path:
+        # Over HTTP a listing has names alone.
+        info = {**info, **store.info(path)}
+        size = info.get("size")
+    version = tuple(f"{key}={info[key]}" for key in (*_VERSIONS, *_TIMES) if info.get(key) is not None)
+    times = (_seconds(info[key]) for key in _TIMES if info.get(key) is not None)
+    return Found(path, path[len(folder) :], int(size or 0), version, next(times, math.nan))
+
+
+def _seconds(time: object) -> float:
+    """Return a time of any kind in seconds since 1970, NaN if it is none."""
+    try:
+        if isinstance(time, str):
+            time = datetime.datetime.fromisoformat(time.replace("Z", "+00:00"))
+        seconds = time.timestamp() if isinstance(time, datetime.datetime) else float(time)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+    return seconds if 0 < seconds < 1e11 else math.nan
+
+
+def _clip(content: bytes | Exception, part: Part) -> bytes | Exception:
+    """Take the part out of a whole file: some servers give nothing less."""
+    if isinstance(content, Exception) or len(content) <= part.stop - part.start:
+        return content
+    return content[part.start : part.stop]
