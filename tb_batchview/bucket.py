@@ -22,6 +22,8 @@ from tb_batchview.errors import RemoteError
 # One letter before the colon would be a drive; simplecache::s3:// is a store seen through another.
 _REMOTE = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://")
 _SECRET = re.compile(r"(?<=://)[^/@\s]*@")
+# A walk through folders ends at some point.
+MAX_DIRECTORIES = 100_000
 # Of the text of an error: some are whole pages.
 _MOST_TEXT = 300
 # What tells that a file was written anew; each store has its own.
@@ -155,20 +157,46 @@ class Bucket:
 
 def _find(store: Any, root: str) -> list[Mapping[str, Any]] | None:
     """Return what the store tells of each file, None without directory."""
-    # A store that walks from folder to folder passes by what it may not read: that would look deleted.
-    strict = {"on_error": "raise"} if _walks(store) else {}
+    if _walks(store):
+        return _walk(store, root)
     try:
-        found = list(store.find(root, detail=True, **strict).values())
-        gone = False
+        found, vanished = list(store.find(root, detail=True).values()), False
     except FileNotFoundError:
-        found, gone = [], True
+        found, vanished = [], True
     if not found:
+        # An empty directory, none, or one that may not be read?
         try:
             there = store.ls(root, detail=False)
         except FileNotFoundError:
             return None
-        if there and gone:
+        if there and vanished:
             raise OSError("it changed while it was looked at")
+    return found
+
+
+def _walk(store: Any, root: str) -> list[Mapping[str, Any]] | None:
+    """Return what is in each folder, and in those in it.
+
+    The store's own way passes by what it may not read: that would look
+    deleted.
+    """
+    found: list[Mapping[str, Any]] = []
+    seen: set[str] = set()
+    stack = [root]
+    while stack and len(seen) < MAX_DIRECTORIES:
+        folder = stack.pop()
+        seen.add(folder)
+        try:
+            infos = store.ls(folder, detail=True)
+        except FileNotFoundError:
+            if folder == root:
+                return None
+            continue  # deleted meanwhile
+        for info in infos:
+            if info.get("type") != "directory":
+                found.append(info)
+            elif info["name"] not in seen and info["name"].startswith(root):
+                stack.append(info["name"])
     return found
 
 

@@ -13,7 +13,18 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 
 FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
-READING = FACTS | {"analysis", "bucket", "mirror", "blocks", "calibration", "columns", "decode", "gradients", "histograms", "index", "kept"}
+READING = FACTS | {
+    "analysis",
+    "blocks",
+    "bucket",
+    "calibration",
+    "columns",
+    "decode",
+    "gradients",
+    "histograms",
+    "index",
+}
+READING |= {"kept", "mirror"}
 READING |= {"layers", "layouts", "log", "places", "rollups", "running", "samples", "store", "tfrecord", "views"}
 READING |= {"batches", "dynamics", "following", "identity", "inputs", "lookup", "maps", "run", "scans", "summaries"}
 WRITING = FACTS | {"arguments", "earlier", "encode", "eventfile", "handoff", "objects", "specs", "storage"}

@@ -23,7 +23,9 @@ expect.set_options(timeout=PATIENCE)
 
 
 @contextlib.contextmanager
-def run_tensorboard(logdir: Path, *arguments: str, main: Sequence[str] = ("-m", "tensorboard.main")) -> Iterator[str]:
+def run_tensorboard(
+    logdir: Path | str, *arguments: str, main: Sequence[str] = ("-m", "tensorboard.main")
+) -> Iterator[str]:
     """Run `tensorboard`, or another `main`, on a free port; the value is its address.
 
     With `--grpc_data_provider` it has no log directory, and only runs there.
@@ -44,7 +46,12 @@ def run_tensorboard(logdir: Path, *arguments: str, main: Sequence[str] = ("-m", 
         ready.set()  # it ended
 
     with subprocess.Popen(
-        command, cwd=logdir, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=logdir if isinstance(logdir, Path) else None,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as tensorboard:
         listener = threading.Thread(target=listen, args=(tensorboard,), daemon=True)
         listener.start()
