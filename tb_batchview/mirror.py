@@ -603,9 +603,9 @@ class _Place:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
 
     def holds(self, path: Path, size: int) -> bool:
-        """Tell whether a file is there and as long as it was made."""
+        """Tell whether a file is there, no shorter than it was made."""
         try:
-            return path.stat().st_size == size
+            return path.stat().st_size >= size
         except OSError:
             return False
 
