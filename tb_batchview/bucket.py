@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from tb_batchview.errors import RemoteError
@@ -223,7 +223,10 @@ def _describe(store: Any, root: str, info: Mapping[str, Any]) -> Found | None:
         size = info.get("size")
     version = tuple(f"{key}={info[key]}" for key in (*_VERSIONS, *_TIMES) if info.get(key) is not None)
     times = (_seconds(info[key]) for key in _TIMES if info.get(key) is not None)
-    return Found(path, path[len(folder) :], int(size or 0), version, next(times, math.nan))
+    name = path[len(folder) :]
+    if path.startswith(("http://", "https://")):
+        name = unquote(name)
+    return Found(path, name, int(size or 0), version, next(times, math.nan))
 
 
 def _seconds(time: object) -> float:

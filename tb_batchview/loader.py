@@ -8,6 +8,7 @@ would slow it down: so nothing heavy is imported and nothing can be raised.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import re
 import sys
@@ -84,6 +85,9 @@ def _open_remote(flags: Any) -> None:
         return
     from tensorboard import compat
 
+    # tf.summary of this process, if there is one, goes on with TensorFlow.
+    with contextlib.suppress(ImportError):
+        hasattr(compat.tf2, "summary")
     sys.modules.setdefault(_WITHOUT_TENSORFLOW, ModuleType(_WITHOUT_TENSORFLOW))
     # What its modules call `tf` is one object, and was TensorFlow already when the command began.
     stub = import_module("tensorboard.compat.tensorflow_stub")

@@ -511,8 +511,8 @@ class Mirror:
         self._say(f"A file of {self._bucket.url} could not be copied: {copy.failure}")
 
     def _say(self, message: str) -> None:
-        """Log a failure the first time that it occurs."""
-        if message not in self._said and len(self._said) < _MOST_SAID:
+        """Log a failure the first time that it occurs; `load` has others to tell."""
+        if self._background and message not in self._said and len(self._said) < _MOST_SAID:
             self._said.add(message)
             _LOGGER.warning("Batch View: %s", message)
 

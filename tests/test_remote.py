@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import json
 import os
 import sys
@@ -279,6 +281,9 @@ from tensorboard.compat import tf
 from tb_batchview.loader import BatchViewLoader
 BatchViewLoader().fix_flags(argparse.Namespace({flags}))
 assert tf.__version__ {found} "stub", tf.__version__
+# What tf.summary of this process is made of stays.
+from tensorboard.compat import tf2
+assert tf2.name == "compat.v2 of TensorFlow"
 """
 
 
@@ -297,7 +302,10 @@ def test_tensorboard_leaves_tensorflow_alone_only_where_it_would_end(
     before: str, flags: str, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: Callable[..., Any]
 ) -> None:
     """With a TensorFlow that loads at once."""
-    (tmp_path / "tensorflow.py").write_text("__version__ = '2.21.0'\n")
+    (tmp_path / "tensorflow.py").write_text(
+        "from types import SimpleNamespace as Space\n__version__ = '2.21.0'\n"
+        "compat = Space(v2=Space(name='compat.v2 of TensorFlow'))\n"
+    )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
     assert "tb_batchview.loader" in loaded(_OPENED.format(before=before, flags=flags, found=found))
@@ -388,3 +396,31 @@ def test_tensorboard_shows_a_run_of_s3(s3: Any, tmp_path: Path, monkeypatch: pyt
         assert ask(address, "data/plugins_listing")["batchview"]["enabled"]
         wait_for(lambda: [name for name in os.listdir(tmp_path / "temporary") if name.startswith("batchview-")] != [])
     assert [name for name in os.listdir(tmp_path / "temporary") if name.startswith("batchview-")] == []
+
+
+# -- a plain web server ------------------------------------------------------------------------------------------------
+
+
+def test_a_web_server_that_gives_whole_files_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    write(tmp_path / "www" / "x y", [make_record(step) for step in range(50)])
+    handler = functools.partial(Handler, directory=str(tmp_path / "www"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            log = load(f"http://127.0.0.1:{server.server_port}/")
+            assert {name: len(run.batches("train")) for name, run in log.items()} == {"x y": 50}
+            write(tmp_path / "www" / "x y", [make_record(step) for step in range(80)])
+            log.refresh()
+            assert len(log["x y"].batches("train")) == 80
+        finally:
+            server.shutdown()
+            thread.join()
+    log.refresh()
+    assert "Cannot connect" in log["x y"].health.warnings[0][1]
