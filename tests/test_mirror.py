@@ -25,7 +25,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recorded import frames, make_record, make_scores
 
-from tb_batchview import bucket, index, mirror
+from tb_batchview import bucket, copies, index, mirror, scratch
+from tb_batchview.copies import Copies
 from tb_batchview.errors import NotFoundError, RemoteError
 from tb_batchview.log import load
 from tb_batchview.mirror import Mirror
@@ -52,7 +53,7 @@ def _own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faulty: type
         one.close()
 
 
-def copies(one: Mirror) -> dict[str, bytes]:
+def copy_all(one: Mirror) -> dict[str, bytes]:
     one.update()
     return list_files(one.path)
 
@@ -100,7 +101,7 @@ def test_of_a_file_that_grew_only_what_is_new_is_copied() -> None:
     assert len(run.batches("train")) == 9
     assert copy.read_bytes() == whole
     assert copy.stat().st_ino == inode
-    assert Faulty.parts == [(path, len(whole) // 2 - mirror.OVERLAP_BYTES, len(whole))]
+    assert Faulty.parts == [(path, len(whole) // 2 - copies.OVERLAP_BYTES, len(whole))]
 
 
 def test_a_run_alone_takes_in_what_is_new() -> None:
@@ -115,10 +116,10 @@ def test_a_run_alone_takes_in_what_is_new() -> None:
 def test_nothing_is_asked_for_where_nothing_changed() -> None:
     record("a", 3)
     one = Mirror(URL)
-    before = copies(one)
+    before = copy_all(one)
     Faulty.parts.clear()
 
-    assert copies(one) == before == remote()
+    assert copy_all(one) == before == remote()
     assert Faulty.parts == []
 
 
@@ -138,8 +139,8 @@ def test_a_file_that_was_written_anew_is_another(steps: int, samples: int) -> No
 
 
 def test_a_file_that_is_written_anew_while_it_is_copied_is_none_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "PIECE_BYTES", 5000)
-    monkeypatch.setattr(mirror, "BATCH_PIECES", 1)
+    monkeypatch.setattr(copies, "PIECE_BYTES", 5000)
+    monkeypatch.setattr(copies, "BATCH_PIECES", 1)
     path = record("a", 40, samples=50)
     cat_file = Faulty.cat_file
 
@@ -150,12 +151,12 @@ def test_a_file_that_is_written_anew_while_it_is_copied_is_none_of_two(monkeypat
 
     with mock.patch.object(Faulty, "cat_file", cat):
         one = Mirror(URL)
-        (part,) = copies(one).values()
+        (part,) = copy_all(one).values()
 
     assert len(Faulty.parts) > 4
     assert len(part) > 20_000
     assert Faulty.store[path].getvalue().startswith(part)
-    assert copies(one) == remote()
+    assert copy_all(one) == remote()
 
 
 def test_what_is_deleted_there_is_deleted_here() -> None:
@@ -183,7 +184,7 @@ def test_copies_are_what_is_there_whatever_was_done(data: st.DataObject) -> None
     Faulty.store.clear()
     names = [event_path(run, number) for run in ("", "a", "b/c") for number in range(2)]
     one = Mirror(URL)
-    with mock.patch.multiple(mirror, PIECE_BYTES=7, BATCH_BYTES=30, BATCH_PIECES=3, OVERLAP_BYTES=3):
+    with mock.patch.multiple(copies, PIECE_BYTES=7, BATCH_BYTES=30, BATCH_PIECES=3, OVERLAP_BYTES=3):
         for _ in range(data.draw(st.integers(1, 5))):
             for _ in range(data.draw(st.integers(1, 4))):
                 path = data.draw(st.sampled_from(names))
@@ -199,14 +200,14 @@ def test_copies_are_what_is_there_whatever_was_done(data: st.DataObject) -> None
                         Faulty.store.pop(path, None)
 
             for _ in range(2):  # what is found to be another is copied with the next look
-                found = copies(one)
+                found = copy_all(one)
             assert found == remote()
     one.close()
 
 
 def test_pieces_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "PIECE_BYTES", 10_000)
-    monkeypatch.setattr(mirror, "BATCH_BYTES", 30_000)
+    monkeypatch.setattr(copies, "PIECE_BYTES", 10_000)
+    monkeypatch.setattr(copies, "BATCH_BYTES", 30_000)
     for run in range(5):
         record(f"run{run}", 20, samples=50)
     asked = []
@@ -217,9 +218,9 @@ def test_pieces_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         return read(self, parts)
 
     with mock.patch.object(bucket.Bucket, "read", count):
-        assert copies(Mirror(URL)) == remote()
-    assert max(stop - start for _, start, stop in Faulty.parts) <= 10_000 + mirror.OVERLAP_BYTES
-    assert max(asked) <= 30_000 + 10_000 + 4 * mirror.OVERLAP_BYTES
+        assert copy_all(Mirror(URL)) == remote()
+    assert max(stop - start for _, start, stop in Faulty.parts) <= 10_000 + copies.OVERLAP_BYTES
+    assert max(asked) <= 30_000 + 10_000 + 4 * copies.OVERLAP_BYTES
     assert len(asked) > 3
 
 
@@ -248,7 +249,7 @@ def test_no_name_leads_out_of_the_directory(tmp_path: Path) -> None:
     before = set(tmp_path.rglob("*"))
 
     one = Mirror(URL)
-    found = copies(one)
+    found = copy_all(one)
 
     assert found == {sound.removeprefix("/logs/"): content}
     assert all(one.path in path.parents or path == one.path for path in set(tmp_path.rglob("*")) - before)
@@ -263,17 +264,17 @@ def test_a_name_that_is_taken_here_leaves_the_other_file_alone() -> None:
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"another's")
 
-    assert copies(one) == {path.removeprefix("/logs/"): b"another's"}
+    assert copy_all(one) == {path.removeprefix("/logs/"): b"another's"}
     assert "FileExistsError" in one.report().uncopied[0]
 
 
 def test_no_more_files_than_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "MAX_FILES", 3)
+    monkeypatch.setattr(copies, "MAX_FILES", 3)
     for run in range(5):
         record(f"run{run}", 1)
     one = Mirror(URL)
 
-    assert len(copies(one)) == 3
+    assert len(copy_all(one)) == 3
     assert one.report().refused == 2
 
 
@@ -354,11 +355,11 @@ def test_copies_that_something_else_deleted_come_again() -> None:
     record("a", 2)
     record("b", 2)
     one = Mirror(URL)
-    before = copies(one)
+    before = copy_all(one)
     shutil.rmtree(one.path / "a")
     next((one.path / "b" / "batchview").iterdir()).write_bytes(b"cut")
 
-    assert copies(one) == before
+    assert copy_all(one) == before
 
 
 def test_copying_stops_before_the_disk_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -497,7 +498,7 @@ def test_copies_are_gone_with_the_process_and_else_with_the_next(
     with subprocess.Popen([*command, "wait"], env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         left = Path(process.stdout.readline().strip())
-        monkeypatch.setattr(mirror, "_IDLE_SECONDS", 0.0)
+        monkeypatch.setattr(scratch, "_YOUNG_SECONDS", 0.0)
         Mirror(URL).update()
         assert left.is_dir(), "of a process that lives"
         process.send_signal(signal.SIGKILL)
@@ -577,7 +578,7 @@ def test_without_news_and_with_failures_the_next_listing_is_later() -> None:
 
 
 def test_the_run_that_is_asked_for_is_copied_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirror, "BATCH_PIECES", 1)
+    monkeypatch.setattr(copies, "BATCH_PIECES", 1)
     paths = [record(f"run{number}", 2) for number in range(6)]
     one = Mirror(URL)
 
@@ -592,7 +593,7 @@ def test_the_run_that_is_asked_for_is_copied_first(monkeypatch: pytest.MonkeyPat
 def test_a_fault_of_ours_does_not_end_the_thread() -> None:
     record("a", 2)
     one = Mirror(URL, background=True)
-    with mock.patch.object(Mirror, "_take_note", side_effect=RuntimeError("a fault")):
+    with mock.patch.object(Copies, "take_note", side_effect=RuntimeError("a fault")):
         one.look()
         wait_for(lambda: "RuntimeError: a fault" in one.failure)
     one._due = 0.0
