@@ -94,7 +94,9 @@ def check_mirrors(mirrors: Iterable[Mirror]) -> Iterator[Finding]:
             yield Finding(about, "is still being looked through")
         copied = f"{format_bytes(report.copied)} of {format_bytes(report.bytes)}"
         tried = f", {report.failures} time(s) in vain" if report.failures else ""
-        if report.listed:
+        if report.listed and not report.exists:
+            yield Finding(about, "there is nothing", "look at the address; it may also be that nothing is written yet")
+        elif report.listed:
             yield Finding(about, f"{report.files} file(s), {copied} copied{tried}")
         if report.uncopied:
             first, count = report.uncopied[0], len(report.uncopied)

@@ -54,6 +54,7 @@ class Report:
     Attributes:
         url: Of the remote directory, without secrets.
         listed: Whether it is known what is there.
+        exists: Whether there is anything at all, of whatever kind.
         files: Event files there.
         bytes: Of them.
         copied: Bytes of them that are here.
@@ -66,6 +67,7 @@ class Report:
 
     url: str
     listed: bool
+    exists: bool
     files: int
     bytes: int
     copied: int
@@ -210,6 +212,7 @@ class Mirror:
         return Report(
             url=self._bucket.url,
             listed=self._listed,
+            exists=self._exists,
             files=len(copies),
             bytes=sum(copy.found.size for copy in copies),
             copied=sum(min(copy.copied, copy.found.size) for copy in copies),

@@ -27,9 +27,10 @@ from tensorboard.backend.application import TensorBoardWSGI
 from tensorboard.plugins import base_plugin
 from werkzeug.test import Client
 
-from tb_batchview import cli, mirror
+from tb_batchview import cli, copies, mirror
 from tb_batchview.loader import _open_remote
-from tb_batchview.log import load
+from tb_batchview.log import Log, load
+from tb_batchview.mirror import Mirror
 from tb_batchview.plugin import BatchViewPlugin, find_roots
 
 __all__ = ["faulty"]  # a fixture
@@ -140,6 +141,27 @@ def test_a_store_that_does_not_answer_holds_up_nothing_else(open_plugin: Callabl
     Faulty.gate.set()
     wait_for(lambda: batches(client, "far/a") == 1)
     assert get(client, "runs")["indexing"] is None
+
+
+def test_the_run_that_is_asked_for_is_copied_first_by_its_name_in_the_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copies, "BATCH_PIECES", 1)
+    paths = [record(f"run{number}", 1) for number in range(5)]
+    log = Log({"a": Mirror("faulty://logs"), "b": Mirror("faulty://logs/run4")})
+
+    log.prefer("a/run2")
+    log.look()
+
+    assert [path for path, _, _ in Faulty.parts][:2] == [paths[2], paths[4]]
+
+
+def test_an_address_where_nothing_is_yet(open_plugin: Callable[..., Any]) -> None:
+    _, client = open_plugin("faulty://later")
+    wait_for(lambda: get(client, "runs")["indexing"] is None)
+
+    found = {found["about"]: found for found in get(client, "doctor")["findings"]}
+    assert found["remote faulty://later"]["state"] == "there is nothing"
+    assert found["runs"]["state"] == "none below faulty://later"
+    assert 'BatchViewCallback("faulty://later/run-1")' in found["runs"]["remedy"]
 
 
 def test_what_is_still_to_be_copied_is_shown(open_plugin: Callable[..., Any]) -> None:
