@@ -105,7 +105,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "refresher": ({"log"}, set()),
     "rebuilt": (FACTS | {"encode", "tfrecord"}, set()),
     "provider": (FACTS | {"encode", "rebuilt"}, {"tensorboard.data.provider"}),
-    "sources": ({"log", "provider", "refresher"}, {"tensorboard.plugin_util"}),
+    "sources": ({"log", "mirror", "provider", "refresher"}, {"tensorboard.plugin_util"}),
     "plugin": (
         READING
         | {"answers", "checks", "downloads", "export", "http", "input_answers", "join_answers", "layer_answers"}

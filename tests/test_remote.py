@@ -62,8 +62,9 @@ def open_plugin() -> Iterator[Callable[..., tuple[BatchViewPlugin, Client]]]:
 
     yield open_one
     for plugin in plugins:
-        for one in plugin._log.mirrors:
-            one.close()
+        for root in plugin._roots.values():
+            if isinstance(root, Mirror):
+                root.close()
 
 
 def get(client: Client, request: str, status: int = 200) -> Any:
