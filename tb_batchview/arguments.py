@@ -15,7 +15,8 @@ from urllib.request import url2pathname
 
 import numpy as np
 
-from tb_batchview import encode, metadata, objects, thumbnails
+from tb_batchview import encode, metadata, thumbnails
+from tb_batchview.address import is_remote
 from tb_batchview.errors import ArgumentError, in_brief
 from tb_batchview.records import TASKS, Array, GradientSummary, LayerSummary, OutputRecord, check_count, check_name
 
@@ -41,7 +42,7 @@ def check_log_dir(log_dir: str | os.PathLike[str]) -> str:
         path = url2pathname(urlsplit(path).path)
     if not path or "\0" in path:
         raise ArgumentError(f"log_dir must name a directory. Received: log_dir={path!r}.")
-    if not objects.is_remote(path):
+    if not is_remote(path):
         return os.path.abspath(os.path.expanduser(path))
     protocol, _, rest = path.partition("://")
     if not rest.strip("/"):

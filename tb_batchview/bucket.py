@@ -1,27 +1,20 @@
 """A directory of a remote store, through fsspec: what is there, and parts of it.
 
-Called by `mirror`; `log` and `plugin` ask it which directories are remote. Calls
-nothing of ours. fsspec is imported when a remote directory is first looked at:
-who reads local directories needs none.
+Called by `mirror`. Calls nothing of ours but `address`. fsspec is imported when a
+remote directory is first looked at: who reads local directories needs none.
 """
 
 from __future__ import annotations
 
 import datetime
 import math
-import os
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote
 
+from tb_batchview.address import hide_secrets
 from tb_batchview.errors import RemoteError
 
-# One letter before the colon would be a drive; simplecache::s3:// is a store seen through another.
-_REMOTE = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://")
-_SECRET = re.compile(r"(?<=://)[^/@\s]*@")
 # A walk through folders ends at some point.
 MAX_DIRECTORIES = 100_000
 # Of the text of an error: some are whole pages.
@@ -29,23 +22,6 @@ _MOST_TEXT = 300
 # What tells that a file was written anew; each store has its own.
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "VersionId", "ino")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")
-
-
-def is_remote(log_dir: str | os.PathLike[str]) -> bool:
-    """Tell whether a directory is one of a remote store."""
-    text = os.fspath(log_dir)
-    return _REMOTE.match(text) is not None and not text.startswith("file://")
-
-
-def local_path(log_dir: str | os.PathLike[str]) -> Path:
-    """Return the path of a directory that is not remote."""
-    text = os.fspath(log_dir)
-    return Path(url2pathname(urlsplit(text).path) if text.startswith("file://") else text).expanduser()
-
-
-def hide_secrets(text: str) -> str:
-    """Leave out names and passwords that stand in an address."""
-    return _SECRET.sub("…@", text)
 
 
 class Found(NamedTuple):

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from tb_batchview.bucket import hide_secrets, is_remote, local_path
+from tb_batchview.address import hide_secrets, is_remote, local_path
 from tb_batchview.metadata import DIRECTORY
 from tb_batchview.mirror import Mirror
 from tb_batchview.run import Run

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import click
 
-from tb_batchview.bucket import hide_secrets, is_remote, local_path
+from tb_batchview.address import hide_secrets, is_remote, local_path
 from tb_batchview.checks import (
     Finding,
     check_installation,

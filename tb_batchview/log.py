@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from tb_batchview import bucket, index, metadata
+from tb_batchview import address, index, metadata
 from tb_batchview.errors import ArgumentError, NotFoundError, in_brief
 from tb_batchview.lookup import unknown
 from tb_batchview.maps import Maps
@@ -82,9 +82,9 @@ def open_root(log_dir: str | os.PathLike[str], *, background: bool = False) -> P
         log_dir: A path, or an address that fsspec knows.
         background: As for `Mirror`.
     """
-    if bucket.is_remote(log_dir):
+    if address.is_remote(log_dir):
         return Mirror(os.fspath(log_dir), background=background)
-    return bucket.local_path(log_dir)
+    return address.local_path(log_dir)
 
 
 class Log(Opened, Mapping[str, Run]):

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import socket
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from tb_batchview import metadata
+from tb_batchview.address import hide_secrets
 from tb_batchview.errors import ArgumentError
 
 # A store that does not answer must not hold up a training: uploads, which may take long, have a thread.
@@ -22,21 +22,7 @@ ANSWER_SECONDS = 60.0
 # How often a question is asked before it counts as not answered.
 _ATTEMPTS = 3
 
-# simplecache::s3:// is a store seen through another.
-_PROTOCOL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]+::)*[A-Za-z][A-Za-z0-9+.-]+://")
-_SECRET = re.compile(r"(?<=://)[^/@\s]*@")
-
 Answer = TypeVar("Answer")
-
-
-def is_remote(log_dir: str) -> bool:
-    """Tell whether a directory has a protocol, such as `s3://`."""
-    return _PROTOCOL.match(log_dir) is not None
-
-
-def hide_secrets(text: str) -> str:
-    """Leave out names and passwords that stand in an address."""
-    return _SECRET.sub("…@", text)
 
 
 class Found(NamedTuple):

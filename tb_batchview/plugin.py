@@ -22,8 +22,8 @@ from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
 from tb_batchview import answers, checks, downloads, join_answers, layer_answers, lookup, metadata, score_answers
+from tb_batchview.address import hide_secrets, is_remote, local_path
 from tb_batchview.answers import Answer, Chosen
-from tb_batchview.bucket import hide_secrets, is_remote, local_path
 from tb_batchview.errors import ArgumentError, BatchViewError, NotFoundError
 from tb_batchview.export.selection import Selection
 from tb_batchview.http import (

@@ -16,7 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tb_batchview import metadata, objects
+from tb_batchview import address, metadata
 from tb_batchview.capture import (
     NOTHING_SHOWN,
     Observation,
@@ -443,7 +443,7 @@ def _find_run(log_dir: str) -> Run | None:
 
 def _count_passes(log_dir: str, phase: str) -> int:
     """Return how many passes of a phase a directory holds."""
-    local = not objects.is_remote(log_dir)
+    local = not address.is_remote(log_dir)
     run = None if local and not os.path.isdir(os.path.join(log_dir, metadata.DIRECTORY)) else _find_run(log_dir)
     return 0 if run is None or phase not in run.phases else run.batches(phase)[-1].epoch + 1
 

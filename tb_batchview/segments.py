@@ -14,8 +14,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from tb_batchview.address import hide_secrets
 from tb_batchview.eventfile import EventFile
-from tb_batchview.objects import describe, hide_secrets
+from tb_batchview.objects import describe
 
 # A segment is closed when it has so many bytes,
 SEGMENT_BYTES = 32 << 20

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tb_batchview import decode, metadata, segments, tfrecord
+from tb_batchview.address import hide_secrets
 from tb_batchview.earlier import LocalStorage, last_steps, read_architecture
 from tb_batchview.errors import BatchViewError
 from tb_batchview.eventfile import EventFile
-from tb_batchview.objects import ObjectStore, describe, hide_secrets, join
+from tb_batchview.objects import ObjectStore, describe, join
 from tb_batchview.segments import Closed, Segment, Sender
 
 # The end of a segment tells the last step of each phase; its beginning tells the model.

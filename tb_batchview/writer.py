@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from tb_batchview import arguments, encode, metadata, objects, tasks, tfrecord, thumbnails
+from tb_batchview import address, arguments, encode, metadata, tasks, tfrecord, thumbnails
 from tb_batchview.earlier import ARCHITECTURE, Earlier, LocalStorage
 from tb_batchview.errors import ArgumentError, BatchViewError, BatchViewWarning
 from tb_batchview.eventfile import EventFile
@@ -173,7 +173,7 @@ class BatchWriter:
         self._told: collections.Counter[tuple[str, str]] = collections.Counter()
         self._file: EventFile | None = None
         self._begin()
-        remote = objects.is_remote(self._log_dir)
+        remote = address.is_remote(self._log_dir)
         self._storage: LocalStorage = RemoteStorage(self._log_dir, self._count) if remote else LocalStorage()
         self._earlier = Earlier(self._log_dir, self._worker, self._workers, self._storage)
         limit = math.inf if math.isinf(max_pending_mb) else max_pending_mb * _MB
@@ -458,7 +458,7 @@ class BatchWriter:
             self._last, self._reached, self._following, self._scanned = {}, {}, {}, set()
             self._stale = True
         if self._log_dir != given:
-            given, here = objects.hide_secrets(given), objects.hide_secrets(self._log_dir)
+            given, here = address.hide_secrets(given), address.hide_secrets(self._log_dir)
             self._count(
                 "write",
                 f"{given} holds batches of another model: those of this one are in {here}. "
@@ -713,7 +713,7 @@ class BatchWriter:
 
     def _fail(self, error: OSError) -> None:
         """Count a failure of the disk; give up a directory never opened."""
-        file, directory = self._file, objects.hide_secrets(self._directory)
+        file, directory = self._file, address.hide_secrets(self._directory)
         if (file is None or not file.is_open) and not self._storage.goes_on:
             self._unwritable = True
             message = f"Nothing is recorded: {directory} cannot be written ({_describe(error)})."

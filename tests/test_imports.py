@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "tb_batchview"
 
-FACTS = {"errors", "metadata", "records", "tasks", "version"}  # what both arms share
+FACTS = {"address", "errors", "metadata", "records", "tasks", "version"}  # what both arms share
 READING = FACTS | {
     "analysis",
     "blocks",
@@ -44,6 +44,7 @@ KERAS = {"keras", "tensorflow", "jax", "torch"}
 # module (or package): (which of ours, which of others) it may import, besides numpy and the standard library.
 TABLE: dict[str, tuple[set[str], set[str]]] = {
     "version": (set(), set()),
+    "address": (set(), set()),
     "errors": (set(), set()),
     "records": ({"errors"}, set()),
     "tasks": ({"errors", "records"}, set()),
@@ -69,7 +70,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "samples": (FACTS | {"analysis", "dynamics", "identity", "views"}, set()),
     "shards": (FACTS | {"growing", "order", "views"}, set()),
     "store": (FACTS | {"blocks", "columns", "index", "layouts", "shards", "views"}, set()),
-    "bucket": ({"errors"}, {"fsspec"}),
+    "bucket": ({"address", "errors"}, {"fsspec"}),
     "scratch": (set(), set()),
     "copies": (FACTS | {"bucket", "index", "scratch"}, set()),
     "mirror": (FACTS | {"bucket", "copies", "scratch"}, set()),
@@ -122,7 +123,7 @@ TABLE: dict[str, tuple[set[str], set[str]]] = {
     "ids": ({"capture", "errors", "records"}, set()),
     "handoff": (set(), set()),
     "objects": (FACTS, {"fsspec"}),
-    "segments": ({"eventfile", "objects"}, set()),
+    "segments": ({"address", "eventfile", "objects"}, set()),
     "storage": (FACTS | {"decode", "earlier", "eventfile", "objects", "segments", "tfrecord"}, set()),
     "arguments": (FACTS | {"encode", "objects", "thumbnails"}, set()),
     "thumbnails": (FACTS, {"PIL"}),

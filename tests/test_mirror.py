@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from recorded import frames, make_record, make_scores
 
-from tb_batchview import bucket, copies, index, mirror, scratch
+from tb_batchview import address, bucket, copies, index, mirror, scratch
 from tb_batchview.copies import Copies
 from tb_batchview.errors import NotFoundError, RemoteError
 from tb_batchview.log import load
@@ -431,7 +431,7 @@ def test_secrets_of_an_address_are_not_shown() -> None:
     ],
 )
 def test_which_directories_are_remote(log_dir: str | Path, remote: bool) -> None:
-    assert bucket.is_remote(log_dir) is remote
+    assert address.is_remote(log_dir) is remote
 
 
 def test_a_local_address_is_read_where_it_is(tmp_path: Path) -> None:
