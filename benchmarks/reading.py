@@ -1,6 +1,6 @@
 """How fast a run is opened, followed and looked at.
 
-Four questions about runs of 64 samples in 10 classes a batch, the summary of
+Questions about runs of 64 samples in 10 classes a batch, the summary of
 two layers in every tenth batch:
 
 - opening: `tb_batchview.load` beside TensorBoard's `EventFileLoader` and
@@ -13,14 +13,16 @@ two layers in every tenth batch:
   matrix of all samples;
 - several files (`--several`, alone): a refresh after 100 more batches where a
   resumed training overlaps the first one, where two trainings write into one
-  directory at once, and where two workers record one training.
+  directory at once, and where two workers record one training;
+- large files (`--large`, alone): opening files of some and of ten times as many
+  batches of 1 GB, whose predictions are zeros and holes in the file.
 
 A run is made from a short one of `BatchWriter`, whose records are repeated
 with steps and times of their own. Times are the clock's, CPU times those of
 the process, with `--several` those of the thread; the file is in the system's
 cache.
 
-Run: python benchmarks/reading.py [--batches N [N ...]] [--several]
+Run: python benchmarks/reading.py [--batches N [N ...]] [--several | --large]
 """
 
 from __future__ import annotations
@@ -43,12 +45,14 @@ import numpy as np
 import numpy.typing as npt
 
 import tb_batchview
-from tb_batchview import BatchWriter, tfrecord
+from tb_batchview import BatchWriter, encode, tfrecord
+from tb_batchview.records import BatchRecord, OutputRecord, OutputSpec
 
 SAMPLES, CLASSES, LAYERS, EVERY = 64, 10, 2, 10
 # Batches that are written, and repeated from the second hundred on: the first records say more, once.
 WRITTEN, FIRST = 1100, 100
 ADDED = 100
+LARGE = 10**9  # bytes of predictions
 _MB = 1e6
 
 
@@ -108,6 +112,24 @@ def make_run(log_dir: Path, pattern: list[bytes], batches: int) -> Iterator[byte
     with path.open("wb") as file:
         file.writelines(itertools.islice(records, batches + 1))
     return records
+
+
+def make_large(log_dir: Path, batches: int) -> None:
+    """Write a run whose predictions are as many GB as there are batches, all of them holes."""
+    predictions = np.zeros((SAMPLES, LARGE // SAMPLES), np.uint8)
+    outputs = {"out": OutputRecord(predictions, sample_loss=np.ones(SAMPLES))}
+    encoder, specs = encode.EventEncoder({}), {"out": OutputSpec("regression", 0)}
+    path = log_dir / "batchview" / "events.out.tfevents.1780000000.host.1.0000.batchview"
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.write(tfrecord.frame(encode.encode_file_version(1.78e9)))
+        for step in range(batches):
+            record = BatchRecord("train", step, 0, step, SAMPLES, 1.78e9, 0.5, {}, outputs)
+            for piece in tfrecord.frame_pieces(encoder.encode_pieces(record, specs)):
+                if len(piece) < predictions.nbytes:
+                    file.write(piece)
+                else:
+                    file.seek(len(piece), os.SEEK_CUR)
 
 
 def begin_at(pattern: list[bytes], first: int) -> Iterator[bytes]:
@@ -315,6 +337,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="openings by each reader (default: 3)")
     parser.add_argument("--refreshes", type=int, default=30, help="refreshes that are timed (default: 30)")
     parser.add_argument("--several", action="store_true", help="only refreshes of runs of several files")
+    parser.add_argument("--large", action="store_true", help="only openings of files of 2 and 20 GB")
     parser.add_argument("--json", help="write the figures to this file, too")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -330,6 +353,15 @@ def main() -> None:
             for batches in options.batches:
                 print(f"\nCPU time of a refresh after {ADDED} batches, {batches:,} to begin with")
                 everything[batches] = time_several(folder / str(batches), batches, options.refreshes)
+            options.batches = []
+        if options.large:
+            make_large(folder / "short", 1)
+            for batches in (2, 20):
+                log_dir = folder / str(batches)
+                make_large(log_dir, batches)
+                memory = run_child(log_dir, "tb_batchview.load", folder / "short")
+                count, seconds, _ = clock(open_run, log_dir)
+                print(f"{batches} GB: {count} batches after {seconds:.1f} s, +{memory / _MB:.1f} MB")
             options.batches = []
         pattern = write_pattern(folder / "pattern") if options.batches else []
         if pattern:
