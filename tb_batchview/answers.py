@@ -42,6 +42,7 @@ SMOOTH_LEAST = 5  # batches
 
 BATCH_COLUMNS = ("step", "epoch", "size", "loss", "error_rate", "confidence")
 MAX_VALUES = 16  # of each sample of a regression that a table shows
+FIGURE_DECIMALS = 9  # of the figures of a class
 CLASS_FIGURES = tuple(f"{name}{end}" for name in ("precision", "recall", "f1") for end in ("", "_low", "_high"))
 CLASS_COLUMNS = ("class", "support", "predicted", "precision", "recall", "f1")
 BATCH_CHANGES = ("loss_change", "error_rate_change", "confidence_change")  # against the same step of run B
@@ -829,7 +830,8 @@ def describe_classes(report: analysis.ClassReport, numbers: Array) -> list[Answe
     columns: dict[str, list[Any]] = {"class": numbers.tolist()}
     columns |= {name: getattr(report, name)[numbers].tolist() for name in ("support", "predicted")}
     for name in CLASS_FIGURES:
-        values = getattr(report, name)[numbers]
+        # More digits would be a third of a long answer.
+        values = getattr(report, name)[numbers].round(FIGURE_DECIMALS)
         columns[name] = [number_or_none(value) for value in values] if np.isnan(values).any() else values.tolist()
     confused = zip(report.most_confused[numbers].tolist(), report.most_confused_count[numbers].tolist(), strict=True)
     columns["most_confused"] = [
