@@ -248,17 +248,23 @@ def pack(answer: Mapping[str, Any] | bytes | Picture, *, gzipped: bool) -> Body:
     content = answer if isinstance(answer, bytes) else to_json(answer).encode()
     gzipped = gzipped and len(content) >= _GZIP_FROM
     if gzipped:
-        content = _gzip(content, zlib.Z_RLE if arrays else zlib.Z_DEFAULT_STRATEGY)
+        content = _gzip(content, _array_strategy(content) if arrays else zlib.Z_DEFAULT_STRATEGY)
     return Body(content, "application/octet-stream" if arrays else "application/json", gzipped)
 
 
-def _gzip(content: bytes, strategy: int) -> bytes:
-    """Compress an answer; the same one gives the same bytes.
+def _array_strategy(content: bytes) -> int:
+    """Return how arrays are compressed.
 
     In many numbers there is little that comes again but zeros: to look for
     more than runs of them takes three times as long, and of counts the result
-    is larger.
+    is larger. Where few are zero, to look for runs is in vain, too.
     """
+    zeros = len(content) - np.count_nonzero(np.frombuffer(content, np.uint8))
+    return zlib.Z_RLE if 4 * zeros > len(content) else zlib.Z_HUFFMAN_ONLY
+
+
+def _gzip(content: bytes, strategy: int) -> bytes:
+    """Compress an answer; the same one gives the same bytes."""
     large = len(content) >= _LARGE
     packer = zlib.compressobj(
         1 if large else 3, zlib.DEFLATED, _GZIP_FORM, strategy=strategy if large else zlib.Z_DEFAULT_STRATEGY
